@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The abstract machine under the software: memory, registers, interrupts, watchpoints and time.
+
+Software time is an integer of picoseconds. The hardware takes an edge every ``cycle_ps``; edge *n* happens at
+``n * cycle_ps``. Software that acts at time *t* sees every effect of edges up to ``t // cycle_ps``, and the hardware
+sees its effects from the next edge on.
+
+Everything here is about *now*: the time that hardware and events have reached. A core that has spent time beyond it
+brings the machine up to its own time before it calls (see :class:`driver_model.cpu.core.Core`); only cores, and
+the checkers and recorders that only look, use this interface.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Timer(Protocol):
+    """A scheduled call that can be taken back."""
+
+    def cancel(self) -> None:
+        """Take it back; without effect once it ran."""
+
+
+class Platform(ABC):
+    """A machine: simulated hardware behind one of the backends, or a fake in unit tests."""
+
+    cycle_ps: int  #: picoseconds of a hardware clock cycle
+    memory_size: int  #: bytes of host memory, from physical address 0
+    register_space: int  #: bytes of the device's register space, from offset 0
+
+    @property
+    @abstractmethod
+    def now(self) -> int:
+        """Picoseconds reached: every edge at or before it has been taken, every event before it has run."""
+
+    @abstractmethod
+    def at(self, time: int, call: Callable[[], None]) -> Timer:
+        """Run ``call`` at a time (not before now). Calls of one time run in the order in which they were made."""
+
+    @abstractmethod
+    def advance(self, until: int) -> bool:
+        """Let the hardware run until ``until``, or until something wakes software; True if ``until`` was reached.
+
+        Fast path of a core that waits while no other event is due: it may be called from any greenlet and never switches
+        one. It returns False at once where an event is due before ``until`` (the caller then waits through :meth:`at`), and
+        early where an interrupt or a watchpoint called back: :attr:`now` tells how far it came.
+        """
+
+    @abstractmethod
+    def read(self, address: int, length: int) -> bytes:
+        """Bytes of host memory as they are now."""
+
+    @abstractmethod
+    def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
+        """Store to host memory now; hardware sees it from its next edge on."""
+
+    @abstractmethod
+    def mmio_write(self, offset: int, value: int) -> None:
+        """A posted 64-bit register write leaves the CPU now. A refusal by the device is counted in the platform's
+        ``mmio_errors`` and reported."""
+
+    @abstractmethod
+    def mmio_read(self, offset: int, done: Callable[[int, bool], None]) -> None:
+        """A 64-bit register read leaves the CPU now; ``done(value, error)`` runs when its completion arrives."""
+
+    @abstractmethod
+    def watch(self, start: int, stop: int, hit: Callable[[], None]) -> Timer:
+        """Call ``hit`` each time the device writes any byte of host memory in ``start..stop-1``, at the time of the
+        write, until cancelled."""
+
+    @abstractmethod
+    def on_interrupt(self, vector: int, call: Callable[[], None]) -> None:
+        """Run ``call`` whenever an interrupt message with this vector arrives at the CPU."""

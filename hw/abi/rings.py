@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Ring entries: every bit of the descriptors and completions that NIC and driver exchange in memory.
+
+All entries are 16 bytes, little-endian, so four share a 64-byte line. The first field of a layout is its least
+significant. A ring holds a power of two of entries, :data:`MIN_RING_ENTRIES` to :data:`MAX_RING_ENTRIES`, and its base
+is aligned to a line.
+
+Indices are 16 bits wide, free-running and wrap modulo 2**16; the slot is ``index % entries``, so that a full ring and an
+empty one differ. A completion's phase bit is the inverse of ``(index // entries) & 1``: on the first pass through a zeroed
+ring, written completions carry 1, on the second 0, and so on. It is bit 7 of the last byte, so no byte of the completion
+can become visible after it.
+"""
+
+from amaranth.lib import data, enum
+
+ENTRY_BYTES = 16
+LINE_BYTES = 64
+ENTRIES_PER_LINE = LINE_BYTES // ENTRY_BYTES
+INDEX_BITS = 16
+BUFFER_ID_BITS = 16
+MIN_RING_ENTRIES = 8
+MAX_RING_ENTRIES = 1 << (INDEX_BITS - 1)
+
+
+class CompletionError(enum.Enum, shape=4):
+    """Why the bytes that a completion describes are not to be trusted."""
+
+    NONE = 0
+    READ_FAULT = 1  #: TX: memory answered a read of this frame's data with an error; the frame was not sent.
+    WRITE_FAULT = 2  #: RX: memory refused a write of this buffer's data (only where acknowledgements come from memory).
+    FRAME_LENGTH = 3  #: TX: the gathered frame is shorter or longer than FRAME_LIMITS allow; it was not sent.
+
+
+class QueueError(enum.Enum, shape=4):
+    """Why a queue stopped by itself; read from RX_STATUS and TX_STATUS."""
+
+    NONE = 0
+    RING_SIZE = 1  #: not a power of two, or outside MIN_RING_ENTRIES..MAX_RING_ENTRIES
+    RING_BASE = 2  #: not aligned to a 64-byte line
+    DOORBELL = 3  #: a producer index more than a ring ahead, or a consumer index beyond what was completed
+    RING_READ = 4  #: memory answered a descriptor fetch with an error
+    RING_WRITE = 5  #: memory answered a completion write with an error
+    DESCRIPTOR_LENGTH = 6  #: a descriptor with length 0
+    DESCRIPTOR_TYPE = 7  #: a TX descriptor of a type that does not exist
+
+
+class QueueState(enum.Enum, shape=2):
+    """The lifecycle of one direction of a queue pair."""
+
+    DISABLED = 0
+    ENABLED = 1
+    DRAINING = 2
+    ERROR = 3
+
+
+class DropReason(enum.Enum, shape=4):
+    """Why a received frame was not delivered. The first group counts per port, the second per queue."""
+
+    LINK_DOWN = 0  #: reception is switched off, or the link is down
+    RUNT = 1  #: shorter than FRAME_LIMITS.min_length
+    OVERSIZE = 2  #: longer than FRAME_LIMITS.max_length
+    BAD_FCS = 3  #: the MAC marked the frame as damaged
+    OVERFLOW = 4  #: the packet buffer was full
+    QUEUE_DISABLED = 8  #: the frame's queue is not enabled (or draining, in error, or being reset)
+    NO_BUFFER = 9  #: too few buffers posted, and no fetch under way or the starvation timeout over
+    COMPLETION_FULL = 10  #: too few free completion slots for the whole frame
+
+
+class PacketType(enum.Enum, shape=8):
+    """What the parser recognised; UNKNOWN until a parser is built in."""
+
+    UNKNOWN = 0
+
+
+class ChecksumStatus(enum.Enum, shape=2):
+    """Verdict of checksum validation."""
+
+    NOT_CHECKED = 0
+    GOOD = 1
+    BAD = 2
+
+
+class FillDescriptor(data.Struct):
+    """RX fill ring: an empty buffer that software hands to the NIC."""
+
+    address: 64
+    length: 16  #: bytes, 1..65535; 0 stops the queue with DESCRIPTOR_LENGTH
+    buffer_id: BUFFER_ID_BITS  #: opaque cookie, returned in the completion
+    reserved: 32
+
+
+class RxCompletionFlags(data.Struct):
+    """Last byte of an RX completion."""
+
+    end_of_packet: 1
+    hash_valid: 1
+    vlan_valid: 1
+    checksum_status: ChecksumStatus
+    header_split: 1
+    reserved: 1
+    phase: 1
+
+
+class RxCompletion(data.Struct):
+    """RX completion ring: one filled buffer. A frame over several buffers has one each, in order."""
+
+    buffer_id: BUFFER_ID_BITS
+    length: 16  #: bytes of the frame in this buffer
+    rss_hash: 32
+    checksum: 16
+    vlan: 16
+    header_length: 8
+    packet_type: PacketType
+    error: CompletionError
+    reserved: 4
+    flags: RxCompletionFlags
+
+
+class TxDescriptorType(enum.Enum, shape=4):
+    """What a TX descriptor is. Zero is no type, so that a cleared ring is never sent."""
+
+    INVALID = 0
+    DATA = 1
+    CONTEXT = 2
+
+
+class TxDataFlags(data.Struct):
+    """Flags of a TX data descriptor."""
+
+    end_of_packet: 1
+    report: 1  #: ask for a completion when this descriptor's bytes have been read
+    recycle: 1  #: hand the buffer back to the recycle FIFO (reserved until one is built in)
+    insert_ip_checksum: 1
+    insert_l4_checksum: 1
+    insert_vlan: 1
+    segment: 1
+    reserved: 1
+
+
+class TxDescriptor(data.Struct):
+    """TX ring, type DATA: one contiguous piece of a frame. A frame ends at ``end_of_packet``."""
+
+    address: 64
+    length: 16  #: bytes, 1..65535; 0 stops the queue with DESCRIPTOR_LENGTH
+    buffer_id: BUFFER_ID_BITS  #: opaque cookie, returned in the completion
+    type: TxDescriptorType
+    reserved: 20
+    flags: TxDataFlags
+
+
+class TxContext(data.Struct):
+    """TX ring, type CONTEXT: offload parameters of the following frame. It carries no data and is skipped where no
+    offload is built in."""
+
+    mss: 16
+    l2_length: 8
+    l3_length: 8
+    l4_length: 8
+    reserved: 8
+    vlan: 16
+    reserved_high: 32
+    type: TxDescriptorType
+    reserved_top: 28
+
+
+class TxCompletionFlags(data.Struct):
+    """Last byte of a TX completion."""
+
+    reserved: 7
+    phase: 1
+
+
+class TxCompletion(data.Struct):
+    """TX completion ring: all descriptors before ``index`` have been read and their buffers are software's again."""
+
+    buffer_id: BUFFER_ID_BITS
+    index: INDEX_BITS  #: free-running ring index one past the completed descriptor
+    reserved_low: 32
+    reserved: 48
+    error: CompletionError
+    reserved_high: 4
+    flags: TxCompletionFlags
+
+
+class RxDoorbell(data.Struct):
+    """Register RX_DOORBELL: one write publishes both indices of a queue's RX side."""
+
+    fill_producer: INDEX_BITS
+    completion_consumer: INDEX_BITS
+
+
+class TxDoorbell(data.Struct):
+    """Register TX_DOORBELL: one write publishes both indices of a queue's TX side."""
+
+    producer: INDEX_BITS
+    completion_consumer: INDEX_BITS
+
+
+class Arm(data.Struct):
+    """Register ARM: arms the queue pair's interrupt, once. It fires at once if completions lie beyond either index."""
+
+    rx_consumer: INDEX_BITS
+    tx_consumer: INDEX_BITS
+
+
+class AddressType(enum.Enum, shape=2):
+    """How an IOMMU is to take an address (AXI sideband)."""
+
+    UNTRANSLATED = 0
+    TRANSLATION_REQUEST = 1
+    TRANSLATED = 2
+    PREFETCH = 3
+
+
+class Sideband(data.Struct):
+    """AxUSER: who asks, for the IOMMU."""
+
+    device_id: 24
+    process_id: 20
+    process_id_valid: 1
+    address_type: AddressType

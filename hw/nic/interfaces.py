@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Interfaces between the NIC's blocks.
+
+A *direction* is one half of a queue pair, RX or TX. Each block that holds state per queue listens to the same broadcast
+of register writes, obeys the same enable bits, and reports the same busy bits; :mod:`hw.nic.lifecycle` alone decides
+what state a direction is in.
+"""
+
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.abi.rings import ENTRY_BYTES, INDEX_BITS, CompletionError, DropReason, QueueError
+from hw.config import NicConfig
+
+
+class QueueWrite(wiring.Signature):
+    """Broadcast of an accepted software write to a queue pair's page.
+
+    ``strobe`` is high for one cycle; receivers cannot refuse. ``offset`` is the byte offset within the page, as in
+    :func:`hw.abi.registers.register_map`'s ``queue`` registers.
+    """
+
+    def __init__(self, config: NicConfig):
+        super().__init__({"strobe": Out(1), "queue": Out(range(config.queues)), "offset": Out(12), "data": Out(64)})
+
+
+class QueueControl(wiring.Signature):
+    """From lifecycle to each block of one direction; one bit per queue.
+
+    ``enable``: the queue takes new work. ``clear``: for one cycle, when the queue is started; all its indices and caches
+    return to zero (``enable`` rises in the next cycle). ``busy`` (from the block): DMA of this queue is planned, under way or without
+    response in this block. With ``enable`` low, a block finishes what it began, issues nothing new and lets ``busy`` fall.
+    """
+
+    def __init__(self, config: NicConfig):
+        super().__init__({"enable": Out(config.queues), "clear": Out(config.queues), "busy": In(config.queues)})
+
+
+def queue_fault_stream(config: NicConfig) -> stream.Signature:
+    """Report that a queue must stop: ``queue`` and ``error`` (:class:`hw.abi.rings.QueueError`)."""
+    return stream.Signature(data.StructLayout({"queue": range(config.queues), "error": QueueError}))
+
+
+class Command(data.StructLayout):
+    """A transfer to or from memory: any byte address, 1..65535 bytes, on behalf of a queue (whose context gives the
+    AXI sideband)."""
+
+    def __init__(self, config: NicConfig):
+        super().__init__({"address": 64, "length": 16, "queue": range(config.queues)})
+
+
+class Bytes(data.StructLayout):
+    """A beat of a transfer's bytes, from lane 0 whatever the address: ``count`` valid bytes, all beats but the last full.
+    ``error`` (reads): with ``last``, some byte of the transfer could not be read."""
+
+    def __init__(self, config: NicConfig):
+        super().__init__(
+            {"data": config.data_width, "count": range(config.beat_bytes + 1), "last": 1, "error": 1},
+        )
+
+
+class WritePort(wiring.Signature):
+    """A client of :class:`hw.nic.dma.write.DmaWriter`, seen from the client.
+
+    Each ``command`` is followed by exactly its bytes on ``data``, which a client must be able to deliver without waiting
+    for anything but ``ready`` (best at one beat a cycle). ``done`` comes once per command, in order, after all of the
+    command's AXI write responses: ``error`` if one was not OKAY. All clients' writes enter the one AXI write channel in
+    the order in which their commands were accepted.
+    """
+
+    def __init__(self, config: NicConfig):
+        super().__init__(
+            {
+                "command": Out(stream.Signature(Command(config))),
+                "data": Out(stream.Signature(Bytes(config))),
+                "done": In(stream.Signature(data.StructLayout({"error": 1}))),
+            }
+        )
+
+
+class ReadPort(wiring.Signature):
+    """A client of :class:`hw.nic.dma.read.DmaReader`, seen from the client.
+
+    Bytes come back on ``data`` in the order of the commands, realigned to lane 0 for each command; several commands may
+    be under way. A client issues a command only if it can take all of its bytes: ``ready`` on ``data`` may pause but not
+    wait for anything that depends on another client's read.
+    """
+
+    def __init__(self, config: NicConfig):
+        super().__init__(
+            {
+                "command": Out(stream.Signature(Command(config))),
+                "data": In(stream.Signature(Bytes(config))),
+            }
+        )
+
+
+class DescriptorPort(wiring.Signature):
+    """Descriptors of one direction, seen from the consumer (RX planner, TX gather).
+
+    Members
+    -------
+    queue : In to the cache
+        Which queue is looked at. Combinational from the consumer; the outputs below follow in the **same cycle**.
+    offset
+        How many descriptors beyond the queue's next one to look.
+    entry
+        The descriptor at ``offset``; meaningful where ``available`` > ``offset``.
+    available
+        Descriptors of the queue in the cache.
+    fetching
+        A fetch of the queue's descriptors is under way (requested from memory, not yet all in the cache).
+    take, take_count
+        On the clock edge with ``take``, the queue's next ``take_count`` descriptors leave the cache.
+    """
+
+    def __init__(self, config: NicConfig):
+        super().__init__(
+            {
+                "queue": Out(range(config.queues)),
+                "offset": Out(range(config.fetch_depth)),
+                "entry": In(8 * ENTRY_BYTES),
+                "available": In(range(config.fetch_depth + 1)),
+                "fetching": In(1),
+                "take": Out(1),
+                "take_count": Out(range(config.fetch_depth + 1)),
+            }
+        )
+
+
+class CompletionPort(wiring.Signature):
+    """Completions of one direction, seen from the producer.
+
+    Members
+    -------
+    queue : to the writer
+        Which queue ``free`` is about; combinational, same cycle.
+    free
+        Completion slots of the queue that are neither reserved nor unread by software (16-bit count).
+    reserve, reserve_count
+        On the clock edge with ``reserve``, that many slots of ``queue`` are set aside. ``reserve_count`` <= ``free``.
+    entry : stream
+        A completion for a reserved slot: ``queue`` and the 128-bit ``entry``, whose phase bit the writer fills in. Entries of
+        one queue are written in the order given; an entry is offered only after the DMA ``done`` of all its bytes.
+    """
+
+    def __init__(self, config: NicConfig):
+        super().__init__(
+            {
+                "queue": Out(range(config.queues)),
+                "free": In(INDEX_BITS),
+                "reserve": Out(1),
+                "reserve_count": Out(INDEX_BITS),
+                "entry": Out(
+                    stream.Signature(data.StructLayout({"queue": range(config.queues), "entry": 8 * ENTRY_BYTES}))
+                ),
+            }
+        )
+
+
+class Published(wiring.Signature):
+    """Completions of a queue became visible to software (their write was acknowledged): ``strobe`` for one cycle with the
+    ``queue``, and ``producer``, the free-running index one past the last visible completion, and ``count``, how many were
+    new."""
+
+    def __init__(self, config: NicConfig):
+        super().__init__(
+            {
+                "strobe": Out(1),
+                "queue": Out(range(config.queues)),
+                "producer": Out(INDEX_BITS),
+                "count": Out(3),
+            }
+        )
+
+
+class RxFrameEvent(wiring.Signature):
+    """One frame's fate at RX, for the port's counters: ``strobe`` for one cycle with length, kind of destination and, if
+    ``dropped``, the reason (a port reason of :class:`hw.abi.rings.DropReason`)."""
+
+    def __init__(self, config: NicConfig):
+        super().__init__(
+            {
+                "strobe": Out(1),
+                "length": Out(16),
+                "multicast": Out(1),
+                "broadcast": Out(1),
+                "dropped": Out(1),
+                "reason": Out(DropReason),
+            }
+        )
+
+
+class TxFrameEvent(wiring.Signature):
+    """One frame left towards the wire, for the port's counters."""
+
+    def __init__(self, config: NicConfig):
+        super().__init__({"strobe": Out(1), "length": Out(16), "multicast": Out(1), "broadcast": Out(1)})
+
+
+class QueueRxEvent(wiring.Signature):
+    """One steered frame's fate, for its queue's counters: delivered (all completions handed to the completion writer; ``fault``
+    if one carries WRITE_FAULT), or ``dropped`` with a queue reason."""
+
+    def __init__(self, config: NicConfig):
+        super().__init__(
+            {
+                "strobe": Out(1),
+                "queue": Out(range(config.queues)),
+                "length": Out(16),
+                "fault": Out(1),
+                "dropped": Out(1),
+                "reason": Out(DropReason),
+            }
+        )
+
+
+class QueueTxEvent(wiring.Signature):
+    """One frame of a TX ring: sent whole (``error`` NONE, not ``aborted``), not sent with the error of its completion, or
+    ``aborted`` because its queue stopped."""
+
+    def __init__(self, config: NicConfig):
+        super().__init__(
+            {
+                "strobe": Out(1),
+                "queue": Out(range(config.queues)),
+                "length": Out(16),
+                "error": Out(CompletionError),
+                "aborted": Out(1),
+            }
+        )
+
+
+class TracePoint(wiring.Signature):
+    """Simulation-only: something happened to the frame ``serial``; ``detail`` is a buffer id or a drop reason. The NIC has trace
+    points only where ``serial_width`` is not 0."""
+
+    def __init__(self, config: NicConfig):
+        super().__init__(
+            {
+                "strobe": Out(1),
+                "serial": Out(config.serial_width),
+                "queue": Out(range(config.queues)),
+                "detail": Out(16),
+            }
+        )
+
