@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# Every target sets itself up: the first one that needs Python builds .venv from pyproject.toml and constraints.txt.
+
+PYTHON ?= python3
+WORKERS ?= 0
+FRAMES ?=
+PRESET ?= 10g
+OUT ?= build
+BIN := .venv/bin
+STAMP := .venv/.complete
+
+.DEFAULT_GOAL := help
+.PHONY: help sim test lint waves verilog registers bench clean tools
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+sim: $(STAMP) tools ## Run the first experiment: what one packet's memory costs, by strategy
+	$(BIN)/pagewheel run strategies $(if $(FRAMES),--set frames=$(FRAMES)) --out $(OUT)/strategies.json
+
+test: $(STAMP) tools ## Run all tests (WORKERS=2 for two processes)
+	$(BIN)/python -m pytest -q -n $(WORKERS)
+
+lint: $(STAMP) ## Check style, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+waves: $(STAMP) tools ## Write the waves of a short run, and a GTKWave save file
+	$(BIN)/pagewheel run strategies --waves --out $(OUT)/waves/result.json
+
+verilog: $(STAMP) ## Export the NIC as Verilog (PRESET=10g)
+	PYTHONHASHSEED=0 $(BIN)/pagewheel verilog --preset $(PRESET) -o $(OUT)/verilog
+
+registers: $(STAMP) ## Write the register reference (HTML) and the C header
+	$(BIN)/peakrdl html hw/abi/nic.rdl -o $(OUT)/registers/html
+	$(BIN)/peakrdl c-header hw/abi/nic.rdl -o $(OUT)/registers/nic.h
+
+bench: $(STAMP) tools ## Measure how fast the simulation runs
+	$(BIN)/pagewheel bench --out $(OUT)/bench.json
+
+clean: ## Remove everything that was built, the environment too
+	rm -rf build .venv *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+
+tools:
+	@for tool in g++ make perl; do \
+	  command -v $$tool >/dev/null || { \
+	    echo "Pagewheel needs $$tool (Verilator builds its models with g++, make and perl): please install it" >&2; exit 1; }; \
+	done
+
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "Pagewheel needs Python 3.11 or later, and $(PYTHON) is not there: \
+	install it or name it with PYTHON=" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Pagewheel needs Python 3.11 or later, \
+	but $(PYTHON) is `$(PYTHON) -V 2>&1`: name a newer one with PYTHON=" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) comes without its venv module: \
+	please install it (Debian: python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
