@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Interrupts of the queue pairs: race-free arming, moderation, and one stream of messages."""
+
+from amaranth import Cat, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.abi.registers import register_map
+from hw.abi.rings import INDEX_BITS, Arm
+from hw.config import NicConfig
+from hw.nic.interfaces import Published, QueueWrite
+from hw.nic.stats.counters import InterruptEvent
+
+VECTOR_BITS = 16
+
+
+class Moderation(data.Struct):
+    """Register MODERATION."""
+
+    cycles: 16
+    count: 16
+    vector: VECTOR_BITS
+
+
+class Completions(wiring.Signature):
+    """What became of one direction of a queue pair: ``published`` for one cycle with ``count`` more completions up to
+    ``producer``; ``restarted``: indices are zero again; ``failed``: the direction went to ERROR."""
+
+    def __init__(self):
+        super().__init__(
+            {
+                "published": Out(1),
+                "producer": Out(INDEX_BITS),
+                "count": Out(3),
+                "restarted": Out(1),
+                "failed": Out(1),
+            }
+        )
+
+
+class PairInterrupt(wiring.Component):
+    """Decides when one queue pair interrupts. One-shot: ``fire`` disarms.
+
+    Arming says which completions software has seen. If others are visible, ``fire`` comes at once; else with the
+    completions published from then on: as soon as ``moderation.count`` of them wait, and at the latest
+    ``moderation.cycles`` after the first. A completion published in the very cycle of ``arm`` is compared as visible.
+    So whichever comes first, a completion that software has not seen always fires.
+
+    A direction that fails fires at once if armed, else at the next ``arm``: once for each failure that no interrupt
+    followed.
+
+    Ports
+    -----
+    arm, seen : In
+        ``arm`` for one cycle with the consumer indices.
+    moderation : In
+        Read as completions are published; a change leaves a running delay as it is.
+    rx, tx : In
+        What happened in either direction.
+    fire : Out
+        For one cycle, one cycle after its cause (a delay of *n* cycles: *n* + 1 after the completion).
+    """
+
+    arm: In(1)
+    seen: In(Arm)
+    moderation: In(Moderation)
+    rx: In(Completions())
+    tx: In(Completions())
+    fire: Out(1)
+
+    def elaborate(self, platform):
+        m = Module()
+        armed, failure = Signal(), Signal()
+        waiting, waiting_next = Signal(INDEX_BITS + 1), Signal(INDEX_BITS + 1)
+        delay, delaying = Signal(16), Signal()
+
+        unseen = []
+        for side, consumer in ((self.rx, self.seen.rx_consumer), (self.tx, self.seen.tx_consumer)):
+            producer, visible = Signal(INDEX_BITS), Signal(INDEX_BITS)
+            with m.If(side.restarted):
+                m.d.comb += visible.eq(0)
+            with m.Elif(side.published):
+                m.d.comb += visible.eq(side.producer)
+            with m.Else():
+                m.d.comb += visible.eq(producer)
+            m.d.sync += producer.eq(visible)
+            unseen.append(visible != consumer)
+
+        published = self.rx.published | self.tx.published
+        failed = self.rx.failed | self.tx.failed
+        new = Mux(self.rx.published, self.rx.count, 0) + Mux(self.tx.published, self.tx.count, 0)
+        m.d.comb += waiting_next.eq(waiting + new)
+        fire = Signal()
+        with m.If(self.arm):
+            m.d.comb += fire.eq(Cat(unseen).any() | failure | failed)
+            m.d.sync += [armed.eq(~fire), waiting.eq(0), delaying.eq(0)]
+        with m.Elif(armed):
+            m.d.comb += fire.eq(failed | delaying & (delay == 0))
+            with m.If(published):
+                m.d.sync += waiting.eq(waiting_next)
+                with m.If(~delaying):
+                    m.d.sync += [delaying.eq(1), delay.eq(self.moderation.cycles - 1)]
+                with m.If((waiting_next >= self.moderation.count) | (self.moderation.cycles == 0)):
+                    m.d.comb += fire.eq(1)
+            with m.If(delaying):
+                m.d.sync += delay.eq(delay - 1)
+            with m.If(fire):
+                m.d.sync += [armed.eq(0), delaying.eq(0)]
+
+        with m.If(fire):
+            m.d.sync += failure.eq(0)
+        with m.Elif(failed):
+            m.d.sync += failure.eq(1)
+        m.d.sync += self.fire.eq(fire)
+        return m
+
+
+class Interrupts(wiring.Component):
+    """Interrupts of all queue pairs, as messages to the host.
+
+    Listens to the registers ARM and MODERATION. A pair that fires while its previous message still waits for the host
+    sends one message for both: it comes after all of their causes. Pairs take turns.
+
+    Ports
+    -----
+    write : In
+        Accepted register writes.
+    rx_published, tx_published : In
+        Completions that became visible: an interrupt is never before its completion.
+    rx_started, tx_started, rx_failed, tx_failed : In
+        Bit per queue, from :class:`hw.nic.lifecycle.Lifecycle`.
+    interrupt : Out, stream
+        Vectors; the one that MODERATION held when the message was put up.
+    sent : Out
+        The host took a message of ``queue``.
+    """
+
+    def __init__(self, config: NicConfig):
+        self._config = config
+        super().__init__(
+            {
+                "write": In(QueueWrite(config)),
+                "rx_published": In(Published(config)),
+                "tx_published": In(Published(config)),
+                "rx_started": In(config.queues),
+                "tx_started": In(config.queues),
+                "rx_failed": In(config.queues),
+                "tx_failed": In(config.queues),
+                "interrupt": Out(stream.Signature(VECTOR_BITS)),
+                "sent": Out(InterruptEvent(config)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        queues = self._config.queues
+        registers = register_map(queues).queue
+        pending = Signal(queues)
+        taken = Signal(queues)
+        vectors = Signal(data.ArrayLayout(VECTOR_BITS, queues))
+        for q in range(queues):
+            m.submodules[f"pair_{q}"] = pair = PairInterrupt()
+            moderation = Signal(Moderation)
+            mine = self.write.strobe & (self.write.queue == q)
+            with m.If(mine & (self.write.offset == registers["moderation"].offset)):
+                m.d.sync += moderation.eq(self.write.data)
+            m.d.comb += [
+                pair.arm.eq(mine & (self.write.offset == registers["arm"].offset)),
+                pair.seen.eq(self.write.data),
+                pair.moderation.eq(moderation),
+                vectors[q].eq(moderation.vector),
+            ]
+            for side, published, started, failed in (
+                (pair.rx, self.rx_published, self.rx_started, self.rx_failed),
+                (pair.tx, self.tx_published, self.tx_started, self.tx_failed),
+            ):
+                m.d.comb += [
+                    side.published.eq(published.strobe & (published.queue == q)),
+                    side.producer.eq(published.producer),
+                    side.count.eq(published.count),
+                    side.restarted.eq(started[q]),
+                    side.failed.eq(failed[q]),
+                ]
+            m.d.sync += pending[q].eq(pair.fire | pending[q] & ~taken[q])
+
+        current = Signal(range(queues))
+        following = Signal(range(queues))
+        m.d.comb += following.eq(current)
+        with m.Switch(current):
+            for q in range(queues):
+                with m.Case(q):
+                    for step in reversed(range(1, queues + 1)):
+                        with m.If(pending[(q + step) % queues]):
+                            m.d.comb += following.eq((q + step) % queues)
+        with m.If(~self.interrupt.valid | self.interrupt.ready):
+            m.d.sync += self.interrupt.valid.eq(pending.any())
+            with m.If(pending.any()):
+                m.d.comb += taken.eq(1 << following)
+                m.d.sync += [current.eq(following), self.interrupt.payload.eq(vectors[following])]
+        m.d.comb += [
+            self.sent.strobe.eq(self.interrupt.valid & self.interrupt.ready),
+            self.sent.queue.eq(current),
+        ]
+        return m

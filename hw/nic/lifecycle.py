@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Lifecycle of one direction of all queue pairs: the one place that decides whether a queue runs."""
+
+from amaranth import Cat, Module, Mux, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.abi.registers import register_map
+from hw.abi.rings import LINE_BYTES, MAX_RING_ENTRIES, MIN_RING_ENTRIES, QueueError, QueueState
+from hw.config import NicConfig
+from hw.nic.interfaces import QueueControl, QueueWrite, queue_fault_stream
+
+RINGS = {"rx": ("rx_fill", "rx_completion"), "tx": ("tx_ring", "tx_completion")}
+
+
+class QueueStatus(data.Struct):
+    """What software reads in RX_STATUS and TX_STATUS."""
+
+    state: QueueState
+    stopped: 1
+    reserved: 5
+    error: QueueError
+    reserved_high: 4
+
+
+class _RingChecks(data.Struct):
+    sizes: 2
+    bases: 2
+
+
+_AFTER_RESET = {"sizes": 0b00, "bases": 0b11}  # size 0 is no ring, base 0 is aligned
+
+
+class Lifecycle(wiring.Component):
+    """States of all queues of one direction.
+
+    ===========  ============================================================  =========================================
+    state        entered                                                       left
+    ===========  ============================================================  =========================================
+    DISABLED     after reset; from DRAINING when no block is busy              ``enable`` = 1: ENABLED or ERROR
+    ENABLED      rings are valid                                               ``enable`` = 0: DRAINING; a fault: ERROR
+    DRAINING     ``enable`` = 0                                                no block busy: DISABLED
+    ERROR        ring size or base invalid at start, or a fault of a block     ``enable`` = 0: DRAINING
+    ===========  ============================================================  =========================================
+
+    Writing ``enable`` = 1 starts a DISABLED queue only, ``enable`` = 0 stops any; other writes change nothing. One
+    cycle after an accepted start the blocks see ``clear``, two cycles after it ``enable``. A fault takes ``enable``
+    away one cycle after it is reported and keeps its error until the queue is started again; of several in one cycle
+    the one of the lowest port counts. Faults of queues that do not run are ignored: a stopping queue needs no second
+    reason.
+
+    Parameters
+    ----------
+    config : NicConfig
+    direction : "rx" or "tx"
+    blocks : blocks that hold state of these queues
+    faults : blocks that can report a fault
+
+    Ports
+    -----
+    write : In
+        Accepted register writes.
+    stop : In
+        Function reset: while high, every queue drains and none starts.
+    control : Out, array
+        One :class:`hw.nic.interfaces.QueueControl` for each block.
+    faults : In, array of streams
+        Always ready.
+    status : Out, array
+        :class:`QueueStatus` of each queue. ``stopped``: no DMA will be issued and every response has been received.
+    started, failed : Out
+        Bit per queue, for one cycle: ``clear`` is given; state ERROR was entered in the cycle before.
+    idle : Out
+        Every queue is ``stopped``.
+    """
+
+    def __init__(self, config: NicConfig, direction: str, *, blocks: int, faults: int):
+        if direction not in RINGS:
+            raise ValueError(f"Direction must be one of {', '.join(RINGS)}, not {direction!r}")
+        self._config = config
+        self._direction = direction
+        super().__init__(
+            {
+                "write": In(QueueWrite(config)),
+                "stop": In(1),
+                "control": Out(QueueControl(config)).array(blocks),
+                "faults": In(queue_fault_stream(config)).array(faults),
+                "status": Out(data.ArrayLayout(QueueStatus, config.queues)),
+                "started": Out(config.queues),
+                "failed": Out(config.queues),
+                "idle": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        valid = self._valid_rings(m)
+        idle = Signal(self._config.queues)
+        m.d.comb += self.idle.eq(idle.all())
+
+        for q in range(self._config.queues):
+            status = self.status[q]
+            state, error, starting = Signal(QueueState), Signal(QueueError), self.started[q]
+            busy = Cat(control.busy[q] for control in self.control).any()
+            running = (state == QueueState.ENABLED) & ~starting
+            m.d.comb += [
+                status.state.eq(state),
+                status.stopped.eq(idle[q]),
+                status.error.eq(error),
+                idle[q].eq(((state == QueueState.DISABLED) | (state == QueueState.ERROR)) & ~busy),
+            ]
+            for control in self.control:
+                m.d.comb += [control.enable[q].eq(running), control.clear[q].eq(starting)]
+
+            control_write = self._written(f"{self._direction}_control", q)
+            start, stop = control_write & self.write.data[0] & ~self.stop, control_write & ~self.write.data[0]
+            m.d.sync += [starting.eq(0), self.failed[q].eq(0)]
+            with m.Switch(state):
+                with m.Case(QueueState.DISABLED):
+                    with m.If(start & valid[q].as_value().all()):
+                        m.d.sync += [state.eq(QueueState.ENABLED), error.eq(QueueError.NONE), starting.eq(1)]
+                    with m.Elif(start):
+                        m.d.sync += [state.eq(QueueState.ERROR), self.failed[q].eq(1)]
+                        m.d.sync += error.eq(Mux(valid[q].sizes.all(), QueueError.RING_BASE, QueueError.RING_SIZE))
+                with m.Case(QueueState.ENABLED):
+                    with m.If(stop | self.stop):
+                        m.d.sync += state.eq(QueueState.DRAINING)
+                    with m.Else():
+                        for fault in reversed(self.faults):
+                            with m.If(fault.valid & (fault.payload.queue == q)):
+                                m.d.sync += [state.eq(QueueState.ERROR), error.eq(fault.payload.error)]
+                                m.d.sync += self.failed[q].eq(1)
+                with m.Case(QueueState.DRAINING):
+                    with m.If(~busy):
+                        m.d.sync += state.eq(QueueState.DISABLED)
+                with m.Case(QueueState.ERROR):
+                    with m.If(stop):
+                        m.d.sync += state.eq(QueueState.DRAINING)
+
+        for fault in self.faults:
+            m.d.comb += fault.ready.eq(1)
+        return m
+
+    def _written(self, register, queue):
+        offset = register_map(self._config.queues).queue[register].offset
+        return self.write.strobe & (self.write.queue == queue) & (self.write.offset == offset)
+
+    def _valid_rings(self, m):
+        """Whether the ring registers of each queue hold what a ring may have: checked as they are written, so that
+        their values need not be kept here."""
+        rings = RINGS[self._direction]
+        valid = Signal(data.ArrayLayout(_RingChecks, self._config.queues), init=[_AFTER_RESET] * self._config.queues)
+        entries = self.write.data[:16]
+        power_of_two = (entries & (entries - 1))[:16] == 0
+        for q in range(self._config.queues):
+            for i, ring in enumerate(rings):
+                with m.If(self._written(f"{ring}_size", q)):
+                    in_range = (entries >= MIN_RING_ENTRIES) & (entries <= MAX_RING_ENTRIES)
+                    m.d.sync += valid[q].sizes[i].eq(in_range & power_of_two)
+                with m.If(self._written(f"{ring}_base", q)):
+                    m.d.sync += valid[q].bases[i].eq(self.write.data % LINE_BYTES == 0)
+        return valid

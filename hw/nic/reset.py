@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Function reset: everything is drained, then the NIC is as after power-on."""
+
+from amaranth import Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+
+class FunctionReset(wiring.Component):
+    """Sequencer of CONTROL.reset.
+
+    From the cycle after ``request`` on, ``resetting`` keeps frames out and stops all queues. When ``drained`` is high,
+    no new register access begins (``hold``). The first cycle in which nothing is on any interface (``quiet``) is the
+    one of ``reset``, which resets every other block on its clock edge. A host that never answers, a MAC that never
+    takes the rest of a frame, or a host that never takes an interrupt, keeps the NIC resetting: nothing is ever cut
+    off.
+
+    Ports
+    -----
+    request : In
+        CONTROL.reset was written.
+    drained : In
+        No queue has DMA planned or under way, and none is enabled.
+    quiet : In
+        No transfer is offered or unfinished on the register interface, the interrupt stream and the stream to the wire.
+    resetting, hold, reset : Out
+    """
+
+    request: In(1)
+    drained: In(1)
+    quiet: In(1)
+    resetting: Out(1)
+    hold: Out(1)
+    reset: Out(1)
+
+    def elaborate(self, platform):
+        m = Module()
+        held = Signal()
+        with m.If(self.request):
+            m.d.sync += self.resetting.eq(1)
+        with m.If(self.reset):
+            m.d.sync += [self.resetting.eq(0), held.eq(0)]
+        with m.Else():
+            m.d.sync += held.eq(self.resetting & self.drained)
+        m.d.comb += [
+            self.hold.eq(held),
+            self.reset.eq(held & self.drained & self.quiet),
+        ]
+        return m
