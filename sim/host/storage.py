@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The storage primitive: a clocked byte array whose bytes Python sees too; the only part that each simulator replaces."""
+"""The storage primitive: a clocked byte array that Python sees too; the only part that each simulator replaces."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -24,8 +24,8 @@ class StoragePort(wiring.Signature):
     write_enable, write_address, write_data, write_strobe : to the storage
         On the clock edge with ``write_enable``, the bytes with their strobe bit set are written.
 
-    Addresses count bytes and are multiples of the word. Byte *i* of the word is in bits ``8 * i`` and up. An address that
-    is not aligned or beyond the end ends the run with :class:`sim.backends.base.StorageError`.
+    Addresses count bytes and are multiples of the word. Byte *i* of the word is in bits ``8 * i`` and up. An address
+    that is not aligned or beyond the end ends the run with :class:`sim.backends.base.StorageError`.
 
     Parameters
     ----------

