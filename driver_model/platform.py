@@ -35,15 +35,16 @@ class Platform(ABC):
         """Picoseconds reached: every edge at or before it has been taken, every event before it has run."""
 
     @abstractmethod
-    def at(self, time: int, call: Callable[[], None]) -> Timer:
-        """Run ``call`` at a time (not before now). Calls of one time run in the order in which they were made."""
+    def at(self, time: int, call: Callable[[], None], rank: int = 0) -> Timer:
+        """Run ``call`` at a time (not before now). Calls of one time run by rank, then in the order in which they were
+        made; core *i* has rank *i + 1*, everything else 0."""
 
     @abstractmethod
     def advance(self, until: int) -> bool:
         """Let the hardware run until ``until``, or until something wakes software; True if ``until`` was reached.
 
         Fast path of a core that waits while no other event is due: it may be called from any greenlet and never switches
-        one. It returns False at once where an event is due before ``until`` (the caller then waits through :meth:`at`), and
+        one. It returns False at once where an event is due up to ``until`` (the caller then waits through :meth:`at`), and
         early where an interrupt or a watchpoint called back: :attr:`now` tells how far it came.
         """
 
