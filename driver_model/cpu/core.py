@@ -1,2 +1,281 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A CPU core."""
+"""A CPU core: what kernel code is written against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from driver_model.cpu.profile import Operation, Profile
+from driver_model.cpu.scheduler import Task
+from driver_model.cpu.softirq import SoftirqVector
+from driver_model.cpu.timeline import Timeline
+from driver_model.platform import Platform, Timer
+
+LINE = 64  #: bytes of a cache line
+MMIO_TIMEOUT = 50_000_000_000  #: picoseconds; PCI Express' default completion timeout reaches up to 50 ms
+ALL_ONES = (1 << 64) - 1  #: what a register read returns that the device refuses
+
+AccessObserver = Callable[["Core", int, int, int, bool], None]
+
+
+class IrqSave:
+    """The region of :meth:`Core.irq_save`."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def __enter__(self) -> None:
+        self._core.irq_disable()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._core.irq_enable(wait=kind is None)
+
+
+class Core(Timeline):
+    """One core. All of it is plain synchronous code; only the core lets other contexts run, and only when it must wait.
+
+    Kernel code charges what it does by :meth:`spend`, in operations of the cost profile, and touches memory and
+    registers only through the core. Each access to memory charges one ``cpu.load`` or ``cpu.store`` per cache line and
+    takes effect at :attr:`time`, after its cost. There are three kinds, which cost the same and differ in what they may
+    assume:
+
+    - :meth:`load`, :meth:`store`, :meth:`copy` assume nothing: the machine is brought to this core's time first.
+    - :meth:`load_owned`, :meth:`store_owned` are for memory that no other party touches now, and do not.
+    - :meth:`load_latched` is for flags that go one way, and brings them together only when the answer is "not yet".
+
+    Parameters
+    ----------
+    platform : the machine
+    index : number of this core, from 0; of two cores at one time the lower one goes first
+    profile : costs of the operations
+    ddio : the device writes into the last level cache, so that the first touch of what it wrote (``device_line``) hits
+        there; otherwise it misses
+    """
+
+    def __init__(self, platform: Platform, index: int, profile: Profile, *, ddio: bool = True) -> None:
+        if not isinstance(index, int) or isinstance(index, bool):
+            raise TypeError(f"index must be an integer, not {index!r}")
+        if not 0 <= index < 1024:
+            raise ValueError(f"index must be in 0..1023, not {index!r}")
+        super().__init__(platform, index, profile)
+        self.access_observer: AccessObserver | None = None  #: told (core, time, address, length, is_write)
+        self.mmio_read_errors = 0  #: register reads that the device refused
+        self.device_line = self.op("llc.hit" if ddio else "cache.miss")  #: first touch of a line the device wrote
+        self._load = self.op("cpu.load")
+        self._store = self.op("cpu.store")
+        self._mmio_write = self.op("mmio.write")
+        self._mmio_read = self.op("mmio.read")
+        self._irq_depth = 0
+        self._read = platform.read
+        self._write = platform.write
+
+    # Memory
+
+    def load(self, address: int, length: int) -> bytes:
+        """Bytes of memory at this core's time."""
+        self.spend(self._load, ((address & LINE - 1) + length + LINE - 1) // LINE)
+        self.sync()
+        return self._loaded(address, length)
+
+    def store(self, address: int, data: bytes | bytearray | memoryview) -> None:
+        """Store at this core's time: the hardware sees it from its next edge on, not before and not later."""
+        self.spend(self._store, ((address & LINE - 1) + len(data) + LINE - 1) // LINE)
+        self.sync()
+        self._stored(address, data)
+
+    def copy(self, target: int, source: int, length: int) -> None:
+        """Copy memory, as :meth:`load` and :meth:`store` of the whole range: both at the end of the copy's cost."""
+        self.spend(self._load, ((source & LINE - 1) + length + LINE - 1) // LINE)
+        self.spend(self._store, ((target & LINE - 1) + length + LINE - 1) // LINE)
+        self.sync()
+        self._stored(target, self._loaded(source, length))
+
+    def load_owned(self, address: int, length: int) -> bytes:
+        """Bytes of memory that no other party writes between ``platform.now`` and this core's time.
+
+        For buffers that the CPU owns, and for what a latched flag has published. Then the bytes are those of
+        :meth:`load`, without its wait.
+        """
+        self.spend(self._load, ((address & LINE - 1) + length + LINE - 1) // LINE)
+        return self._loaded(address, length)
+
+    def store_owned(self, address: int, data: bytes | bytearray | memoryview) -> None:
+        """Store to memory that no other party reads before this core next publishes (a doorbell, a :meth:`store`).
+
+        For buffers that the CPU owns, and for ring slots beyond the published index. The bytes land at
+        ``platform.now``, earlier than this core's time, where nobody can tell.
+        """
+        self.spend(self._store, ((address & LINE - 1) + len(data) + LINE - 1) // LINE)
+        self._stored(address, data)
+
+    def load_latched(self, address: int, length: int, ready: Callable[[bytes], object]) -> bytes:
+        """Bytes that, once ``ready(bytes)`` is true, cannot change before this core publishes an index.
+
+        For a completion and its phase bit: if it is there at ``platform.now``, it is there, and the same, at this
+        core's time. If it is not, both are brought together and it is looked at again. The result and the time are
+        those of :meth:`load`.
+        """
+        self.spend(self._load, ((address & LINE - 1) + length + LINE - 1) // LINE)
+        data = self._read(address, length)
+        if not ready(data):
+            self.sync()
+            data = self._read(address, length)
+        if self.access_observer is not None:
+            self.access_observer(self, self.time, address, length, False)
+        return data
+
+    def _loaded(self, address: int, length: int) -> bytes:
+        if self.access_observer is not None:
+            self.access_observer(self, self.time, address, length, False)
+        return self._read(address, length)
+
+    def _stored(self, address: int, data: bytes | bytearray | memoryview) -> None:
+        if self.access_observer is not None:
+            self.access_observer(self, self.time, address, len(data), True)
+        self._write(address, data)
+
+    # Registers
+
+    def mmio_write(self, offset: int, value: int) -> None:
+        """A posted 64-bit register write: charges ``mmio.write``, then leaves the CPU; it is not waited for."""
+        self.spend(self._mmio_write)
+        self.sync()
+        if self._log is not None:
+            self._log.record(self.time, self.index, self.context, "mmio", f"write {offset:#x}")
+        self.platform.mmio_write(offset, value)
+
+    def mmio_read(self, offset: int) -> int:
+        """A 64-bit register read: charges ``mmio.read``, and waits for its completion; interrupts come in meanwhile.
+
+        A read that the device refuses returns all ones and counts in :attr:`mmio_read_errors`. Raises ``TimeoutError``
+        after 50 ms without completion.
+        """
+        self.spend(self._mmio_read)
+        self.sync()
+        replies: list[tuple[int, bool]] = []
+
+        def done(value: int, error: bool) -> None:
+            replies.append((value, error))
+            self.kick()
+
+        self.platform.mmio_read(offset, done)
+        if not self._wait(MMIO_TIMEOUT, lambda: replies):
+            raise TimeoutError(f"Register read at {offset:#x} got no completion within {MMIO_TIMEOUT // 10**9} ms")
+        value, error = replies[0]
+        if error:
+            self.mmio_read_errors += 1
+            return ALL_ONES
+        return value
+
+    # Waiting
+
+    def _wait(self, limit: int, woken: Callable[[], object]) -> bool:
+        """Keep the core, idle but not given away, until ``woken`` is true; False if it is not for ``limit``."""
+        self.preempt_count += 1
+        end = self.time + limit
+        self.time = end
+        self.bring_together(woken)
+        self.preempt_count -= 1
+        self.time = self.platform.now
+        return bool(woken())
+
+    def poll_until(
+        self, start: int, stop: int, ready: Callable[[bytes], object], deadline: int, poll: Operation
+    ) -> bool:
+        """Look at memory ``start..stop-1`` every ``poll.ps`` until ``ready(bytes)``, True, or ``deadline``, False.
+
+        The first look is at this core's time, each further one a poll later, the last one at or after the deadline.
+        Time and count of ``poll`` are those of a loop of :meth:`spend` and look, and interrupts and other processes
+        come in as they would; but only a write of the device into the range costs any Python.
+        """
+        if poll.ps <= 0:
+            raise ValueError(f"Operation {poll.name} must take time to poll with, not {poll.ps!r} ps")
+        length = stop - start
+        self.sync()
+        while True:
+            if ready(self._loaded(start, length)):
+                return True
+            left = -(-(deadline - self.time) // poll.ps)
+            if left <= 0:
+                return False
+            hits: list[None] = []
+
+            def hit(hits: list[None] = hits) -> None:
+                hits.append(None)
+                self.kick()
+
+            watch = self.platform.watch(start, stop, hit)
+            first, end = self.time, self.time + left * poll.ps
+            self.time = end
+            self.bring_together(lambda hits=hits: hits)
+            watch.cancel()
+            # Whatever came in between moved the polls after it.
+            first += self.time - end
+            polls = max(1, -(-(self.platform.now - first) // poll.ps)) if hits else left
+            poll.count += polls
+            self.time = first + polls * poll.ps
+            self.bring_together()
+
+    def sleep_until(self, time: int) -> None:
+        """Let the current process sleep until a time (an hrtimer's interrupt wakes it)."""
+        self.sync()
+        if time <= self.time:
+            return
+        task = self.scheduler.current
+        expired: list[None] = []
+
+        def expire() -> None:
+            expired.append(None)
+            self.scheduler.wake(task)
+
+        timer: Timer = self.platform.at(time, lambda: self.interrupt(expire))
+        while not expired:
+            self.scheduler.sleep()
+        timer.cancel()
+
+    def cond_resched(self) -> None:
+        """Let another process run if one should."""
+        self.bring_together()
+
+    def spawn(self, name: str, function: Callable[[], Any]) -> Task:
+        """Start a process on this core: it runs ``function()``, from now on, in fair competition with the others."""
+        return self.scheduler.spawn(name, function)
+
+    # Interrupts
+
+    def request_irq(self, vector: int, handler: Callable[[], None]) -> None:
+        """Run ``handler`` on this core, as a hardirq, whenever an interrupt message with this vector arrives."""
+        self.platform.on_interrupt(vector, lambda: self.interrupt(handler))
+
+    def irq_save(self) -> IrqSave:
+        """Region without interrupts (``local_irq_save`` to ``local_irq_restore``); regions nest.
+
+        What arrives inside runs at its end.
+        """
+        return IrqSave(self)
+
+    def irq_disable(self) -> None:
+        """Open a region without interrupts."""
+        if not self._irq_depth and not self.in_hardirq:
+            if not self.softirq.active:
+                self.sync()
+            self._irqs_off_since = self.time
+        self._irq_depth += 1
+
+    def irq_enable(self, *, wait: bool = True) -> None:
+        """Close a region without interrupts; ``wait=False`` only forgets it, where an exception tears it down."""
+        if not self._irq_depth:
+            raise RuntimeError("interrupts enabled more often than disabled")
+        self._irq_depth -= 1
+        if not self._irq_depth and not self.in_hardirq:
+            if wait:
+                self.bring_together()
+            self._irqs_off_since = None
+            if wait:
+                self.sync()
+
+    def raise_softirq(self, vector: SoftirqVector) -> None:
+        """Mark a softirq pending: see :class:`driver_model.cpu.softirq.Softirq`."""
+        self.softirq.raise_(vector)

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The typed event log of a run: what happened on which core, when, to which packet and buffer, and what it cost."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Event(NamedTuple):
+    """One thing that software did."""
+
+    time: int  #: picoseconds: the core's time when it began
+    core: int  #: index of the core
+    context: str  #: ``hardirq``, ``softirq``, the name of the process, or ``idle``
+    kind: str  #: ``spend``, ``irq``, ``softirq``, ``switch``, ``mmio``, or a kind of the driver's own
+    packet: int | None  #: serial of the packet, where known
+    buffer: int | None  #: address of the buffer, where known
+    function: str  #: name of the operation or function
+    cost: int  #: picoseconds charged
+
+
+class EventLog:
+    """Collects events of all cores in the order in which software ran.
+
+    A core's log is off (None) by default and then costs nothing: see :attr:`driver_model.cpu.core.Core.log`.
+
+    A cost is logged when it is charged: if an interrupt arrives inside the interval, the handler's events follow with
+    an earlier time than the interval's end, and what was spent of the interval beyond it moved behind the handler.
+
+    Parameters
+    ----------
+    sink : called with each event instead of keeping it in :attr:`events`, for runs too long to keep
+    """
+
+    def __init__(self, sink: Callable[[Event], None] | None = None) -> None:
+        if sink is not None and not callable(sink):
+            raise TypeError(f"sink must be callable or None, not {sink!r}")
+        self.events: list[Event] = []
+        self._sink = self.events.append if sink is None else sink
+
+    def record(
+        self,
+        time: int,
+        core: int,
+        context: str,
+        kind: str,
+        function: str,
+        cost: int = 0,
+        *,
+        packet: int | None = None,
+        buffer: int | None = None,
+    ) -> None:
+        """Add one event."""
+        self._sink(Event(time, core, context, kind, packet, buffer, function, cost))
+
+    def cost_by_function(self) -> dict[str, int]:
+        """Picoseconds charged to each function, by name, of the events that were kept."""
+        total: dict[str, int] = {}
+        for event in self.events:
+            total[event.function] = total.get(event.function, 0) + event.cost
+        return dict(sorted(total.items()))
