@@ -36,7 +36,8 @@ class Codec:
         self._units = _units(self.fields)
         self._struct = struct.Struct("<" + "".join(_FORMATS[width] for _, width, _ in self._units))
         self._whole = all(len(names) == 1 for _, _, names in self._units)
-        self._tuple: Any = namedtuple(layout.__name__, self.fields)  # type: ignore[misc]
+        make_tuple: Any = namedtuple  # a type checker wants literal names, and these come from the layout
+        self._tuple = make_tuple(layout.__name__, self.fields)
 
     def mask(self, *path: str) -> int:
         """The bits of a nested field within its top-level field: ``mask("flags", "phase")``."""
