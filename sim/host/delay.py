@@ -16,8 +16,8 @@ MIN_DELAY = 2  #: cycles from input to output if the release time is already the
 class DelayFifo(wiring.Component):
     """Hands each item on at its release time, in order.
 
-    An item taken in cycle *c* with ``release`` = *r* is offered from cycle max(*r*, *c* + 2) on, and not before the items
-    ahead of it are taken. One item a cycle; up to ``depth`` wait, then ``input`` is not ready.
+    An item taken in cycle *c* with ``release`` = *r* is offered from cycle max(*r*, *c* + 2) on, and not before the
+    items ahead of it are taken. One item a cycle; up to ``depth`` wait, then ``input`` is not ready.
 
     Parameters
     ----------

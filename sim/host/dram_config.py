@@ -17,11 +17,11 @@ class DramConfig:
 
     Attributes
     ----------
-    read_latency_ns : from AR to the first R when nothing is in its way: controller and access (HyperTRIO, ISCA 2020, takes 50)
+    read_latency_ns : from AR to the first R when nothing is in its way: controller and access (HyperTRIO, ISCA 2020: 50)
     write_latency_ns : from the last W to B: until the controller has it; the bytes are visible before that
     bandwidth_mbps : megabytes a second of reads and writes together; 38,400 are two channels of DDR4-2400
     outstanding : accesses without response, of each port and direction
-    monitors : exclusive reservations on the walker's port, one per ID; IDs alike in their low bits share one. A power of two
+    monitors : exclusive reservations on the walker's port, one per ID; IDs of equal low bits share one. A power of two
     """
 
     read_latency_ns: float = 50.0

@@ -38,11 +38,11 @@ class LinkConfig:
     Attributes
     ----------
     wires : no link at all: both sides are joined without a cycle between them, and nothing below counts
-    latency_ns : from the last byte of a packet entering one end to the packet leaving the other, when nothing is in its way
-    rate_mbps : megabits a second in each direction for packets with their overhead (what is left below the transaction layer
-        is already taken off)
-    request_overhead : bytes of every packet but completions with data: 2 framing, 6 data link layer (sequence number, CRC), 4
-        common header, 12 header with a 64-bit address
+    latency_ns : from the last byte of a packet entering one end to the packet leaving the other, nothing being in its way
+    rate_mbps : megabits a second in each direction for packets with their overhead; what the layers below the transaction
+        layer take is already off
+    request_overhead : bytes of every packet but completions with data: 2 framing, 6 data link layer (sequence number,
+        CRC), 4 common header, 12 header with a 64-bit address
     completion_overhead : bytes of a completion with data: as above, with a header of 8 instead of 12
     max_payload : most data bytes of a write packet or completion; a power of two, 128..4096
     max_read_request : most bytes of a read request packet; a power of two, 128..4096
