@@ -158,6 +158,14 @@ class CompletionPort(wiring.Signature):
         )
 
 
+class CompletionSlots(wiring.Signature):
+    """The reserving half of a :class:`CompletionPort`, for a block that reserves while another hands over entries."""
+
+    def __init__(self, config: NicConfig):
+        members = CompletionPort(config).members
+        super().__init__({name: members[name] for name in ("queue", "free", "reserve", "reserve_count")})
+
+
 class Published(wiring.Signature):
     """Completions of a queue became visible to software (their write was acknowledged): ``strobe`` for one cycle with the
     ``queue``, and ``producer``, the free-running index one past the last visible completion, and ``count``, how many were
