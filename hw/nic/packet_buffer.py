@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Memory that holds frames between wire and DMA."""
+
+from amaranth.hdl import Module, ShapeLike, Signal
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.config import WIDTHS
+
+
+class PacketBuffer(wiring.Component):
+    """One write port and a pipelined read port over a memory of beats.
+
+    Each request is answered in order after at least two cycles (the memory, then a register, so that block RAM closes
+    timing), one per cycle; the tag comes back with the word. A stalled response stalls the pipeline, nothing is lost. A
+    word written in one cycle can be requested in the next.
+
+    Parameters
+    ----------
+    width : bits of a word
+    depth : words, a power of two
+    tag : shape of what travels with a request
+
+    Members
+    -------
+    write_enable, write_address, write_data : write a word
+    request : stream of ``address`` and ``tag``
+    response : stream of ``data`` and ``tag``
+    """
+
+    def __init__(self, width: int, depth: int, tag: ShapeLike):
+        if width not in WIDTHS:
+            raise ValueError(f"Packet buffer width must be one of {', '.join(map(str, WIDTHS))}, not {width!r}")
+        if not isinstance(depth, int) or isinstance(depth, bool):
+            raise TypeError(f"Packet buffer depth must be an integer, not {depth!r}")
+        if depth < 2 or depth & (depth - 1):
+            raise ValueError(f"Packet buffer depth must be a power of two from 2 up, not {depth!r}")
+        self._width = width
+        self._depth = depth
+        self._tag = tag
+        super().__init__(
+            {
+                "write_enable": In(1),
+                "write_address": In(range(depth)),
+                "write_data": In(width),
+                "request": In(stream.Signature(data.StructLayout({"address": range(depth), "tag": tag}))),
+                "response": Out(stream.Signature(data.StructLayout({"data": width, "tag": tag}))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.storage = storage = memory.Memory(shape=self._width, depth=self._depth, init=[])
+        write_port, read_port = storage.write_port(), storage.read_port()
+        fetched = Signal()
+        fetched_tag = Signal(self._tag)
+        moves = Signal()
+        m.d.comb += [
+            write_port.en.eq(self.write_enable),
+            write_port.addr.eq(self.write_address),
+            write_port.data.eq(self.write_data),
+            moves.eq(~self.response.valid | self.response.ready),
+            self.request.ready.eq(~fetched | moves),
+            read_port.en.eq(self.request.ready),
+            read_port.addr.eq(self.request.payload.address),
+        ]
+        with m.If(self.request.ready):
+            m.d.sync += [fetched.eq(self.request.valid), fetched_tag.eq(self.request.payload.tag)]
+        with m.If(moves):
+            m.d.sync += [
+                self.response.valid.eq(fetched),
+                self.response.payload.data.eq(read_port.data),
+                self.response.payload.tag.eq(fetched_tag),
+            ]
+        return m

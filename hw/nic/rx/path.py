@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The RX path: from the wire to buffers and completions."""
+
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from hw.bus.packet import packet_stream
+from hw.config import NicConfig
+from hw.nic.in_flight import InFlight
+from hw.nic.interfaces import (
+    CompletionPort,
+    DescriptorPort,
+    QueueControl,
+    QueueRxEvent,
+    QueueWrite,
+    RxFrameEvent,
+    TracePoint,
+    WritePort,
+    queue_fault_stream,
+)
+from hw.nic.packet_buffer import PacketBuffer
+from hw.nic.rx.ingress import RxIngress
+from hw.nic.rx.planner import RxPlanner
+from hw.nic.rx.steering import RxSteering
+from hw.nic.rx.writer import RxWriter, WriteBeat
+
+
+class RxPath(wiring.Component):
+    """Everything between the MAC's stream and the shared DMA and completion blocks.
+
+    ::
+
+        wire ─► ingress ─► steering ─► planner ─► writer ─► write, completions.entry
+                   │                      │          ▲
+                   │    descriptors, completions     │
+                   └──────────► packet buffer ───────┘
+
+    Frames keep the order of the wire from end to end. A frame that waits for a fetch holds up those behind it, at most
+    ``starvation`` cycles. A queue is ``busy`` from the cycle after its buffers were taken until their entries have been
+    handed to the completion writer.
+
+    Members
+    -------
+    wire, rx_enable, carrier, min_length, max_length : see :class:`hw.nic.rx.ingress.RxIngress`
+    default_queue, queue_write : see :class:`hw.nic.rx.steering.RxSteering`
+    starvation, descriptors, fault : see :class:`hw.nic.rx.planner.RxPlanner`
+    write : see :class:`hw.nic.rx.writer.RxWriter`
+    control, completions : lifecycle, and the completion writer
+    frame_event : each frame on the wire, good or dropped by the port
+    drop_event, delivery_event : each frame that reached a queue, one of the two; both may strobe in one cycle
+    accepted, refused, taken, dropped, completed : trace points: frame stored, dropped by the port; buffer taken; frame
+        dropped by its queue; buffer completed
+    """
+
+    def __init__(self, config: NicConfig):
+        self._config = config
+        members = {
+            "wire": In(packet_stream(config.data_width, config.serial_width)),
+            "rx_enable": In(1),
+            "carrier": In(1),
+            "min_length": In(16),
+            "max_length": In(16),
+            "starvation": In(16),
+            "default_queue": In(8),
+            "queue_write": In(QueueWrite(config)),
+            "control": In(QueueControl(config)),
+            "descriptors": Out(DescriptorPort(config)),
+            "completions": Out(CompletionPort(config)),
+            "write": Out(WritePort(config)),
+            "fault": Out(queue_fault_stream(config)),
+            "frame_event": Out(RxFrameEvent(config)),
+            "drop_event": Out(QueueRxEvent(config)),
+            "delivery_event": Out(QueueRxEvent(config)),
+        }
+        if config.serial_width:
+            trace_points = ("accepted", "refused", "taken", "dropped", "completed")
+            members |= {name: Out(TracePoint(config)) for name in trace_points}
+        super().__init__(members)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self._config
+        m.submodules.ingress = ingress = RxIngress(config)
+        m.submodules.steering = steering = RxSteering(config)
+        m.submodules.planner = planner = RxPlanner(config)
+        m.submodules.writer = writer = RxWriter(config)
+        words = config.rx_buffer_bytes // config.beat_bytes
+        m.submodules.buffer = buffer = PacketBuffer(config.data_width, words, WriteBeat(config))
+        # Planned segments lie in the planner's FIFO, in the writer's, and in the registers between them.
+        limit = 2 * config.fetch_depth + 4 * config.outstanding_writes + 4
+        m.submodules.in_flight = in_flight = InFlight(config.queues, limit)
+
+        connect(m, ingress.frames, steering.input)
+        connect(m, steering.output, planner.input)
+        connect(m, planner.output, writer.segments)
+        connect(m, writer.request, buffer.request)
+        connect(m, buffer.response, writer.response)
+        for inner, outer in (
+            (ingress.wire, self.wire),
+            (ingress.event, self.frame_event),
+            (steering.write, self.queue_write),
+            (planner.descriptors, self.descriptors),
+            (planner.fault, self.fault),
+            (planner.event, self.drop_event),
+            (writer.write, self.write),
+            (writer.entry, self.completions.entry),
+            (writer.event, self.delivery_event),
+        ):
+            connect(m, inner, flipped(outer))
+        m.d.comb += [
+            ingress.rx_enable.eq(self.rx_enable),
+            ingress.carrier.eq(self.carrier),
+            ingress.min_length.eq(self.min_length),
+            ingress.max_length.eq(self.max_length),
+            ingress.read_pointer.eq(writer.read_pointer),
+            buffer.write_enable.eq(ingress.write_enable),
+            buffer.write_address.eq(ingress.write_address),
+            buffer.write_data.eq(ingress.write_data),
+            steering.default_queue.eq(self.default_queue),
+            planner.enable.eq(self.control.enable),
+            planner.clear.eq(self.control.clear),
+            planner.starvation.eq(self.starvation),
+            self.completions.queue.eq(planner.slots.queue),
+            planner.slots.free.eq(self.completions.free),
+            self.completions.reserve.eq(planner.slots.reserve),
+            self.completions.reserve_count.eq(planner.slots.reserve_count),
+            in_flight.start.eq(planner.descriptors.take),
+            in_flight.start_queue.eq(planner.descriptors.queue),
+            in_flight.start_count.eq(planner.descriptors.take_count),
+            in_flight.finish.eq(writer.entry.valid & writer.entry.ready),
+            in_flight.finish_queue.eq(writer.entry.payload.queue),
+            self.control.busy.eq(in_flight.busy),
+        ]
+        if config.serial_width:
+            for point, outer in (
+                (ingress.accepted, self.accepted),
+                (ingress.dropped, self.refused),
+                (planner.dropped, self.dropped),
+                (writer.taken, self.taken),
+                (writer.completed, self.completed),
+            ):
+                connect(m, point, flipped(outer))
+        return m
