@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Every counter of the register description against a plain count of the same events."""
+
+import random
+from collections import Counter
+
+import pytest
+from amaranth.sim import Simulator
+
+from hw.abi.registers import register_map
+from hw.abi.rings import CompletionError, DropReason
+from hw.config import preset
+from hw.nic.stats.counters import PORT_DROPS, QUEUE_DROPS, SIZE_BOUNDS, Stats, _port_banks, _queue_banks
+
+
+def test_banks_hold_every_counter_of_the_description_once():
+    registers = register_map(3)
+    described = [name for name in (*registers.port, *registers.queue) if "." in name]
+    banked = [name for bank in (_port_banks() | _queue_banks(3)).values() for name in bank.counters]
+    assert sorted(banked) == sorted(described)
+
+
+def size_class(length):
+    return next((name for name, bound in SIZE_BOUNDS.items() if length <= bound), "size_max")
+
+
+def frame(model, side, length, cast):
+    model.update({f"{side}.frames": 1, f"{side}.bytes": length, f"{side}.{cast}": 1, f"{side}.{size_class(length)}": 1})
+
+
+class Events:
+    """Random events on all ports at once, into the hardware and into the model."""
+
+    def __init__(self, stats, queues, rng):
+        self.stats, self.queues, self.rng = stats, queues, rng
+        self.model = Counter()
+
+    def drive(self, ctx, load):
+        stats, rng = self.stats, self.rng
+        for port in (stats.rx, stats.tx, stats.queue_rx_delivered, stats.queue_rx_dropped, stats.queue_tx):
+            ctx.set(port.strobe, 0)
+        ctx.set(stats.interrupt.strobe, 0)
+        for port, count in (
+            (stats.rx, self.rx),
+            (stats.tx, self.tx),
+            (stats.queue_rx_delivered, self.delivered),
+            (stats.queue_rx_dropped, self.dropped),
+            (stats.queue_tx, self.transmitted),
+            (stats.interrupt, self.interrupted),
+        ):
+            if rng.random() < load:
+                ctx.set(port.strobe, 1)
+                count(ctx, port)
+
+    def port_frame(self, ctx, port, side):
+        length = self.rng.choice((14, 60, 61, 123, 124, 251, 252, 507, 508, 1019, 1020, 1514, 1515, 9216))
+        cast = self.rng.choice(("unicast", "multicast", "broadcast"))
+        ctx.set(port.length, length)
+        ctx.set(port.multicast, cast != "unicast")
+        ctx.set(port.broadcast, cast == "broadcast")
+        frame(self.model, side, length, cast)
+
+    def rx(self, ctx, port):
+        self.port_frame(ctx, port, "rx")
+        reason, dropped = self.rng.choice(PORT_DROPS), self.rng.random() < 0.5
+        ctx.set(port.dropped, dropped)
+        ctx.set(port.reason, reason)
+        self.model[f"rx.drop_{reason.name.lower()}"] += dropped
+
+    def tx(self, ctx, port):
+        self.port_frame(ctx, port, "tx")
+
+    def queue(self, ctx, port):
+        queue = self.rng.randrange(self.queues)
+        ctx.set(port.queue, queue)
+        return queue
+
+    def count(self, queue, name, amount=1):
+        self.model[queue, f"counters.{name}"] += amount
+
+    def delivered(self, ctx, port):
+        queue, length, fault = self.queue(ctx, port), self.rng.randrange(60, 9217), self.rng.random() < 0.3
+        ctx.set(port.length, length)
+        ctx.set(port.fault, fault)
+        self.count(queue, "rx_packets")
+        self.count(queue, "rx_bytes", length)
+        self.count(queue, "rx_write_fault", fault)
+
+    def dropped(self, ctx, port):
+        queue, reason = self.queue(ctx, port), self.rng.choice(QUEUE_DROPS)
+        ctx.set(port.dropped, 1)
+        ctx.set(port.reason, reason)
+        self.count(queue, f"drop_{reason.name.lower()}")
+
+    def transmitted(self, ctx, port):
+        queue, length = self.queue(ctx, port), self.rng.randrange(14, 9217)
+        error = self.rng.choice((CompletionError.NONE, CompletionError.READ_FAULT, CompletionError.FRAME_LENGTH))
+        aborted = self.rng.random() < 0.2
+        ctx.set(port.length, length)
+        ctx.set(port.error, error)
+        ctx.set(port.aborted, aborted)
+        if aborted:
+            self.count(queue, "tx_aborted")
+        elif error is CompletionError.NONE:
+            self.count(queue, "tx_packets")
+            self.count(queue, "tx_bytes", length)
+        else:
+            self.count(queue, f"tx_{error.name.lower()}")
+
+    def interrupted(self, ctx, port):
+        self.count(self.queue(ctx, port), "interrupts")
+
+
+@pytest.mark.parametrize(("queues", "load"), [(1, 1.0), (2, 0.9), (3, 0.3)])
+def test_counters_count_what_happened(queues, load):
+    seed = 100 + queues
+    print(f"seed {seed}")
+    stats = Stats(preset("10g", queues=queues))
+    events = Events(stats, queues, random.Random(seed))
+    registers = register_map(queues)
+
+    async def read(ctx, address):
+        ctx.set(stats.read_address, address)
+        await ctx.tick()
+        return ctx.get(stats.read_value)
+
+    async def bench(ctx):
+        for _ in range(150):
+            events.drive(ctx, load)
+            await ctx.tick()
+        expected = Counter(events.model)
+        ctx.set(stats.snapshot, 1)
+        for _ in range(40):
+            events.drive(ctx, load)
+            await ctx.tick()
+            ctx.set(stats.snapshot, 0)
+        events.drive(ctx, 0.0)
+        await ctx.tick().repeat(16)
+        assert not ctx.get(stats.busy), "snapshot still busy after 16 free cycles"
+        for name in registers.port:
+            if "." in name:
+                assert await read(ctx, registers.address(name)) == expected[name], name
+        for queue in range(queues):
+            for name in registers.queue:
+                if "." in name:
+                    assert await read(ctx, registers.address(name, queue)) == expected[queue, name], (queue, name)
+        assert await read(ctx, registers.address("rx.drop_overflow") + 8) == 0
+        assert DropReason.OVERFLOW in PORT_DROPS
+
+    sim = Simulator(stats)
+    sim.add_clock(1e-6)
+    sim.add_testbench(bench)
+    sim.run()

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A queue runs only with valid rings, stops when asked or at a fault, and is stopped only when all DMA is over."""
+
+import pytest
+from amaranth.sim import Simulator
+
+from hw.abi.registers import register_map
+from hw.abi.rings import QueueError, QueueState
+from hw.config import preset
+from hw.nic.lifecycle import RINGS, Lifecycle
+
+QUEUES = 3
+REGISTERS = register_map(QUEUES).queue
+
+
+class Bench:
+    """A lifecycle with two blocks and three fault ports."""
+
+    def __init__(self, direction):
+        self.direction = direction
+        self.dut = Lifecycle(preset("10g", queues=QUEUES), direction, blocks=2, faults=3)
+
+    def run(self, bench):
+        async def testbench(ctx):
+            self.ctx = ctx
+            await bench(self)
+
+        sim = Simulator(self.dut)
+        sim.add_clock(1e-6)
+        sim.add_testbench(testbench)
+        sim.run()
+
+    async def write(self, name, value, queue=1):
+        """One register write; returns one cycle after it."""
+        ctx, port = self.ctx, self.dut.write
+        for member, setting in (("strobe", 1), ("queue", queue), ("offset", REGISTERS[name].offset), ("data", value)):
+            ctx.set(getattr(port, member), setting)
+        await ctx.tick()
+        ctx.set(port.strobe, 0)
+
+    async def rings(self, queue=1, entries=8, base=0x1000):
+        for ring in RINGS[self.direction]:
+            await self.write(f"{ring}_size", entries, queue)
+            await self.write(f"{ring}_base", base, queue)
+
+    async def enable(self, value, queue=1):
+        await self.write(f"{self.direction}_control", value, queue)
+
+    async def start(self, queue=1):
+        await self.rings(queue)
+        await self.enable(1, queue)
+        await self.ctx.tick()
+
+    def busy(self, block, mask):
+        self.ctx.set(self.dut.control[block].busy, mask)
+
+    async def fault(self, error, queue=1, port=0):
+        stream = self.dut.faults[port]
+        self.ctx.set(stream.payload, {"queue": queue, "error": error})
+        self.ctx.set(stream.valid, 1)
+        assert self.ctx.get(stream.ready)
+        await self.ctx.tick()
+        self.ctx.set(stream.valid, 0)
+
+    def state(self, queue=1):
+        status = self.dut.status[queue]
+        return QueueState(self.ctx.get(status.state)), self.ctx.get(status.stopped)
+
+    def error(self, queue=1):
+        return QueueError(self.ctx.get(self.dut.status[queue].error))
+
+    def enabled(self):
+        masks = {self.ctx.get(control.enable) for control in self.dut.control}
+        assert len(masks) == 1
+        return masks.pop()
+
+
+@pytest.fixture(params=["rx", "tx"])
+def bench(request):
+    return Bench(request.param)
+
+
+def test_start_clears_one_cycle_then_enables(bench):
+    async def run(b):
+        ctx = b.ctx
+        assert b.state() == (QueueState.DISABLED, 1)
+        await b.rings()
+        await b.enable(1)
+        assert [ctx.get(control.clear) for control in b.dut.control] == [0b010, 0b010]
+        assert ctx.get(b.dut.started) == 0b010
+        assert b.enabled() == 0
+        await ctx.tick()
+        assert [ctx.get(control.clear) for control in b.dut.control] == [0, 0]
+        assert b.enabled() == 0b010
+        assert b.state() == (QueueState.ENABLED, 0)
+        assert not ctx.get(b.dut.idle)
+        await b.enable(1)
+        assert ctx.get(b.dut.started) == 0
+        assert b.state() == (QueueState.ENABLED, 0)
+
+    bench.run(run)
+
+
+def test_stop_waits_for_every_block(bench):
+    async def run(b):
+        await b.start()
+        b.busy(0, 0b010)
+        b.busy(1, 0b010)
+        await b.enable(0)
+        assert b.enabled() == 0
+        for block in (1, 0):
+            await b.ctx.tick().repeat(5)
+            assert b.state() == (QueueState.DRAINING, 0)
+            b.busy(block, 0b101)
+        await b.ctx.tick()
+        assert b.state() == (QueueState.DISABLED, 1)
+
+    bench.run(run)
+
+
+@pytest.mark.parametrize("entries", [0, 1, 4, 7, 9, 12, 48, 32769, 65535])
+def test_ring_size_is_checked_at_start(bench, entries):
+    async def run(b):
+        for position in range(2):
+            await b.rings()
+            await b.write(f"{RINGS[b.direction][position]}_size", entries)
+            await b.enable(1)
+            assert b.state()[0] is QueueState.ERROR
+            assert b.error() is QueueError.RING_SIZE
+            assert b.ctx.get(b.dut.failed) == 0b010
+            assert b.enabled() == 0
+            await b.enable(0)
+            await b.ctx.tick()
+            assert b.state() == (QueueState.DISABLED, 1)
+            assert b.error() is QueueError.RING_SIZE
+
+    bench.run(run)
+
+
+@pytest.mark.parametrize("entries", [8, 16, 256, 32768])
+def test_every_power_of_two_in_range_is_a_ring_size(bench, entries):
+    async def run(b):
+        await b.rings(entries=entries)
+        await b.enable(1)
+        assert b.state()[0] is QueueState.ENABLED
+        assert b.error() is QueueError.NONE
+
+    bench.run(run)
+
+
+@pytest.mark.parametrize("base", [1, 16, 32, 0x103F])
+def test_ring_base_is_checked_at_start(bench, base):
+    async def run(b):
+        for position in range(2):
+            await b.rings()
+            await b.write(f"{RINGS[b.direction][position]}_base", base)
+            await b.enable(1)
+            assert b.state()[0] is QueueState.ERROR
+            assert b.error() is QueueError.RING_BASE
+            await b.enable(0)
+            await b.ctx.tick()
+
+    bench.run(run)
+
+
+def test_a_fault_stops_its_queue_only(bench):
+    async def run(b):
+        for queue in range(QUEUES):
+            await b.start(queue)
+        assert b.enabled() == 0b111
+        b.busy(0, 0b010)
+        await b.fault(QueueError.RING_READ)
+        assert b.enabled() == 0b101
+        assert b.state() == (QueueState.ERROR, 0)
+        assert b.ctx.get(b.dut.failed) == 0b010
+        await b.ctx.tick()
+        assert b.ctx.get(b.dut.failed) == 0
+        b.busy(0, 0)
+        await b.ctx.tick()
+        assert b.state() == (QueueState.ERROR, 1)
+        await b.fault(QueueError.DOORBELL, port=1)
+        assert b.error() is QueueError.RING_READ
+        await b.enable(1)
+        assert b.state() == (QueueState.ERROR, 1)
+        await b.enable(0)
+        await b.ctx.tick()
+        assert b.state() == (QueueState.DISABLED, 1)
+        await b.enable(1)
+        assert b.error() is QueueError.NONE
+        await b.ctx.tick()
+        assert b.enabled() == 0b111
+
+    bench.run(run)
+
+
+def test_of_faults_in_one_cycle_the_lowest_port_counts(bench):
+    async def run(b):
+        await b.start(0)
+        await b.start(1)
+        for port, queue, error in (
+            (0, 0, QueueError.RING_WRITE),
+            (1, 1, QueueError.DOORBELL),
+            (2, 1, QueueError.RING_READ),
+        ):
+            b.ctx.set(b.dut.faults[port].payload, {"queue": queue, "error": error})
+            b.ctx.set(b.dut.faults[port].valid, 1)
+        await b.ctx.tick()
+        assert b.error(0) is QueueError.RING_WRITE
+        assert b.error(1) is QueueError.DOORBELL
+        assert b.ctx.get(b.dut.failed) == 0b011
+
+    bench.run(run)
+
+
+def test_function_reset_drains_all_and_starts_none(bench):
+    async def run(b):
+        for queue in range(QUEUES):
+            await b.start(queue)
+        b.busy(1, 0b100)
+        b.ctx.set(b.dut.stop, 1)
+        await b.ctx.tick()
+        assert b.enabled() == 0
+        await b.ctx.tick()
+        assert b.state(0) == (QueueState.DISABLED, 1)
+        assert b.state(2) == (QueueState.DRAINING, 0)
+        assert not b.ctx.get(b.dut.idle)
+        await b.enable(1, 0)
+        assert b.state(0) == (QueueState.DISABLED, 1)
+        b.busy(1, 0)
+        await b.ctx.tick()
+        assert b.ctx.get(b.dut.idle)
+
+    bench.run(run)
+
+
+def test_direction_is_checked():
+    with pytest.raises(ValueError, match="Direction must be one of rx, tx, not 'up'"):
+        Lifecycle(preset("10g"), "up", blocks=1, faults=1)

@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Every register answers as described, and every wrong access is answered too."""
+
+import random
+
+import pytest
+from amaranth.hdl import ResetInserter, Signal
+from amaranth.sim import Simulator
+
+from hw.abi.registers import register_map
+from hw.abi.rings import QueueState
+from hw.bus.axi4 import Response
+from hw.config import preset
+from hw.nic.lifecycle import QueueStatus
+from hw.nic.register_block import RegisterBlock, register_layout
+from tests.hw.axi_lite import RegisterMaster
+
+QUEUES = 5
+MAP = register_map(QUEUES)
+RING_REGISTERS = [
+    f"{ring}_{what}" for ring in ("rx_fill", "rx_completion", "tx_ring", "tx_completion") for what in ("base", "size")
+]
+
+
+def simulate(bench):
+    """Run a bench of (ctx, block, master, writes): writes lists the broadcast (queue, offset, data)."""
+    block = RegisterBlock(preset("10g", queues=QUEUES))
+    reset = Signal()
+    writes = []
+
+    async def listen(ctx):
+        broadcast = block.write
+        async for _, _, strobe, *write in ctx.tick().sample(
+            broadcast.strobe, broadcast.queue, broadcast.offset, broadcast.data
+        ):
+            if strobe:
+                writes.append(tuple(write))
+
+    async def run(ctx):
+        await bench(ctx, block, RegisterMaster(block.bus, QUEUES), writes)
+
+    block.reset = reset
+    sim = Simulator(ResetInserter(reset)(block))
+    sim.add_clock(1e-6)
+    sim.add_testbench(listen, background=True)
+    sim.add_testbench(run)
+    sim.run()
+
+
+def set_state(ctx, block, direction, queue, state):
+    ctx.set(getattr(block, f"{direction}_status")[queue].state, state)
+
+
+def registers():
+    yield from ((None, name, register) for name, register in MAP.port.items())
+    yield from ((queue, name, register) for queue in range(QUEUES) for name, register in MAP.queue.items())
+
+
+def test_status_layout_is_the_described_one():
+    status = register_layout(MAP.queue["rx_status"])
+    for name in ("state", "stopped"):
+        assert status[name].offset == QueueStatus.as_shape()[name].offset
+    assert status["error"].offset == QueueStatus.as_shape()["error"].offset
+    assert status.size == QueueStatus.as_shape().size
+
+
+def test_registers_have_their_reset_values_and_permissions():
+    async def bench(ctx, block, master, writes):
+        for queue, name, register in registers():
+            value, response = await master.read_at(ctx, MAP.address(name, queue))
+            if not register.readable:
+                assert (value, response) == (0, Response.SLVERR), name
+            else:
+                assert response is Response.OKAY, name
+            if register.readable and not register.hardware:
+                assert value == register.reset, name
+            if not register.writable:
+                assert await master.write_at(ctx, MAP.address(name, queue), 1) is Response.SLVERR, name
+        assert writes == []
+
+    simulate(bench)
+
+
+def test_what_is_written_reads_back_and_reset_forgets_it():
+    rng = random.Random(5)
+
+    async def bench(ctx, block, master, writes):
+        written = {}
+        for queue, name, register in registers():
+            if register.readable and register.writable:
+                word = rng.getrandbits(64)
+                if name in ("control", "rx_control", "tx_control"):
+                    word &= 1
+                assert await master.write_at(ctx, MAP.address(name, queue), word) is Response.OKAY
+                written[name, queue] = word & register.mask
+        for (name, queue), word in written.items():
+            assert await master.read(ctx, name, queue) == word, (name, queue)
+        expected = [
+            (queue, MAP.queue[name].offset, word) for (name, queue), word in written.items() if queue is not None
+        ]
+        assert writes == expected
+        ctx.set(block.reset, 1)
+        await ctx.tick()
+        ctx.set(block.reset, 0)
+        for name, queue in written:
+            reset = (MAP.port if queue is None else MAP.queue)[name].reset
+            assert await master.read(ctx, name, queue) == reset, (name, queue)
+
+    simulate(bench)
+
+
+def test_port_registers_are_outputs_and_pulses_last_a_cycle():
+    async def bench(ctx, block, master, writes):
+        assert ctx.get(block.frame_limits.min_length) == 60
+        await master.write(ctx, "frame_limits", min_length=64, max_length=1518)
+        assert ctx.get(block.frame_limits.max_length) == 1518
+        pulses = []
+
+        ctx.set(block.bus.aw.payload.addr, MAP.address("control"))
+        ctx.set(block.bus.aw.valid, 1)
+        ctx.set(block.bus.w.payload, {"data": MAP.port["control"].pack(rx_enable=1, reset=1, snapshot=1), "strb": 0xFF})
+        ctx.set(block.bus.w.valid, 1)
+        await ctx.tick()
+        ctx.set(block.bus.aw.valid, 0)
+        ctx.set(block.bus.w.valid, 0)
+        for _ in range(10):
+            await ctx.tick()
+            pulses.append((ctx.get(block.control.reset), ctx.get(block.control.snapshot)))
+        assert pulses.count((1, 1)) == 1, pulses
+        assert pulses.count((0, 0)) == len(pulses) - 1, pulses
+        assert ctx.get(block.control.rx_enable) == 1
+        ctx.set(block.bus.b.ready, 1)
+        await ctx.tick()
+        ctx.set(block.bus.b.ready, 0)
+        assert await master.read(ctx, "control") == 1
+
+    simulate(bench)
+
+
+@pytest.mark.parametrize(
+    ("address", "response"),
+    [
+        (MAP.address("device") + 8, Response.DECERR),
+        (0x3F8, Response.DECERR),
+        (0xFF8, Response.DECERR),
+        (MAP.address("mac_address", 0) + 8, Response.DECERR),
+        (MAP.queue_base + QUEUES * MAP.queue_stride, Response.DECERR),
+        (MAP.queue_base + QUEUES * MAP.queue_stride + 0x810, Response.DECERR),
+        (MAP.address("device") + 4, Response.SLVERR),
+        (MAP.address("moderation", 1) + 1, Response.SLVERR),
+    ],
+)
+def test_wrong_addresses_are_refused(address, response):
+    async def bench(ctx, block, master, writes):
+        assert await master.write_at(ctx, address, 1) is response
+        assert await master.read_at(ctx, address) == (0, response)
+        assert writes == []
+
+    simulate(bench)
+
+
+def test_partial_writes_are_refused():
+    async def bench(ctx, block, master, writes):
+        for strobe in (0x00, 0x0F, 0x7F, 0xFE):
+            assert await master.write_at(ctx, MAP.address("timeouts"), 0, strobe=strobe) is Response.SLVERR
+            assert await master.write_at(ctx, MAP.address("moderation", 1), 5, strobe=strobe) is Response.SLVERR
+        assert await master.read(ctx, "timeouts") == MAP.port["timeouts"].reset
+        assert writes == []
+
+    simulate(bench)
+
+
+@pytest.mark.parametrize("direction", ["rx", "tx"])
+def test_ring_registers_change_only_while_their_direction_is_disabled(direction):
+    async def bench(ctx, block, master, writes):
+        for state in (QueueState.ENABLED, QueueState.DRAINING, QueueState.ERROR):
+            set_state(ctx, block, direction, 1, state)
+            for name in RING_REGISTERS:
+                refused = name.startswith(direction)
+                answer = await master.write_at(ctx, MAP.address(name, 1), 8)
+                assert answer is (Response.SLVERR if refused else Response.OKAY), (state, name)
+                assert await master.write_at(ctx, MAP.address(name, 2), 16) is Response.OKAY
+                assert await master.read(ctx, name, 1) == (0 if refused else 8)
+
+    simulate(bench)
+
+
+@pytest.mark.parametrize("direction", ["rx", "tx"])
+def test_only_a_disabled_direction_starts(direction):
+    async def bench(ctx, block, master, writes):
+        for state in QueueState:
+            set_state(ctx, block, direction, 0, state)
+            startable = state in (QueueState.DISABLED, QueueState.ENABLED)
+            answer = await master.write(ctx, f"{direction}_control", 0, enable=1)
+            assert answer is (Response.OKAY if startable else Response.SLVERR), state
+            assert await master.write(ctx, f"{direction}_control", 0, enable=0) is Response.OKAY
+
+    simulate(bench)
+
+
+@pytest.mark.parametrize("direction", ["rx", "tx"])
+def test_doorbells_reach_enabled_directions_only(direction):
+    async def bench(ctx, block, master, writes):
+        name = f"{direction}_doorbell"
+        for state in QueueState:
+            set_state(ctx, block, direction, 2, state)
+            writes.clear()
+            assert await master.write_at(ctx, MAP.address(name, 2), 0x30007) is Response.OKAY
+            heard = [(2, MAP.queue[name].offset, 0x30007)] if state is QueueState.ENABLED else []
+            assert writes == heard, state
+
+    simulate(bench)
+
+
+def test_reset_in_progress_refuses_writes_and_answers_reads():
+    async def bench(ctx, block, master, writes):
+        ctx.set(block.resetting, 1)
+        ctx.set(block.status.resetting, 1)
+        assert await master.write(ctx, "timeouts") is Response.SLVERR
+        assert await master.write(ctx, "arm", 0) is Response.SLVERR
+        assert await master.field(ctx, "status", "resetting") == 1
+        assert writes == []
+        ctx.set(block.hold, 1)
+        ctx.set(block.bus.ar.valid, 1)
+        for _ in range(10):
+            await ctx.tick()
+            assert not ctx.get(block.bus.ar.ready)
+            assert ctx.get(block.idle)
+        ctx.set(block.hold, 0)
+        assert (await master.read_at(ctx, MAP.address("id")))[1] is Response.OKAY
+
+    simulate(bench)
+
+
+def test_reads_of_counters_wait_for_the_snapshot():
+    async def bench(ctx, block, master, writes):
+        ctx.set(block.counters_busy, 1)
+        ctx.set(block.counter_value, 77)
+        ctx.set(block.bus.ar.payload.addr, MAP.address("rx.frames"))
+        ctx.set(block.bus.ar.valid, 1)
+        ctx.set(block.bus.r.ready, 1)
+        await ctx.tick()
+        ctx.set(block.bus.ar.valid, 0)
+        for _ in range(20):
+            await ctx.tick()
+            assert not ctx.get(block.bus.r.valid)
+        ctx.set(block.counters_busy, 0)
+        await ctx.tick().repeat(2)
+        assert ctx.get(block.bus.r.valid)
+        assert ctx.get(block.bus.r.payload.data) == 77
+        assert ctx.get(block.counter_address) == MAP.address("rx.frames")
+        await ctx.tick()
+        assert await master.read(ctx, "counters.tx_bytes", 2) == 77
+        assert ctx.get(block.counter_address) == MAP.address("counters.tx_bytes", 2)
+
+    simulate(bench)
+
+
+def test_reads_and_writes_take_turns():
+    async def bench(ctx, block, master, writes):
+        bus = block.bus
+        ctx.set(bus.aw.payload.addr, MAP.address("device"))
+        ctx.set(bus.w.payload.strb, 0xFF)
+        ctx.set(bus.ar.payload.addr, MAP.address("id"))
+        for port in (bus.aw, bus.w, bus.ar):
+            ctx.set(port.valid, 1)
+        for port in (bus.b, bus.r):
+            ctx.set(port.ready, 1)
+        taken = []
+        for _ in range(40):
+            _, _, write, read = await ctx.tick().sample(bus.aw.ready, bus.ar.ready)
+            taken += ["write"] * write + ["read"] * read
+        assert taken[:6] == ["write", "read"] * 3
+
+    simulate(bench)

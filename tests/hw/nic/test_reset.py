@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A function reset waits for everything, then comes once."""
+
+from amaranth.sim import Simulator
+
+from hw.nic.reset import FunctionReset
+
+
+def simulate(bench):
+    reset = FunctionReset()
+
+    async def testbench(ctx):
+        await bench(ctx, reset)
+
+    sim = Simulator(reset)
+    sim.add_clock(1e-6)
+    sim.add_testbench(testbench)
+    sim.run()
+
+
+def outputs(ctx, reset):
+    return ctx.get(reset.resetting), ctx.get(reset.hold), ctx.get(reset.reset)
+
+
+def test_reset_waits_for_dma_then_for_quiet():
+    async def bench(ctx, reset):
+        ctx.set(reset.quiet, 1)
+        ctx.set(reset.request, 1)
+        await ctx.tick()
+        ctx.set(reset.request, 0)
+        for _ in range(10):
+            assert outputs(ctx, reset) == (1, 0, 0)
+            await ctx.tick()
+        ctx.set(reset.quiet, 0)
+        ctx.set(reset.drained, 1)
+        await ctx.tick()
+        for _ in range(10):
+            assert outputs(ctx, reset) == (1, 1, 0)
+            await ctx.tick()
+        ctx.set(reset.quiet, 1)
+        assert outputs(ctx, reset) == (1, 1, 1)
+        for _ in range(5):
+            await ctx.tick()
+            assert outputs(ctx, reset) == (0, 0, 0)
+
+    simulate(bench)
+
+
+def test_nothing_happens_without_a_request():
+    async def bench(ctx, reset):
+        ctx.set(reset.drained, 1)
+        ctx.set(reset.quiet, 1)
+        for _ in range(5):
+            await ctx.tick()
+            assert outputs(ctx, reset) == (0, 0, 0)
+
+    simulate(bench)
