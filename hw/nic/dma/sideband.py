@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Who a DMA access is for: the AXI user field that an IOMMU looks at."""
+
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.abi.registers import register_map
+from hw.abi.rings import AddressType, Sideband
+from hw.config import NicConfig
+from hw.nic.interfaces import QueueWrite
+from hw.nic.queue_register import QueueRegister
+
+
+class SidebandTable(wiring.Component):
+    """The sideband of each queue's accesses: the port's device, and the process of the queue's CONTEXT register.
+
+    All addresses are untranslated. The lookup is combinational; a write to CONTEXT counts from the next cycle.
+
+    Members
+    -------
+    write : QueueWrite, the broadcast of register writes
+    device_id : register DEVICE.device_id
+    queue : whose access it is
+    sideband : Sideband, in the same cycle
+    """
+
+    def __init__(self, config: NicConfig):
+        self._config = config
+        super().__init__(
+            {
+                "write": In(QueueWrite(config)),
+                "device_id": In(24),
+                "queue": In(range(config.queues)),
+                "sideband": Out(Sideband),
+            }
+        )
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        fields = register_map(self._config.queues).queue["context"].fields
+        process_id, valid = fields["process_id"], fields["process_id_valid"]
+        width = max(process_id.lsb + process_id.width, valid.lsb + valid.width)
+        m.submodules.context = context = QueueRegister(self._config, "context", width=width)
+        wiring.connect(m, context.write, wiring.flipped(self.write))
+        value = context.reads[0].value
+        m.d.comb += [
+            context.reads[0].queue.eq(self.queue),
+            self.sideband.device_id.eq(self.device_id),
+            self.sideband.process_id.eq(value[process_id.lsb :][: process_id.width]),
+            self.sideband.process_id_valid.eq(value[valid.lsb]),
+            self.sideband.address_type.eq(AddressType.UNTRANSLATED),
+        ]
+        return m
