@@ -50,19 +50,26 @@ class Core(Timeline):
     platform : the machine
     index : number of this core, from 0; of two cores at one time the lower one goes first
     profile : costs of the operations
+    alone : no other core shares this machine's memory, so that shared lines need no order between cores
     ddio : the device writes into the last level cache, so that the first touch of what it wrote (``device_line``) hits
         there; otherwise it misses
     """
 
-    def __init__(self, platform: Platform, index: int, profile: Profile, *, ddio: bool = True) -> None:
+    def __init__(
+        self, platform: Platform, index: int, profile: Profile, *, alone: bool = True, ddio: bool = True
+    ) -> None:
         if not isinstance(index, int) or isinstance(index, bool):
             raise TypeError(f"index must be an integer, not {index!r}")
         if not 0 <= index < 1024:
             raise ValueError(f"index must be in 0..1023, not {index!r}")
         super().__init__(platform, index, profile)
+        self.alone = alone
         self.access_observer: AccessObserver | None = None  #: told (core, time, address, length, is_write)
         self.mmio_read_errors = 0  #: register reads that the device refused
         self.device_line = self.op("llc.hit" if ddio else "cache.miss")  #: first touch of a line the device wrote
+        self.line_transfer = self.op("line.transfer")  #: a shared line comes from another core
+        self.spin_lock = self.op("spin.lock")
+        self.spin_unlock = self.op("spin.unlock")
         self._load = self.op("cpu.load")
         self._store = self.op("cpu.store")
         self._mmio_write = self.op("mmio.write")
@@ -161,7 +168,7 @@ class Core(Timeline):
             self.kick()
 
         self.platform.mmio_read(offset, done)
-        if not self._wait(MMIO_TIMEOUT, lambda: replies):
+        if not self.spin_until(lambda: replies, MMIO_TIMEOUT):
             raise TimeoutError(f"Register read at {offset:#x} got no completion within {MMIO_TIMEOUT // 10**9} ms")
         value, error = replies[0]
         if error:
@@ -171,8 +178,11 @@ class Core(Timeline):
 
     # Waiting
 
-    def _wait(self, limit: int, woken: Callable[[], object]) -> bool:
-        """Keep the core, idle but not given away, until ``woken`` is true; False if it is not for ``limit``."""
+    def spin_until(self, woken: Callable[[], object], limit: int) -> bool:
+        """Keep the core until ``woken`` is true, True, or for ``limit`` picoseconds, False; interrupts come in.
+
+        Whoever makes it true calls :meth:`kick` then.
+        """
         self.preempt_count += 1
         end = self.time + limit
         self.time = end
@@ -234,6 +244,23 @@ class Core(Timeline):
         while not expired:
             self.scheduler.sleep()
         timer.cancel()
+
+    def preempt_disable(self) -> None:
+        """The current process keeps the core until :meth:`preempt_enable`; regions nest."""
+        if self.preemptible:
+            self.sync()
+        self.preempt_count += 1
+
+    def preempt_enable(self) -> None:
+        """End of a region that keeps the core."""
+        if not self.preempt_count:
+            raise RuntimeError("preemption enabled more often than disabled")
+        outermost = self.preempt_count == 1 and self.context_is_process
+        if outermost:
+            self.bring_together()
+        self.preempt_count -= 1
+        if outermost:
+            self.bring_together()
 
     def cond_resched(self) -> None:
         """Let another process run if one should."""

@@ -191,7 +191,7 @@ class Profile:
         known = sum(count * self._costs[n].ps(self.khz) for n, count in benchmark.loop.items() if n in self._costs)
         rest = benchmark.ps - known
         if rest <= 0:
-            raise ProfileError(f"{where}: known primitives alone take {float(known):.0f} of {float(benchmark.ps):.0f} ps")
+            raise ProfileError(f"{where}: known primitives take {float(known):.0f} of {float(benchmark.ps):.0f} ps")
         solve_for = entry.get("solve_for", "cycles")
         if solve_for not in ("cycles", "ns"):
             raise ProfileError(f"{where}: solve_for must be cycles or ns, not {solve_for!r}")

@@ -86,9 +86,14 @@ class Timeline:
         return "softirq" if self.softirq.active else self.scheduler.current.name
 
     @property
+    def context_is_process(self) -> bool:
+        """A process runs, with interrupts and softirqs on."""
+        return not (self.in_hardirq or self.softirq.disabled or self._irqs_off_since is not None)
+
+    @property
     def preemptible(self) -> bool:
         """A process runs, and the scheduler may take the core away from it."""
-        return not (self.in_hardirq or self.softirq.disabled or self.preempt_count or self._irqs_off_since is not None)
+        return not self.preempt_count and self.context_is_process
 
     @property
     def log(self) -> EventLog | None:

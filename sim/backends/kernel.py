@@ -109,7 +109,10 @@ class EventKernel:
 
     def watch(self, storage: str, start: int, stop: int, hit: Callable[[], None]) -> Watch:
         """Call ``hit`` whenever hardware writes bytes ``start..stop-1`` of a storage, at the time of that edge."""
-        token = self._hardware.watch(storage, start, stop)
+        return self.adopt(self._hardware.watch(storage, start, stop), hit)
+
+    def adopt(self, token: int, hit: Callable[[], None]) -> Watch:
+        """Call ``hit`` whenever a watch that is set already is hit."""
         self._watches[token] = hit
         return Watch(self, token)
 

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The abstract machine on simulated hardware."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from driver_model.platform import Platform, Timer
+from sim.backends.base import Backend
+from sim.backends.kernel import Event, EventKernel
+from sim.host.mailbox import Interrupt, MailboxClient, RegisterRead
+
+MEMORY = "memory"  #: the storage that is host memory
+
+
+class RefusedWrite(NamedTuple):
+    """A register write that the device refused."""
+
+    time: int  #: picoseconds at which its response arrived
+    offset: int
+
+
+class SimPlatform(Platform):
+    """A machine in a backend, just after its reset: registers and interrupts go through its mailbox.
+
+    Parameters
+    ----------
+    backend : the simulator; its storage ``memory`` is host memory
+    cycle_ps : picoseconds of a clock cycle
+    register_space : bytes of the device's registers
+
+    Attributes
+    ----------
+    kernel : the event kernel that runs all software
+    refused : register writes that the device refused, in the order of their responses
+    spurious_interrupts : interrupt messages with a vector that nobody asked for
+    """
+
+    def __init__(self, backend: Backend, cycle_ps: int, register_space: int) -> None:
+        self.kernel = EventKernel(backend, cycle_ps)
+        self.cycle_ps = cycle_ps
+        self.memory_size = len(backend.storage[MEMORY])
+        self.register_space = register_space
+        self.refused: list[RefusedWrite] = []
+        self.spurious_interrupts = 0
+        self._memory = memoryview(backend.storage[MEMORY]).cast("B")
+        self._mailbox = MailboxClient(backend)
+        self._reads: deque[Callable[[int, bool], None]] = deque()
+        self._handlers: dict[int, Callable[[], None]] = {}
+        self.kernel.adopt(self._mailbox.token, self._take_events)
+
+    @property
+    def now(self) -> int:
+        return self.kernel.now
+
+    def at(self, time: int, call: Callable[[], None], rank: int = 0) -> Event:
+        return self.kernel.at(time, call, rank)
+
+    def advance(self, until: int) -> bool:
+        return self.kernel.advance(until)
+
+    @property
+    def mmio_errors(self) -> int:
+        """Register writes that the device refused."""
+        return len(self.refused)
+
+    def run(self, until: int) -> bool:
+        """Run software and hardware until a time, or until :meth:`stop`: True if stopped."""
+        return self.kernel.run(until)
+
+    def stop(self) -> None:
+        """End :meth:`run`."""
+        self.kernel.stop()
+
+    def set_carrier(self, up: bool) -> None:
+        """Plug the partner of the device's wire in or out; out after reset."""
+        self._mailbox.set_carrier(up)
+
+    def read(self, address: int, length: int) -> bytes:
+        if not 0 <= address <= self.memory_size - length:
+            raise ValueError(f"Load of {length} bytes at {address:#x} is outside of 0..{self.memory_size - 1:#x}")
+        return self._memory[address : address + length].tobytes()
+
+    def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
+        if not 0 <= address <= self.memory_size - len(data):
+            raise ValueError(f"Store of {len(data)} bytes at {address:#x} is outside of 0..{self.memory_size - 1:#x}")
+        self._memory[address : address + len(data)] = data
+
+    def mmio_write(self, offset: int, value: int) -> None:
+        self._mailbox.write_register(self._register(offset), value)
+
+    def mmio_read(self, offset: int, done: Callable[[int, bool], None]) -> None:
+        self._mailbox.read_register(self._register(offset))
+        self._reads.append(done)
+
+    def watch(self, start: int, stop: int, hit: Callable[[], None]) -> Timer:
+        return self.kernel.watch(MEMORY, start, stop, hit)
+
+    def on_interrupt(self, vector: int, call: Callable[[], None]) -> None:
+        if vector in self._handlers:
+            raise ValueError(f"Interrupt vector {vector!r} already has a handler")
+        self._handlers[vector] = call
+
+    def _register(self, offset: int) -> int:
+        if offset % 8 or not 0 <= offset <= self.register_space - 8:
+            limit = self.register_space - 8
+            raise ValueError(f"Register offset must be a multiple of 8 in 0..{limit:#x}, not {offset!r}")
+        return offset
+
+    def _take_events(self) -> None:
+        for event in self._mailbox.events():
+            if isinstance(event, Interrupt):
+                handler = self._handlers.get(event.vector)
+                if handler is None:
+                    self.spurious_interrupts += 1
+                else:
+                    handler()
+            elif isinstance(event, RegisterRead):
+                self._reads.popleft()(event.value, event.error)
+            else:
+                self.refused.append(RefusedWrite(self.now, event.offset))
