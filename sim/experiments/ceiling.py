@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The most packets a second that a machine can carry, from arithmetic alone; no result may exceed it.
+
+Each part is given its best case: frames start at a 64-byte line, completions go out four to a line, descriptors come in
+the largest bursts, TX asks for no completions, doorbells and interrupts are free.
+"""
+
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+
+from hw.abi.rings import ENTRIES_PER_LINE, ENTRY_BYTES, LINE_BYTES
+from hw.config import NicConfig
+from sim.host.link_config import LinkConfig
+from sim.traffic.pacing import LineRate
+
+
+def ceilings(
+    nic: NicConfig, link: LinkConfig, line: LineRate, lengths: Mapping[int, int], *, transmit: bool
+) -> Mapping[str, Fraction]:
+    """Packets a second that each part could carry of frames with these lengths (without FCS).
+
+    Parameters
+    ----------
+    nic, link : the machine
+    line : the MAC's rate; its load does not count
+    lengths : how many frames there are of each length
+    transmit : frames are sent again from the buffer they were received into
+
+    Returns the bounds ``wire``, ``stream`` (beats of the NIC's packet stream), ``axi`` (beats of the NIC's data channels)
+    and ``link`` (bytes of the host link; absent where it is wires).
+    """
+    if not sum(lengths.values()):
+        raise ValueError(f"Ceilings need at least one frame, not {lengths!r}")
+    clock = nic.clock_khz * 1000
+    beat = nic.beat_bytes
+
+    def mean(amount: Callable[[int], int | Fraction]) -> Fraction:
+        total = sum((count * amount(length) for length, count in lengths.items()), Fraction(0))
+        return total / sum(lengths.values())
+
+    data_beats = mean(lambda length: -(-length // beat))
+    entry_beats = Fraction(-(-LINE_BYTES // beat), ENTRIES_PER_LINE)
+    written = data_beats + entry_beats
+    read = entry_beats + (data_beats + entry_beats if transmit else 0)
+    bounds = {
+        "wire": clock / mean(line.frame_cycles),
+        "stream": clock / data_beats,
+        "axi": clock / max(written, read),
+    }
+    if not link.wires:
+        burst = min(nic.max_burst_bytes, nic.fetch_depth * ENTRY_BYTES)
+        fetch_up = Fraction(link.read_bytes(burst) * ENTRY_BYTES, burst)
+        fetch_down = Fraction(link.completion_bytes(burst) * ENTRY_BYTES, burst)
+        up = mean(link.write_bytes) + Fraction(link.write_bytes(LINE_BYTES), ENTRIES_PER_LINE) + fetch_up
+        down = fetch_down
+        if transmit:
+            up += mean(link.read_bytes) + fetch_up
+            down += mean(link.completion_bytes) + fetch_down
+        bounds["link"] = clock * link.bytes_per_cycle(nic.clock_khz) / max(up, down)
+    return bounds

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""All experiments, by name."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from sim.experiments.base import Experiment
+from sim.experiments.settings import SettingError
+from sim.experiments.strategies import Strategies
+
+EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType({e.name: e for e in (Strategies(),)})
+
+
+def experiment(name: str) -> Experiment:
+    """An experiment. Raises :class:`~sim.experiments.settings.SettingError` for a name that does not exist."""
+    if name not in EXPERIMENTS:
+        raise SettingError(f"Experiment must be one of {', '.join(EXPERIMENTS)}, not {name!r}")
+    return EXPERIMENTS[name]

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Runs an experiment: settings to cases, cases to one simulator, measurements to a result."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sim.backends.base import launch
+from sim.config import MachineConfig, preset
+from sim.experiments.base import Case, Experiment
+from sim.experiments.settings import SettingError, changed, resolve
+from sim.report import Result
+from sim.run import Measurement
+from sim.traffic.capture import read_capture
+from sim.traffic.sample import sample_capture
+
+SAMPLE = Path("build") / "sample.pcapng"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """All that was run, and what was measured."""
+
+    machine: MachineConfig
+    config: Mapping[str, Any]  #: for the result file
+    seed: int
+    profiles: Mapping[str, str]  #: digests by name
+    cases: list[tuple[Case, Measurement]]
+
+
+def machine_config(name: str, changes: Mapping[str, str]) -> MachineConfig:
+    """The machine of a preset with some parameters changed. Raises ``ValueError`` that says what is allowed."""
+    machine = preset(name)
+    for key, text in changes.items():
+        machine = changed(machine, key, text)
+    return machine
+
+
+def measure(
+    experiment: Experiment,
+    given: Mapping[str, str],
+    *,
+    preset_name: str = "10g",
+    backend: str = "verilator",
+    capture: Path | None = None,
+    waves: Path | None = None,
+) -> Sweep:
+    """Run all cases on one simulated machine, reset between them.
+
+    Parameters
+    ----------
+    given : settings of the experiment by name, and of the machine (``nic.fetch_depth``, ``link``, ``dram.outstanding``)
+    capture : file for traffic ``capture``; without one, the sample is made and used
+    waves : file for waves of the whole run
+
+    Raises ``ValueError`` for anything that is not allowed, before a simulator is started.
+    """
+    own = {key: text for key, text in given.items() if key in experiment.settings}
+    settings = resolve(experiment.settings, own)
+    try:
+        machine = machine_config(preset_name, {key: text for key, text in given.items() if key not in own})
+    except SettingError as error:
+        raise SettingError(f"{error}; experiment {experiment.name} has {', '.join(experiment.settings)}") from None
+    machine = replace(machine, access_log=bool(settings.get("checkers")))
+    path = sample_capture(SAMPLE) if capture is None else capture
+    read_capture(path)
+    cases = experiment.cases(settings, str(path))
+    for case in cases:
+        case.run.check(machine)
+    arguments = [{"label": case.label, "run": asdict(case.run)} for case in cases]
+    raw = launch(backend, machine, "sim.run:run_cases", arguments, waves=waves)
+    config = {
+        "preset": preset_name,
+        "backend": backend,
+        "machine": _plain(asdict(machine)),
+        "settings": _plain(settings),
+        "capture": {"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()},
+    }
+    measured = [Measurement.from_json(each) for each in raw["cases"]]
+    return Sweep(
+        machine, config, int(settings.get("seed", 0)), raw["profiles"], list(zip(cases, measured, strict=True))
+    )
+
+
+def run_experiment(
+    experiment: Experiment,
+    given: Mapping[str, str],
+    *,
+    preset_name: str = "10g",
+    backend: str = "verilator",
+    capture: Path | None = None,
+    waves: Path | None = None,
+) -> Result:
+    """Run all cases as :func:`measure` does, and make the rows of the result."""
+    sweep = measure(experiment, given, preset_name=preset_name, backend=backend, capture=capture, waves=waves)
+    result = Result(experiment.name, sweep.config, sweep.seed, profiles=sweep.profiles)
+    for case, measured in sweep.cases:
+        result.rows += experiment.rows(sweep.machine, case, measured)
+    result.rows += experiment.checks(result.rows)
+    return result
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return value

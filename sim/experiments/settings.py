@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Parameters of experiments and machines by name, as ``--set key=value`` gives them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
+
+from sim.host.link_config import LinkConfig, link_preset
+
+
+class SettingError(ValueError):
+    """A name or a value on the command line that is not allowed; the message says what is."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One parameter of an experiment.
+
+    Attributes
+    ----------
+    default : its value, whose type (int, bool, str, or tuple of str) is the parameter's
+    help : one line
+    choices : what is allowed, or empty; of each element of a tuple
+    low, high : bounds of an integer
+    """
+
+    default: int | bool | str | tuple[str, ...]
+    help: str
+    choices: tuple[str, ...] = ()
+    low: int = 0
+    high: int = 1 << 32
+
+    def parse(self, name: str, text: str) -> Any:
+        """The value that a text stands for."""
+        if isinstance(self.default, tuple):
+            return tuple(self._choice(name, part) for part in text.split("+"))
+        if isinstance(self.default, bool):
+            if text not in ("on", "off"):
+                raise SettingError(f"Parameter {name} must be on or off, not {text!r}")
+            return text == "on"
+        if isinstance(self.default, int):
+            value = parse_integer(name, text)
+            if not self.low <= value <= self.high:
+                raise SettingError(f"Parameter {name} must be in {self.low}..{self.high}, not {text!r}")
+            return value
+        return self._choice(name, text)
+
+    def _choice(self, name: str, text: str) -> str:
+        if self.choices and text not in self.choices:
+            raise SettingError(f"Parameter {name} must be of {', '.join(self.choices)}, not {text!r}")
+        return text
+
+
+def parse_integer(name: str, text: str) -> int:
+    """An integer, decimal with separators or hexadecimal."""
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise SettingError(f"Parameter {name} must be an integer, not {text!r}") from None
+
+
+def split(assignments: Iterable[str]) -> dict[str, str]:
+    """``key=value`` texts as a mapping; of a key given twice the last counts."""
+    result = {}
+    for text in assignments:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise SettingError(f"A parameter is set as key=value, not {text!r}")
+        result[key] = value
+    return result
+
+
+def resolve(settings: Mapping[str, Setting], given: Mapping[str, str]) -> dict[str, Any]:
+    """Every setting's value: what is given, else the default. Raises :class:`SettingError` for an unknown name."""
+    for name in given:
+        if name not in settings:
+            raise SettingError(f"There is no parameter {name!r}; there are {', '.join(settings)}, and the machine's")
+    return {
+        name: setting.parse(name, given[name]) if name in given else setting.default
+        for name, setting in settings.items()
+    }
+
+
+def changed(config: Any, key: str, text: str) -> Any:
+    """A copy of a configuration (a dataclass) with one parameter set, ``part.name`` for one of a part.
+
+    A part that has presets, such as ``link``, also takes the name of one. Raises :class:`SettingError` that lists what
+    there is, or the configuration's own error for a value it refuses.
+    """
+    name, dot, rest = key.partition(".")
+    known = [field.name for field in fields(config) if field.init]
+    if name not in known:
+        raise SettingError(f"{type(config).__name__} has no parameter {name!r}; it has {', '.join(known)}")
+    current = getattr(config, name)
+    if dot:
+        if not is_dataclass(current):
+            raise SettingError(f"Parameter {name} of {type(config).__name__} has no parts, so not {rest!r} either")
+        return replace(config, **{name: changed(current, rest, text)})
+    if isinstance(current, LinkConfig):
+        return replace(config, **{name: link_preset(text)})
+    if is_dataclass(current):
+        parts = ", ".join(f"{name}.{field.name}" for field in fields(current))
+        raise SettingError(f"Parameter {name} has parts: set one of {parts}, not {name}={text}")
+    return replace(config, **{name: _like(current, name, text)})
+
+
+def _like(current: Any, name: str, text: str) -> Any:
+    if isinstance(current, bool):
+        return Setting(current, "").parse(name, text)
+    if isinstance(current, int):
+        return parse_integer(name, text)
+    if isinstance(current, float):
+        try:
+            return float(text)
+        except ValueError:
+            raise SettingError(f"Parameter {name} must be a number, not {text!r}") from None
+    return text

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Experiment 1: what does one packet's memory cost, by buffer strategy?"""
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+from sim.config import MachineConfig
+from sim.experiments.base import Case, Experiment
+from sim.experiments.ceiling import ceilings
+from sim.experiments.settings import Setting
+from sim.report import Column, Row, decimals
+from sim.run import STRATEGIES, VERDICTS, Measurement, RunConfig
+from sim.traffic.pacing import FCS_BYTES
+from sim.traffic.source import CAPTURE, Traffic
+
+MEMORY_OPERATIONS = ("page.", "page_pool.", "dma.")
+MEMORY_SOURCE = "Brouer, Memory vs. Networking, NetConf 2016; Generic page-pool recycle facility, LSF/MM 2016"
+
+
+class Strategies(Experiment):
+    """Every strategy under every verdict, by frame size, on IMIX and on a capture."""
+
+    name = "strategies"
+    question = "What does one packet's memory cost, by buffer strategy and frame size?"
+    settings = {
+        "strategies": Setting(tuple(STRATEGIES), "buffer strategies, joined by +", choices=tuple(STRATEGIES)),
+        "verdicts": Setting(tuple(VERDICTS), "XDP verdicts, joined by +", choices=tuple(VERDICTS)),
+        "traffic": Setting(
+            ("64", "128", "256", "512", "1024", "1518", "imix", CAPTURE),
+            "frame sizes on the wire, mixes, or capture, joined by +",
+        ),
+        "frames": Setting(2000, "frames of each run", low=1, high=10_000_000),
+        "flows": Setting(16, "UDP flows", low=1, high=65536),
+        "queues": Setting(1, "queue pairs in use, each with its own NAPI and pool", low=1, high=16),
+        "cores": Setting(1, "CPU cores", low=1, high=16),
+        "ring": Setting(512, "entries of each ring, a power of two", low=8, high=32768),
+        "rate": Setting(10_000_000_000, "MAC rate in bit/s", low=1_000_000, high=400_000_000_000),
+        "load": Setting("1", "share of the line that is offered"),
+        "timing": Setting("rate", "a capture at line rate or at its own times", choices=("rate", "capture")),
+        "profile": Setting("e5-1650v4", "cost profile of the cores"),
+        "checkers": Setting(True, "ownership checker on or off"),
+        "seed": Setting(1, "of sizes, order and payload"),
+    }
+    short = {"strategies": "page_pool", "verdicts": "tx", "traffic": "imix", "frames": "60"}
+    columns = (
+        Column("throughput", "Mpps", decimals(2)),
+        Column("ceiling", "ceiling", decimals(2)),
+        Column("bandwidth", "Gbit/s", decimals(2)),
+        Column("hardware_cycles", "hw cycles", decimals(1)),
+        Column("cpu_cycles", "CPU cycles", decimals(0)),
+        Column("memory_cycles", "of it memory", decimals(0)),
+        Column("memory_share", "share %", decimals(1)),
+        Column("dropped", "dropped", decimals(0)),
+    )
+
+    def cases(self, settings: Mapping[str, Any], capture: str) -> Sequence[Case]:
+        """Verdict by verdict, traffic by traffic, so that strategies stand side by side in the table."""
+        return [
+            Case(
+                {"verdict": verdict, "traffic": traffic, "strategy": strategy},
+                RunConfig(
+                    traffic=_traffic(traffic, settings, capture),
+                    strategy=strategy,
+                    verdict=verdict,
+                    cores=settings["cores"],
+                    queues=settings["queues"],
+                    ring=settings["ring"],
+                    profile=settings["profile"],
+                    checkers=settings["checkers"],
+                ),
+            )
+            for verdict in settings["verdicts"]
+            for traffic in settings["traffic"]
+            for strategy in settings["strategies"]
+        ]
+
+    def rows(self, machine: MachineConfig, case: Case, measured: Measurement) -> Sequence[Row]:
+        """Throughput, its ceiling, cycles of hardware and CPU by operation, and drops by reason."""
+        transmit = case.run.verdict == "tx"
+        line = case.run.traffic.line(machine.nic.clock_khz)
+        bounds = ceilings(machine.nic, machine.link, line, measured.lengths, transmit=transmit)
+        ceiling, throughput = min(bounds.values()), measured.packets_per_second
+        rows = [
+            Row(case.varied, "throughput", "Mpps", throughput / 1_000_000),
+            Row(case.varied, "ceiling", "Mpps", ceiling / 1_000_000),
+            Row(case.varied, "bandwidth", "Gbit/s", throughput * 8 * _mean_size(measured.lengths) / 1_000_000_000),
+            Row(case.varied, "hardware_cycles", "cycles/packet", measured.cycles_per_packet),
+            Row(case.varied, "within_ceiling", "bool", throughput <= ceiling, True, "arithmetic", "check"),
+        ]
+        rows += [Row(case.varied, f"ceiling.{name}", "Mpps", value / 1_000_000) for name, value in bounds.items()]
+        costs = {name: measured.cpu_cycles(name) for name in measured.operations}
+        total = sum(costs.values(), Fraction(0))
+        memory = sum((cost for name, cost in costs.items() if name.startswith(MEMORY_OPERATIONS)), Fraction(0))
+        rows += [
+            Row(case.varied, "cpu_cycles", "cycles/packet", total),
+            Row(case.varied, "memory_cycles", "cycles/packet", memory),
+            Row(case.varied, "memory_share", "%", 100 * memory / total if total else 0),
+        ]
+        rows += [Row(case.varied, f"cpu_cycles.{name}", "cycles/packet", cost) for name, cost in costs.items()]
+        rows += [
+            Row(case.varied, "offered", "packets", measured.offered),
+            Row(case.varied, "delivered", "packets", measured.delivered),
+            Row(case.varied, "dropped", "packets", sum(measured.dropped.values())),
+        ]
+        return rows + [Row(case.varied, f"dropped.{reason}", "packets", n) for reason, n in measured.dropped.items() if n]
+
+    def checks(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """page_pool must spend fewer memory cycles on a packet than page_per_packet, wherever both ran."""
+        cost: dict[tuple[tuple[str, Any], ...], dict[str, Any]] = {}
+        for row in rows:
+            if row.name == "memory_cycles":
+                common = {key: value for key, value in row.case.items() if key != "strategy"}
+                cost.setdefault(tuple(common.items()), {})[row.case["strategy"]] = row.value
+        result = []
+        for common, by_strategy in cost.items():
+            if by_strategy.keys() >= {"page_per_packet", "page_pool"}:
+                saved = by_strategy["page_per_packet"] - by_strategy["page_pool"]
+                case = dict(common)
+                result.append(Row(case, "saved_by_page_pool", "cycles/packet", saved))
+                result.append(Row(case, "page_pool_is_cheaper", "bool", saved > 0, True, MEMORY_SOURCE, "check"))
+        return result
+
+
+def _mean_size(lengths: Mapping[int, int]) -> Fraction:
+    """Mean size on the wire, with FCS."""
+    return Fraction(sum(length * count for length, count in lengths.items()), sum(lengths.values())) + FCS_BYTES
+
+
+def _traffic(name: str, settings: Mapping[str, Any], capture: str) -> Traffic:
+    common = {key: settings[key] for key in ("frames", "rate", "load", "seed")}
+    if name == CAPTURE:
+        return Traffic(CAPTURE, capture=capture, timing=settings["timing"], **common)
+    return Traffic(name, flows=settings["flows"], queues=settings["queues"], **common)

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: BSD-2-Clause
+from fractions import Fraction
+
+import pytest
+
+from hw.config import preset
+from sim.experiments.ceiling import ceilings
+from sim.host.link_config import link_preset
+from sim.traffic.pacing import LineRate
+
+NIC = preset("10g")
+LINE = LineRate(10_000_000_000, NIC.clock_khz)
+
+
+def bounds(lengths, *, link="gen3-x8", transmit=False):
+    return ceilings(NIC, link_preset(link), LINE, lengths, transmit=transmit)
+
+
+def test_64_byte_frames_at_10g_are_bound_by_the_wire():
+    found = bounds({60: 1})
+    assert found["wire"] == Fraction(10**10, 8 * 84)
+    assert found["stream"] == Fraction(156_250_000, 8)
+    assert found["axi"] == Fraction(156_250_000, 10)  # 8 beats of data, 2 of a quarter of four completions
+    assert min(found, key=found.get) == "wire"
+
+
+def test_the_link_counts_headers():
+    # Up: 60 + 24 bytes of data, a quarter of 64 + 24 bytes of completions, 1/32 of a request of 24 bytes.
+    assert bounds({60: 1})["link"] == Fraction(57_880_000_000, 8) / (84 + 22 + Fraction(24, 32))
+
+
+def test_wires_bound_nothing():
+    assert "link" not in bounds({60: 1}, link="on-chip")
+
+
+def test_transmission_needs_more():
+    for name in ("axi", "link"):
+        assert bounds({1514: 1}, transmit=True)[name] <= bounds({1514: 1})[name]
+    assert bounds({60: 1}, transmit=True)["axi"] == Fraction(156_250_000, 12)
+
+
+def test_a_mix_is_bound_by_its_total():
+    found = bounds({60: 7, 590: 4, 1514: 1})
+    assert found["wire"] == Fraction(12 * 10**10, 8 * (7 * 84 + 4 * 614 + 1538))
+
+
+def test_nothing_has_no_ceiling():
+    with pytest.raises(ValueError, match="at least one frame, not {}"):
+        bounds({})

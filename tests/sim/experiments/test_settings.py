@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: BSD-2-Clause
+from dataclasses import dataclass, field
+
+import pytest
+
+from hw.config import NicConfig
+from sim.experiments.settings import Setting, SettingError, changed, resolve, split
+from sim.host.dram_config import DramConfig
+from sim.host.link_config import LinkConfig
+
+SETTINGS = {
+    "frames": Setting(100, "frames", low=1, high=1000),
+    "verdicts": Setting(("drop", "tx"), "verdicts", choices=("drop", "tx", "pass")),
+    "checkers": Setting(True, "checkers"),
+    "timing": Setting("rate", "timing", choices=("rate", "capture")),
+}
+
+
+@dataclass(frozen=True)
+class Machine:
+    nic: NicConfig = field(default_factory=NicConfig)
+    link: LinkConfig = field(default_factory=LinkConfig)
+    dram: DramConfig = field(default_factory=DramConfig)
+    memory_size: int = 1 << 26
+
+
+def test_assignments_replace_defaults():
+    given = split(["frames=0x10", "verdicts=pass+tx", "checkers=off", "frames=1_000"])
+    assert resolve(SETTINGS, given) == {
+        "frames": 1000,
+        "verdicts": ("pass", "tx"),
+        "checkers": False,
+        "timing": "rate",
+    }
+
+
+def test_machine_parameters_by_path():
+    machine = changed(Machine(), "nic.fetch_depth", "128")
+    machine = changed(machine, "link", "gen4-x16")
+    machine = changed(machine, "link.latency_ns", "150.5")
+    machine = changed(machine, "memory_size", "0x800000")
+    assert machine.nic.fetch_depth == 128
+    assert (machine.link.rate_mbps, machine.link.latency_ns) == (227_400, 150.5)
+    assert machine.memory_size == 1 << 23
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("frames", "set as key=value, not 'frames'"),
+        ("=3", "set as key=value, not '=3'"),
+        ("frames=0", "frames must be in 1..1000, not '0'"),
+        ("frames=many", "frames must be an integer, not 'many'"),
+        ("verdicts=drop+eat", "verdicts must be of drop, tx, pass, not 'eat'"),
+        ("checkers=yes", "checkers must be on or off, not 'yes'"),
+        ("timing=slow", "timing must be of rate, capture, not 'slow'"),
+        ("colour=red", "no parameter 'colour'; there are frames, verdicts, checkers, timing"),
+    ],
+)
+def test_refused_settings(assignment, message):
+    with pytest.raises(SettingError, match=message):
+        resolve(SETTINGS, split([assignment]))
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "message"),
+    [
+        ("speed", "1", "Machine has no parameter 'speed'; it has nic, link, dram, memory_size"),
+        ("nic.speed", "1", "NicConfig has no parameter 'speed'; it has data_width"),
+        ("nic", "fast", "has parts: set one of nic.data_width"),
+        ("memory_size.low", "1", "has no parts, so not 'low' either"),
+        ("nic.queues", "99", "queues must be an integer in 1..16, not 99"),
+        ("link", "gen9", "Link must be one of gen3-x8, gen3-x16, gen4-x16, on-chip, not 'gen9'"),
+        ("link.latency_ns", "long", "latency_ns must be a number, not 'long'"),
+        ("link.wires", "1", "wires must be on or off, not '1'"),
+    ],
+)
+def test_refused_machine_parameters(key, text, message):
+    with pytest.raises(ValueError, match=message):
+        changed(Machine(), key, text)
