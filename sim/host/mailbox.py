@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The mailbox: how software reaches the machine's registers, interrupts and carrier, through storage alone."""
 
+from enum import IntEnum
 from typing import Any, NamedTuple
 
 from amaranth import Module, Mux, Signal
-from amaranth.lib import data, enum, stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
@@ -26,7 +27,7 @@ WORD_BYTES = 8
 OUTSTANDING = 32  #: register writes, and register reads, without response
 
 
-class Operation(enum.Enum, shape=2):
+class Operation(IntEnum):
     """What a command asks for."""
 
     WRITE = 0
@@ -34,7 +35,7 @@ class Operation(enum.Enum, shape=2):
     CARRIER = 2
 
 
-class EventKind(enum.Enum, shape=2):
+class EventKind(IntEnum):
     """What an event reports."""
 
     READ = 0
@@ -42,29 +43,14 @@ class EventKind(enum.Enum, shape=2):
     INTERRUPT = 2
 
 
-class CommandSlot(data.Struct):
-    """A slot of the command ring; ``index`` counts 64-bit registers."""
+#: A slot of the command ring; ``index`` counts 64-bit registers.
+CommandSlot = data.StructLayout({"value": 64, "index": 16, "operation": 2, "unused": 38, "lap": 8})
 
-    value: 64
-    index: 16
-    operation: Operation
-    unused: 38
-    lap: 8
+CYCLE_BITS = 37
 
-
-class EventSlot(data.Struct):
-    """A slot of the event ring; ``index`` is a register or an interrupt vector, ``cycle`` the low bits of the edge that
-    wrote the slot."""
-
-    value: 64
-    index: 16
-    kind: EventKind
-    error: 1
-    cycle: 37
-    lap: 8
-
-
-CYCLE_BITS = EventSlot.as_shape()["cycle"].width
+#: A slot of the event ring; ``index`` counts 64-bit registers or is an interrupt vector, ``cycle`` has the low bits of
+#: the edge that wrote the slot.
+EventSlot = data.StructLayout({"value": 64, "index": 16, "kind": 2, "error": 1, "cycle": CYCLE_BITS, "lap": 8})
 
 
 class Mailbox(wiring.Component):
@@ -246,7 +232,7 @@ class MailboxClient:
 
     def __init__(self, backend: Backend):
         self._backend = backend
-        self._words = memoryview(backend.storage[STORAGE]).cast("Q")
+        self._words = backend.storage[STORAGE].data.cast("Q")
         self._issued = 0
         self._received = 0
         self.token = backend.watch(STORAGE, EVENTS, EVENTS + SLOTS * SLOT_BYTES)
@@ -265,17 +251,17 @@ class MailboxClient:
         """Tell the device whether its wire has a partner; down after reset."""
         self._issue(Operation.CARRIER, 0, int(up))
 
-    def _issue(self, operation: Operation, index: int, value: int) -> None:
+    def _issue(self, operation: int, index: int, value: int) -> None:
         waiting = (self._issued - self._words[TAKEN // 8]) & 0xFFFF_FFFF
         if waiting >= SLOTS:
             raise MailboxError(
-                f"The mailbox's command ring of {SLOTS} is full in cycle {self._backend.cycle}: software issues register "
-                f"accesses faster than the machine takes them"
+                f"The mailbox's command ring of {SLOTS} is full in cycle {self._backend.cycle}: software issues "
+                f"register accesses faster than the machine takes them"
             )
         lap, slot = divmod(self._issued, SLOTS)
         place = (COMMANDS + slot * SLOT_BYTES) // 8
         self._words[place] = value
-        self._words[place + 1] = index | operation.value << 16 | _tag(lap) << 56
+        self._words[place + 1] = index | operation << 16 | _tag(lap) << 56
         self._issued += 1
 
     def events(self) -> list[Event]:
@@ -300,9 +286,9 @@ class MailboxClient:
         now = self._backend.cycle
         cycle = now - (now - (word >> 19) & (1 << CYCLE_BITS) - 1)
         index, kind = word & 0xFFFF, word >> 16 & 3
-        if kind == EventKind.INTERRUPT.value:
+        if kind == EventKind.INTERRUPT:
             return Interrupt(cycle, index)
-        if kind == EventKind.READ.value:
+        if kind == EventKind.READ:
             return RegisterRead(cycle, index * WORD_BYTES, value, bool(word >> 18 & 1))
         return WriteError(cycle, index * WORD_BYTES)
 
