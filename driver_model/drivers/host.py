@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What a kernel has before it loads a driver: memory, and on each core an allocator, network state and the DMA API."""
+
+from collections.abc import Sequence
+
+from driver_model.cpu.core import Core
+from driver_model.memory.dma import Device, DirectDma, DmaOps
+from driver_model.memory.ownership import OwnershipChecker
+from driver_model.memory.pages import PageAllocator, Zone
+from driver_model.net.napi import Softnet
+
+
+class Host:
+    """A kernel on some cores of one machine.
+
+    Parameters
+    ----------
+    cores : its cores, all of one platform
+    checker : ownership checker, or None to run without; it is made the observer of every core
+    dma_ops : how the device's addresses come about; without an IOMMU by default
+
+    Attributes
+    ----------
+    zone : the machine's memory
+    pages, softnets, devices : for each core, its page allocator, its network state, and the device as it sees it
+    """
+
+    def __init__(
+        self, cores: Sequence[Core], *, checker: OwnershipChecker | None = None, dma_ops: DmaOps | None = None
+    ) -> None:
+        if not cores:
+            raise ValueError("A host needs at least one core")
+        self.cores = tuple(cores)
+        self.platform = cores[0].platform
+        self.checker = checker
+        self.zone = Zone(self.platform.memory_size)
+        ops = DirectDma() if dma_ops is None else dma_ops
+        self.pages = [PageAllocator(core, self.zone, checker) for core in cores]
+        self.softnets = [Softnet(core) for core in cores]
+        self.devices = [Device(core, pages, ops, checker) for core, pages in zip(cores, self.pages, strict=True)]
+        if checker is not None:
+            for core in cores:
+                core.access_observer = checker.cpu_access
+
+    @property
+    def pages_in_use(self) -> int:
+        """Allocations that were not given back: 0 again when every driver is closed."""
+        return sum(pages.in_use for pages in self.pages)

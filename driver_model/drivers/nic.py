@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The driver of the Pagewheel NIC: finding it, starting and stopping its queues, its counters."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from driver_model.cpu.core import Core
+from driver_model.drivers.host import Host
+from driver_model.drivers.queue import QueueConfig, QueuePair
+from hw.abi.registers import Register, RegisterMap, register_map
+from hw.abi.rings import QueueError, QueueState
+
+MAP_VERSION = 1
+POLL_STEP_PS = 2 * 10**6  #: between two looks at a register that is waited for
+RESET_TIMEOUT_PS = 10**10
+STOP_TIMEOUT_PS = 10**10
+OPEN_TIMEOUT_PS = 10**12
+
+
+class DeviceError(RuntimeError):
+    """The device is not what the driver expects, or does not answer in time."""
+
+
+class QueueStatus(NamedTuple):
+    """RX_STATUS or TX_STATUS."""
+
+    state: QueueState
+    stopped: bool
+    error: QueueError
+
+
+class NicDriver:
+    """One NIC on a host. Every method that talks to the device must be called in a process on the host's first core.
+
+    Queue pair *q* belongs to core *q* modulo the number of cores: its memory, its interrupt (vector *q*), its NAPI. It is
+    opened and closed by a process there.
+
+    Parameters
+    ----------
+    host : the kernel
+    config : how each queue pair is set up
+    queues : queue pairs to use; all by default
+
+    Attributes
+    ----------
+    queues : the queue pairs, from :meth:`open` on; kept after :meth:`stop` for their statistics
+    """
+
+    def __init__(self, host: Host, config: QueueConfig, queues: int | None = None) -> None:
+        if queues is not None and (not isinstance(queues, int) or isinstance(queues, bool)):
+            raise TypeError(f"queues must be an integer or None, not {queues!r}")
+        if queues is not None and queues < 1:
+            raise ValueError(f"queues must be 1 or more, not {queues!r}")
+        self.host = host
+        self.config = config
+        self.core: Core = host.cores[0]
+        self.queues: list[QueuePair] = []
+        self.registers: RegisterMap = register_map(1)
+        self._wanted = queues
+        self._control = 0
+        self._opened = False
+        self._vectors: set[int] = set()
+
+    # Port
+
+    def probe(self) -> None:
+        """Find the device, read what it can do, and reset it. Raises :class:`DeviceError`."""
+        register = self.registers.port["id"]
+        word = self._read("id")
+        magic, version = register.get(word, "magic"), register.get(word, "version")
+        if magic != register.fields["magic"].reset or version != MAP_VERSION:
+            raise DeviceError(
+                f"No Pagewheel NIC of register map version {MAP_VERSION}: its ID register reads {word:#x}"
+            )
+        available = self.registers.port["capabilities"].get(self._read("capabilities"), "queues")
+        wanted = available if self._wanted is None else self._wanted
+        if not 1 <= wanted <= available:
+            raise DeviceError(f"The device has {available} queue pairs, not {wanted}")
+        self.registers = register_map(available)
+        self._wanted = wanted
+        self.reset()
+
+    def reset(self) -> None:
+        """Function reset; waits until it is done. Queues must be stopped or given up."""
+        self._control = 0
+        self.core.mmio_write(self.registers.address("control"), self.registers.port["control"].pack(reset=1))
+        self._wait_clear("status", "resetting", "the function reset to end")
+
+    def open(self) -> None:
+        """Start all queue pairs, then reception and transmission."""
+        if self._wanted is None or self.registers.queues < self._wanted:
+            raise DeviceError("The device must be probed before it is opened")
+        if self._opened:
+            raise DeviceError("The device is open already")
+        host = self.host
+        self.queues = []
+        for index in range(self._wanted):
+            at = index % len(host.cores)
+            queue: list[QueuePair] = []
+
+            def start(index: int = index, at: int = at, queue: list[QueuePair] = queue) -> None:
+                queue.append(QueuePair(index, host.devices[at], host.softnets[at], self.registers, self.config))
+                self._start(queue[0])
+
+            self._on(host.cores[at], f"open queue {index}", start)
+            self.queues += queue
+        self._opened = True
+        self._enable(rx=True, tx=True)
+
+    def stop(self) -> None:
+        """Stop reception, let every queue finish what it received and has to send, then stop it and free its memory.
+
+        Raises :class:`DeviceError` if the device does not stop.
+        """
+        if not self._opened:
+            raise DeviceError("The device is not open")
+        self._enable(rx=False, tx=True)
+        for queue in self.queues:
+            self._on(queue.core, f"stop queue {queue.index}", lambda queue=queue: self._stop(queue))
+        self._enable(rx=False, tx=False)
+        self._opened = False
+
+    def status(self, queue: int, direction: str) -> QueueStatus:
+        """State of one direction, ``rx`` or ``tx``, of a queue pair."""
+        return self._status(self.core, queue, direction)
+
+    def counters(self) -> dict[str, int]:
+        """The device's counters, all as of one moment: ``rx_frames``, ``queue0_rx_packets``…"""
+        control = self.registers.port["control"]
+        self.core.mmio_write(self.registers.address("control"), self._control | control.pack(snapshot=1))
+        self._wait_clear("status", "snapshot_busy", "the counters' snapshot")
+        values = {
+            name.replace(".", "_"): self.core.mmio_read(register.offset)
+            for name, register in self.registers.port.items()
+            if name.startswith(("rx.", "tx."))
+        }
+        for queue in range(self.registers.queues):
+            for name in self.registers.queue:
+                if name.startswith("counters."):
+                    short = name.removeprefix("counters.")
+                    values[f"queue{queue}_{short}"] = self.core.mmio_read(self.registers.address(name, queue))
+        return values
+
+    def ethtool_statistics(self) -> dict[str, int]:
+        """The driver's own counters: each queue's with its number, and the strategies' summed over the queues."""
+        values: dict[str, int] = {}
+        for queue in self.queues:
+            values |= queue.statistics.ethtool(queue.index)
+        for queue in self.queues:
+            for name, value in queue.strategy.statistics().items():
+                values[name] = values.get(name, 0) + value
+        return values
+
+    @property
+    def in_flight(self) -> int:
+        """Pages that the queues' strategies hold or lent out."""
+        return sum(queue.strategy.in_flight for queue in self.queues)
+
+    # Queues, on their own core
+
+    def _start(self, queue: QueuePair) -> None:
+        core, index, registers = queue.core, queue.index, self.registers
+        setup = {
+            "rx_fill_base": queue.fill.memory.dma_address,
+            "rx_fill_size": queue.fill.entries,
+            "rx_completion_base": queue.completions.memory.dma_address,
+            "rx_completion_size": queue.completions.entries,
+            "tx_ring_base": queue.tx.ring.memory.dma_address,
+            "tx_ring_size": queue.tx.entries,
+            "tx_completion_base": queue.tx.completions.memory.dma_address,
+            "tx_completion_size": queue.tx.completions.entries,
+            "moderation": registers.queue["moderation"].pack(
+                cycles=self.config.moderation_cycles, count=self.config.moderation_count, vector=index
+            ),
+            "rx_control": 1,
+            "tx_control": 1,
+        }
+        for name, value in setup.items():
+            core.mmio_write(registers.address(name, index), value)
+        if index not in self._vectors:
+            self._vectors.add(index)
+            core.request_irq(index, lambda: self.queues[index].interrupt())
+        queue.open()
+
+    def _stop(self, queue: QueuePair) -> None:
+        core, index = queue.core, queue.index
+        queue.receiving = False
+        core.mmio_write(self.registers.address("rx_control", index), 0)
+        self._wait_stopped(core, index, "rx")
+        sends = self._status(core, index, "tx").state is QueueState.ENABLED
+        queue.finish(core.time + STOP_TIMEOUT_PS, sends)
+        core.mmio_write(self.registers.address("tx_control", index), 0)
+        self._wait_stopped(core, index, "tx")
+        queue.close()
+
+    def _wait_stopped(self, core: Core, index: int, direction: str) -> None:
+        deadline = core.time + STOP_TIMEOUT_PS
+        while not (status := self._status(core, index, direction)).stopped:
+            if core.time >= deadline:
+                raise DeviceError(
+                    f"Queue {index} {direction} did not stop within {STOP_TIMEOUT_PS // 10**9} ms: {status.state.name}"
+                )
+            core.sleep_until(core.time + POLL_STEP_PS)
+
+    def _status(self, core: Core, queue: int, direction: str) -> QueueStatus:
+        if direction not in ("rx", "tx"):
+            raise ValueError(f"Direction must be rx or tx, not {direction!r}")
+        name = f"{direction}_status"
+        register: Register = self.registers.queue[name]
+        word = core.mmio_read(self.registers.address(name, queue))
+        return QueueStatus(
+            QueueState(register.get(word, "state")),
+            bool(register.get(word, "stopped")),
+            QueueError(register.get(word, "error")),
+        )
+
+    # Helpers
+
+    def _on(self, core: Core, name: str, function: Callable[[], None]) -> None:
+        """Run a function in a process of the given core, and wait for it."""
+        if core is self.core:
+            function()
+            return
+        self.core.sync()
+        task = core.spawn(name, function)
+        deadline = self.core.time + OPEN_TIMEOUT_PS
+        while not task.done:
+            if self.core.time >= deadline:
+                raise DeviceError(f"Process {name!r} did not end within {OPEN_TIMEOUT_PS // 10**9} ms")
+            self.core.sleep_until(self.core.time + POLL_STEP_PS)
+
+    def _enable(self, *, rx: bool, tx: bool) -> None:
+        self._control = self.registers.port["control"].pack(rx_enable=rx, tx_enable=tx)
+        self.core.mmio_write(self.registers.address("control"), self._control)
+
+    def _read(self, name: str) -> int:
+        return self.core.mmio_read(self.registers.address(name))
+
+    def _wait_clear(self, name: str, field: str, what: str) -> None:
+        deadline = self.core.time + RESET_TIMEOUT_PS
+        while self.registers.port[name].get(self._read(name), field):
+            if self.core.time >= deadline:
+                raise DeviceError(f"Waited {RESET_TIMEOUT_PS // 10**9} ms for {what}")
+            self.core.sleep_until(self.core.time + POLL_STEP_PS)

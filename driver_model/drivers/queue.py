@@ -1,0 +1,319 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""One queue pair of the driver: receiving, XDP, sending, and the NAPI poll that does all three."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from driver_model.drivers.ring import (
+    ERROR_MASK,
+    RX_END_OF_PACKET,
+    RX_FORMAT,
+    CompletionRing,
+    DescriptorRing,
+    check_entries,
+    pack_fill,
+)
+from driver_model.drivers.statistics import QueueStatistics
+from driver_model.drivers.strategies.base import BufferStrategy
+from driver_model.drivers.transmit import TransmitRing
+from driver_model.memory.dma import Device
+from driver_model.net.napi import Napi, Softnet, napi_complete_done, napi_disable, napi_enable, napi_schedule
+from driver_model.net.xdp import XdpAction, XdpBuff, XdpProgram
+from hw.abi.registers import RegisterMap
+from hw.abi.rings import CompletionError
+
+REFILL_RETRY_PS = 10**9  #: after an allocation failed, another try comes at the latest after this time (1 ms)
+FINISH_STEP_PS = 5 * 10**6  #: between two looks whether a stopping queue is done
+
+Fragment = tuple[Any, int, int]  #: buffer, offset of the bytes in it, their number
+Consumer = Callable[["QueuePair", Sequence[Fragment]], None]
+
+_WRITE_FAULT = CompletionError.WRITE_FAULT.value
+
+
+@dataclass(frozen=True, slots=True)
+class QueueConfig:
+    """How a queue pair is set up.
+
+    Attributes
+    ----------
+    strategy : class of its buffer strategy
+    program : XDP program
+    consumer : takes the frames that pass, ``consumer(queue, fragments)``, and gives each buffer back by
+        :meth:`QueuePair.release`; None if none can pass
+    rx_entries, tx_entries : ring sizes
+    moderation_cycles, moderation_count : an interrupt waits at most so many hardware cycles, and for so many completions
+    """
+
+    strategy: type[BufferStrategy]
+    program: XdpProgram
+    consumer: Consumer | None = None
+    rx_entries: int = 512
+    tx_entries: int = 512
+    moderation_cycles: int = 0
+    moderation_count: int = 0
+
+    def __post_init__(self) -> None:
+        check_entries("rx_entries", self.rx_entries)
+        check_entries("tx_entries", self.tx_entries)
+        for name in ("moderation_cycles", "moderation_count"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or not 0 <= value < 1 << 16:
+                raise ValueError(f"{name} must be in 0..65535, not {value!r}")
+
+
+class QueuePair:
+    """A queue pair, driven by one core. Everything here runs on that core.
+
+    Receiving: each completion is checked (the device's word is not trusted), its bytes are made the CPU's, and the frame goes
+    to the XDP program. Its buffer is then free, queued for sending, or the consumer's. At the end of a poll the ring is filled
+    again and one doorbell publishes both RX indices.
+
+    Parameters
+    ----------
+    index : number of the queue pair
+    dev, softnet : the device and the network state of the queue's core
+    registers : the device's register map
+    config : see :class:`QueueConfig`
+    """
+
+    def __init__(self, index: int, dev: Device, softnet: Softnet, registers: RegisterMap, config: QueueConfig) -> None:
+        self.index = index
+        self.dev = dev
+        self.core = core = dev.core
+        self.config = config
+        self.statistics = QueueStatistics()
+        self.napi = Napi(softnet, self.poll, name=f"queue {index}")
+        self.strategy = config.strategy(dev, config.rx_entries, self.napi)
+        self.fill = DescriptorRing(dev, config.rx_entries)
+        self.completions = CompletionRing(dev, config.rx_entries, RX_FORMAT)
+        self.tx = TransmitRing(dev, config.tx_entries, self.strategy, self.statistics, registers, index)
+        self.receiving = False
+        self._buffers: list[Any] = [None] * config.rx_entries
+        self._posted = 0
+        self._published = 0
+        self._fragments: list[tuple[Any, int]] = []
+        self._bad = False
+        self._xdp = XdpBuff(core, index)
+        self._retry: Any = None
+        self._op_descriptor = core.op("rx.descriptor")
+        self._op_refill = core.op("rx.refill")
+        self._op_xdp = core.op(config.program.operation)
+        self._doorbell = registers.address("rx_doorbell", index)
+        self._doorbell_consumer = registers.queue["rx_doorbell"].fields["completion_consumer"].lsb
+        self._arm = registers.address("arm", index)
+        self._arm_tx = registers.queue["arm"].fields["tx_consumer"].lsb
+
+    # Interrupt and poll
+
+    def interrupt(self) -> None:
+        """The queue's interrupt handler. The device's interrupts are one-shot: there is nothing to disable."""
+        self.statistics.interrupts += 1
+        napi_schedule(self.napi)
+
+    def poll(self, budget: int) -> int:
+        """NAPI poll: complete sending, receive up to ``budget`` frames, fill the ring, publish; re-arm when done.
+
+        Arming carries the indices seen so far, so a completion that came after the last look fires at once.
+        """
+        tx = self.tx
+        if tx.outstanding:
+            tx.clean()
+        work = self._receive(budget)
+        if self.receiving:
+            self.refill()
+        tx.flush()
+        if work < budget and napi_complete_done(self.napi, work):
+            self.arm()
+        return work
+
+    def arm(self) -> None:
+        """Ask for an interrupt when there is a completion beyond those seen."""
+        self.core.mmio_write(self._arm, self.completions.consumer | self.tx.completions.consumer << self._arm_tx)
+
+    # Receive
+
+    def refill(self) -> None:
+        """Post buffers until the ring is full or memory is exhausted, and publish them with what was consumed."""
+        entries = self.config.rx_entries
+        free = entries - self._posted
+        if free:
+            allocate = self.strategy.allocate
+            length = self.strategy.buffer_length
+            buffers, mask = self._buffers, entries - 1
+            checker = self.dev.checker
+            slot = self.fill.producer
+            descriptors = []
+            while free:
+                got = allocate()
+                if got is None:
+                    self.statistics.rx_no_memory += 1
+                    self._retry_later()
+                    break
+                dma_address, buffer = got
+                if checker is not None:
+                    checker.posted(self.core, dma_address, length)
+                slot &= mask
+                buffers[slot] = buffer
+                descriptors.append(pack_fill(dma_address, length, slot))
+                slot += 1
+                free -= 1
+            if descriptors:
+                self._posted += len(descriptors)
+                self.core.spend(self._op_refill, len(descriptors))
+                self.fill.write(descriptors)
+        indices = self.fill.producer | self.completions.consumer << self._doorbell_consumer
+        if indices != self._published:
+            self._published = indices
+            self.core.mmio_write(self._doorbell, indices)
+
+    def _receive(self, budget: int) -> int:
+        """Handle up to ``budget`` frames; returns how many."""
+        completion = self.completions.next
+        spend, op_descriptor, op_xdp = self.core.spend, self._op_descriptor, self._op_xdp
+        buffers, entries = self._buffers, self.config.rx_entries
+        strategy, statistics, xdp = self.strategy, self.statistics, self._xdp
+        received, release, run = strategy.received, strategy.release, self.config.program.run
+        limit, headroom = strategy.buffer_length, strategy.headroom
+        drop = XdpAction.DROP
+        work = size = 0
+        while work < budget:
+            entry = completion()
+            if entry is None:
+                break
+            spend(op_descriptor)
+            buffer_id, length, _, _, _, _, _, error, flags = entry
+            buffer = buffers[buffer_id] if buffer_id < entries else None
+            if buffer is None:
+                statistics.rx_bad_buffer += 1
+                self._bad = True
+            else:
+                buffers[buffer_id] = None
+                self._posted -= 1
+                if not 0 < length <= limit:
+                    statistics.rx_length_errors += 1
+                    self._bad = True
+                    length = limit
+                received(buffer, length)
+            error &= ERROR_MASK
+            if error:
+                self._bad = True
+                if error == _WRITE_FAULT:
+                    statistics.rx_write_fault += 1
+            size += length
+            if not flags & RX_END_OF_PACKET or self._fragments or self._bad:
+                if buffer is not None:
+                    self._fragments.append((buffer, length))
+                if flags & RX_END_OF_PACKET:
+                    work += 1
+                    self._finish()
+                continue
+            work += 1
+            xdp.data_hard_start = buffer.address
+            xdp.data = data = buffer.address + headroom
+            xdp.data_end = data + length
+            spend(op_xdp)
+            action = run(xdp)
+            if action is drop:
+                statistics.rx_xdp_drop += 1
+                release(buffer)
+            else:
+                self._act(action, [(buffer, length)])
+        statistics.rx_packets += work
+        statistics.rx_bytes += size
+        return work
+
+    def _finish(self) -> None:
+        """The last buffer of a frame over several, or of one with an error, has come."""
+        fragments, self._fragments = self._fragments, []
+        if self._bad:
+            self._bad = False
+            self.statistics.rx_errors += 1
+            self._release_all(fragments)
+            return
+        buffer, length = fragments[0]
+        xdp = self._xdp
+        xdp.data_hard_start = buffer.address
+        xdp.data = buffer.address + self.strategy.headroom
+        xdp.data_end = xdp.data + length
+        self.core.spend(self._op_xdp)
+        self._act(self.config.program.run(xdp), fragments)
+
+    def _act(self, action: XdpAction, fragments: list[tuple[Any, int]]) -> None:
+        statistics = self.statistics
+        if action is XdpAction.TX:
+            if self.tx.queue(fragments):
+                statistics.rx_xdp_tx += 1
+            else:
+                statistics.rx_xdp_tx_full += 1
+        elif action is XdpAction.PASS and self.config.consumer is not None:
+            statistics.rx_xdp_pass += 1
+            offset = self.strategy.headroom
+            self.config.consumer(self, [(buffer, offset, length) for buffer, length in fragments])
+        else:
+            if action is XdpAction.DROP:
+                statistics.rx_xdp_drop += 1
+            else:
+                statistics.rx_xdp_aborted += 1
+            self._release_all(fragments)
+
+    def release(self, buffer: Any) -> None:
+        """A consumer is done with a buffer."""
+        self.strategy.release(buffer)
+
+    def _release_all(self, fragments: list[tuple[Any, int]]) -> None:
+        for buffer, _ in fragments:
+            self.strategy.release(buffer)
+
+    def _retry_later(self) -> None:
+        """With no buffer posted no completion will come, and so no poll: a timer makes sure of one."""
+        if self._retry is None:
+
+            def expire() -> None:
+                self._retry = None
+                napi_schedule(self.napi)
+
+            core = self.core
+            self._retry = core.platform.at(core.time + REFILL_RETRY_PS, lambda: core.interrupt(expire))
+
+    # Start and stop, in a process
+
+    def open(self) -> None:
+        """Fill the ring, allow polling, arm the interrupt. The device's side is enabled."""
+        self.receiving = True
+        self.refill()
+        napi_enable(self.napi)
+        self.arm()
+
+    def finish(self, deadline: int, sends: bool) -> None:
+        """The device receives no more: handle all completions that it wrote and, if it still sends, wait until it has sent
+        what is queued, until ``deadline`` at the latest; what is not sent then is given up by :meth:`close`."""
+        core = self.core
+        while True:
+            polls = self.napi.polls
+            napi_schedule(self.napi)
+            core.sleep_until(core.time + FINISH_STEP_PS)
+            if core.time >= deadline:
+                return
+            if self.napi.polls > polls and not self.napi.scheduled and not (sends and self.tx.outstanding):
+                return
+
+    def close(self) -> None:
+        """Give back every buffer, the pool and the rings. The device has stopped."""
+        napi_disable(self.napi)
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        self._release_all(self._fragments)
+        self._fragments = []
+        for slot, buffer in enumerate(self._buffers):
+            if buffer is not None:
+                self._buffers[slot] = None
+                self._posted -= 1
+                self.strategy.withdraw(buffer)
+        self.tx.drain()
+        self.strategy.close()
+        self.fill.free()
+        self.completions.free()
+        self.tx.free()

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What a queue of the driver counts."""
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass(slots=True)
+class QueueStatistics:
+    """Counters of one queue pair. Frames are counted once, buffers and descriptors are not counted.
+
+    ``rx_packets`` is every frame the device completed: the sum of ``rx_xdp_*`` and ``rx_errors``.
+    """
+
+    rx_packets: int = 0  #: frames taken from the completion ring
+    rx_bytes: int = 0  #: their bytes
+    rx_errors: int = 0  #: of those, dropped because the device reported an error or nonsense; by cause:
+    rx_write_fault: int = 0  #: memory refused the device's write
+    rx_length_errors: int = 0  #: a length of 0, or beyond what was posted
+    rx_bad_buffer: int = 0  #: an id that is not posted
+    rx_xdp_drop: int = 0
+    rx_xdp_pass: int = 0
+    rx_xdp_tx: int = 0  #: queued for sending
+    rx_xdp_tx_full: int = 0  #: to be sent, but the ring was full or mapping failed: dropped
+    rx_xdp_aborted: int = 0  #: the program gave up, or gave no known verdict: dropped
+    rx_no_memory: int = 0  #: polls that could not refill the ring
+    tx_packets: int = 0  #: frames that the device completed, those with an error that it was asked to report left out
+    tx_bytes: int = 0  #: their bytes
+    tx_errors: int = 0  #: frames that the device refused and reported; ``counters.tx_*`` of the device have all
+    tx_aborted: int = 0  #: frames that were still queued when the queue was stopped
+    interrupts: int = 0
+
+    def ethtool(self, queue: int) -> dict[str, int]:
+        """Under ethtool's names, with the queue's number."""
+        return {f"queue{queue}_{name}": value for name, value in asdict(self).items()}

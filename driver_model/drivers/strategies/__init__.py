@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Buffer strategies: where a driver's receive buffers come from and go to. One file each."""
+
+from types import MappingProxyType
+
+from driver_model.drivers.strategies.base import BufferStrategy
+from driver_model.drivers.strategies.page_per_packet import PagePerPacket
+from driver_model.drivers.strategies.page_pool import PagePoolStrategy
+
+STRATEGIES: MappingProxyType[str, type[BufferStrategy]] = MappingProxyType(
+    {strategy.name: strategy for strategy in (PagePerPacket, PagePoolStrategy)}
+)
+
+
+def strategy(name: str) -> type[BufferStrategy]:
+    """The strategy of that name."""
+    if name not in STRATEGIES:
+        raise ValueError(f"Buffer strategy must be one of {', '.join(STRATEGIES)}, not {name!r}")
+    return STRATEGIES[name]

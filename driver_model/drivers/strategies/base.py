@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What the driver asks of a buffer strategy."""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+from driver_model.memory.dma import Device
+from driver_model.memory.page import PAGE_SIZE
+from driver_model.net.napi import Napi
+from driver_model.net.xdp import XDP_PACKET_HEADROOM
+
+SKB_TAILROOM = 320  #: ``SKB_DATA_ALIGN(sizeof(struct skb_shared_info))``: an SKB may be built around the buffer
+RX_BUFFER_LENGTH = PAGE_SIZE - XDP_PACKET_HEADROOM - SKB_TAILROOM  #: bytes of a page that the device may fill
+
+
+class BufferStrategy(ABC):
+    """Receive buffers of one queue.
+
+    A buffer is an object of the strategy's choice with an ``address``: the physical address of its first byte, ``headroom``
+    bytes before the posted ones. Its life: :meth:`allocate`, filled by the device, :meth:`received`, and then one of
+
+    - :meth:`release` (dropped, or the consumer is done with it),
+    - :meth:`transmit`, read by the device, :meth:`transmitted`.
+
+    or, if the device never filled it, :meth:`withdraw`. All calls are made by the queue's core.
+
+    Parameters
+    ----------
+    dev : the device as the queue's core uses it
+    ring_entries : buffers that the ring can hold
+    napi : the queue's NAPI instance
+    """
+
+    name: ClassVar[str]  #: as users give it
+    headroom: ClassVar[int] = XDP_PACKET_HEADROOM  #: bytes before the frame; a multiple of 64, so that data is aligned
+    buffer_length: ClassVar[int] = RX_BUFFER_LENGTH  #: bytes posted to the device
+
+    def __init__(self, dev: Device, ring_entries: int, napi: Napi) -> None:
+        self.dev = dev
+        self.napi = napi
+
+    @abstractmethod
+    def allocate(self) -> tuple[int, Any] | None:
+        """A buffer that is the device's: device address to post, and the buffer. None when there is no memory."""
+
+    @abstractmethod
+    def received(self, buffer: Any, length: int) -> None:
+        """The device filled ``length`` bytes: make them the CPU's."""
+
+    @abstractmethod
+    def release(self, buffer: Any) -> None:
+        """Give back a received buffer."""
+
+    @abstractmethod
+    def transmit(self, buffer: Any, length: int) -> int | None:
+        """Hand ``length`` bytes of a received buffer to the device for sending; its address there, or None if it cannot
+        be mapped (the buffer is then still the caller's)."""
+
+    @abstractmethod
+    def transmitted(self, buffer: Any, length: int) -> None:
+        """The device has read (or refused) the ``length`` bytes of :meth:`transmit`: give the buffer back."""
+
+    @abstractmethod
+    def withdraw(self, buffer: Any) -> None:
+        """Give back a buffer that was posted and never filled; the device has stopped."""
+
+    def close(self) -> None:
+        """The queue has stopped and no buffer will be asked for any more."""
+
+    def statistics(self) -> dict[str, int]:
+        """Counters of its own, under ethtool names."""
+        return {}
+
+    @property
+    @abstractmethod
+    def in_flight(self) -> int:
+        """Pages that the strategy holds or lent out; 0 after :meth:`close` once all came back."""

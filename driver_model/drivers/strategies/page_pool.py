@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Pages from a page_pool: mapped once, recycled, only synced for each packet."""
+
+from driver_model.drivers.strategies.base import BufferStrategy
+from driver_model.memory.dma import (
+    Device,
+    DmaDirection,
+    dma_sync_single_for_cpu,
+    dma_sync_single_for_device,
+)
+from driver_model.memory.page import Page
+from driver_model.memory.page_pool import (
+    PP_FLAG_DMA_MAP,
+    PP_FLAG_DMA_SYNC_DEV,
+    PP_RING_MAX,
+    PagePoolParams,
+    page_pool_alloc_pages,
+    page_pool_create,
+    page_pool_destroy,
+    page_pool_inflight,
+    page_pool_put_full_page,
+    page_pool_put_page,
+)
+from driver_model.net.napi import Napi
+
+
+class PagePoolStrategy(BufferStrategy):
+    """One pool for each queue, as large as its ring, mapped in both directions so that a frame can leave from where it
+    arrived."""
+
+    name = "page_pool"
+
+    def __init__(self, dev: Device, ring_entries: int, napi: Napi) -> None:
+        super().__init__(dev, ring_entries, napi)
+        self.pool = page_pool_create(
+            PagePoolParams(
+                dev=dev,
+                flags=PP_FLAG_DMA_MAP | PP_FLAG_DMA_SYNC_DEV,
+                pool_size=min(ring_entries, PP_RING_MAX),
+                napi=napi,
+                dma_dir=DmaDirection.BIDIRECTIONAL,
+                max_len=self.buffer_length,
+                offset=self.headroom,
+            )
+        )
+
+    def allocate(self) -> tuple[int, Page] | None:
+        """A page of the pool; it is mapped and the device's already."""
+        page = page_pool_alloc_pages(self.pool)
+        return None if page is None else (page.dma_addr + self.headroom, page)
+
+    def received(self, buffer: Page, length: int) -> None:
+        """Sync what was written."""
+        dma_sync_single_for_cpu(self.dev, buffer.dma_addr + self.headroom, length, DmaDirection.BIDIRECTIONAL)
+
+    def release(self, buffer: Page) -> None:
+        """Back to the pool: into its cache where the caller runs in the queue's NAPI, else into its ring."""
+        page_pool_put_full_page(self.pool, buffer, False)
+
+    def transmit(self, buffer: Page, length: int) -> int | None:
+        """Sync what is to be sent."""
+        dma_address = buffer.dma_addr + self.headroom
+        dma_sync_single_for_device(self.dev, dma_address, length, DmaDirection.BIDIRECTIONAL)
+        return dma_address
+
+    def transmitted(self, buffer: Page, length: int) -> None:
+        """Back to the pool. The CPU had no part in it since :meth:`transmit`, so there is nothing to sync."""
+        page_pool_put_page(self.pool, buffer, 0, False)
+
+    def withdraw(self, buffer: Page) -> None:
+        """Back to the pool."""
+        self.release(buffer)
+
+    def close(self) -> None:
+        """Destroy the pool."""
+        page_pool_destroy(self.pool)
+
+    def statistics(self) -> dict[str, int]:
+        """The pool's counters."""
+        return self.pool.statistics.ethtool()
+
+    @property
+    def in_flight(self) -> int:
+        """Pages of the pool, those in its cache and ring included."""
+        return page_pool_inflight(self.pool)

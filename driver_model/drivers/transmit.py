@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The sending half of a queue pair."""
+
+from typing import Any
+
+from driver_model.drivers.ring import (
+    ERROR_MASK,
+    INDEX_MASK,
+    TX_DATA,
+    TX_DONE_FORMAT,
+    TX_END_OF_PACKET,
+    TX_REPORT,
+    CompletionRing,
+    DescriptorRing,
+    pack_tx,
+)
+from driver_model.drivers.statistics import QueueStatistics
+from driver_model.drivers.strategies.base import BufferStrategy
+from driver_model.memory.dma import Device
+from hw.abi.registers import RegisterMap
+
+_LAST = TX_DATA | TX_END_OF_PACKET
+REPORT_INTERVAL = 32  #: descriptors after which the next end of a frame asks for a completion
+
+
+class TransmitRing:
+    """Queues frames in received buffers and gives the buffers back when the device has read them.
+
+    Descriptors are collected and published by one doorbell in :meth:`flush`. The last of a batch asks for a completion, and
+    so does the end of a frame about every :data:`REPORT_INTERVAL` (less in a small ring), so that buffers come back early.
+    The device reports an error only where a completion was asked for; its own counters know of all.
+
+    Parameters
+    ----------
+    dev : the device as the queue's core uses it
+    entries : ring size
+    strategy : whose buffers these are
+    statistics : counters of the queue pair
+    registers, index : register map, number of the queue pair
+    """
+
+    def __init__(
+        self,
+        dev: Device,
+        entries: int,
+        strategy: BufferStrategy,
+        statistics: QueueStatistics,
+        registers: RegisterMap,
+        index: int,
+    ) -> None:
+        self.dev = dev
+        self.core = core = dev.core
+        self.entries = entries
+        self.ring = DescriptorRing(dev, entries)
+        self.completions = CompletionRing(dev, entries, TX_DONE_FORMAT)
+        self.outstanding = 0  #: descriptors queued and not given back
+        self._strategy = strategy
+        self._statistics = statistics
+        self._slots: list[tuple[Any, int, bool] | None] = [None] * entries
+        self._batch: list[tuple[int, int, int, int]] = []
+        self._cleaned = 0
+        self._published = 0
+        self._interval = min(REPORT_INTERVAL, entries // 4)
+        self._unreported = 0
+        self._frame_bytes = 0
+        self._op_descriptor = core.op("tx.descriptor")
+        self._op_clean = core.op("tx.clean")
+        self._doorbell = registers.address("tx_doorbell", index)
+        self._doorbell_consumer = registers.queue["tx_doorbell"].fields["completion_consumer"].lsb
+
+    def queue(self, fragments: list[tuple[Any, int]]) -> bool:
+        """Queue a frame, one (buffer, length) for each piece. False if there is no room or a piece cannot be mapped: the
+        buffers have then been given back."""
+        strategy, checker = self._strategy, self.dev.checker
+        count = len(fragments)
+        if count > self.entries - self.outstanding:
+            for buffer, _ in fragments:
+                strategy.release(buffer)
+            return False
+        addresses: list[int] = []
+        for buffer, length in fragments:
+            dma_address = strategy.transmit(buffer, length)
+            if dma_address is None:
+                break
+            addresses.append(dma_address)
+        mapped = len(addresses)
+        if mapped < count:
+            for buffer, length in fragments[:mapped]:
+                strategy.transmitted(buffer, length)
+            for buffer, _ in fragments[mapped:]:
+                strategy.release(buffer)
+            return False
+        slot = self._cleaned + self.outstanding
+        mask = self.entries - 1
+        for left, (dma_address, (buffer, length)) in enumerate(zip(addresses, fragments, strict=True), 1 - count):
+            slot &= mask
+            if checker is not None:
+                checker.posted(self.core, dma_address, length)
+            self._slots[slot] = (buffer, length, not left)
+            self._batch.append((dma_address, length, slot, TX_DATA if left else _LAST))
+            slot += 1
+        self.core.spend(self._op_descriptor, count)
+        self.outstanding += count
+        return True
+
+    def flush(self) -> None:
+        """Publish what was queued, and the completions that were consumed."""
+        batch = self._batch
+        if batch:
+            self._batch = []
+            entries = []
+            final = len(batch) - 1
+            for number, (dma_address, length, slot, control) in enumerate(batch):
+                self._unreported += 1
+                if number == final or (self._unreported >= self._interval and control == _LAST):
+                    control |= TX_REPORT
+                    self._unreported = 0
+                entries.append(pack_tx(dma_address, length, slot, control))
+            self.ring.write(entries)
+        indices = self.ring.producer | self.completions.consumer << self._doorbell_consumer
+        if indices != self._published:
+            self._published = indices
+            self.core.mmio_write(self._doorbell, indices)
+
+    def clean(self) -> None:
+        """Take completions and give the buffers of all descriptors before their index back."""
+        while self.outstanding:
+            entry = self.completions.next()
+            if entry is None:
+                return
+            _, index, _, _, _, error, _ = entry
+            count = (index - self._cleaned) & INDEX_MASK
+            if count > self.outstanding:
+                raise RuntimeError(
+                    f"TX completion names index {index}, beyond the {self.outstanding} descriptors queued "
+                    f"behind {self._cleaned}"
+                )
+            self.core.spend(self._op_clean, count)
+            self._give_back(count, bool(error & ERROR_MASK))
+
+    def drain(self) -> None:
+        """Give back what was queued and never completed. The device has stopped."""
+        self._batch = []
+        transmitted = self._strategy.transmitted
+        for slot, entry in enumerate(self._slots):
+            if entry is not None:
+                buffer, length, last = entry
+                self._slots[slot] = None
+                self._statistics.tx_aborted += last
+                transmitted(buffer, length)
+        self.outstanding = 0
+
+    def free(self) -> None:
+        """Give the rings' memory back."""
+        self.ring.free()
+        self.completions.free()
+
+    def _give_back(self, count: int, refused: bool) -> None:
+        transmitted, slots, statistics = self._strategy.transmitted, self._slots, self._statistics
+        mask = self.entries - 1
+        slot = self._cleaned
+        for left in range(count - 1, -1, -1):
+            slot &= mask
+            entry = slots[slot]
+            if entry is None:
+                raise RuntimeError(f"TX completion covers slot {slot}, where nothing is queued")
+            buffer, length, last = entry
+            slots[slot] = None
+            slot += 1
+            self._frame_bytes += length
+            if last:
+                # The error is that of the frame which the completion's own descriptor ends.
+                if refused and not left:
+                    statistics.tx_errors += 1
+                else:
+                    statistics.tx_packets += 1
+                    statistics.tx_bytes += self._frame_bytes
+                self._frame_bytes = 0
+            transmitted(buffer, length)
+        self._cleaned = (self._cleaned + count) & INDEX_MASK
+        self.outstanding -= count

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""XDP: a program that decides about each frame before the stack sees it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from driver_model.cpu.core import Core
+
+XDP_PACKET_HEADROOM = 256
+
+
+class XdpAction(IntEnum):
+    """Verdicts, with the kernel's values."""
+
+    ABORTED = 0
+    DROP = 1
+    PASS = 2
+    TX = 3
+
+
+class XdpBuff:
+    """``struct xdp_buff``: the frame, or its first fragment, that a program looks at. One is reused for a whole queue.
+
+    Attributes
+    ----------
+    core : the core that runs the program, and by which the program reaches the frame's bytes
+    queue : index of the receive queue
+    data_hard_start, data, data_end : physical addresses: start of the buffer, of the frame, and one past its last byte
+    """
+
+    __slots__ = ("core", "data", "data_end", "data_hard_start", "queue")
+
+    def __init__(self, core: "Core", queue: int) -> None:
+        self.core = core
+        self.queue = queue
+        self.data_hard_start = 0
+        self.data = 0
+        self.data_end = 0
+
+    def load(self, offset: int, length: int) -> bytes:
+        """Bytes of the frame. Raises ``IndexError`` beyond its end, where the kernel's verifier would refuse."""
+        self._check(offset, length)
+        return self.core.load_owned(self.data + offset, length)
+
+    def store(self, offset: int, data: bytes) -> None:
+        """Change bytes of the frame."""
+        self._check(offset, len(data))
+        self.core.store_owned(self.data + offset, data)
+
+    def _check(self, offset: int, length: int) -> None:
+        if offset < 0 or length < 0 or self.data + offset + length > self.data_end:
+            raise IndexError(
+                f"{length!r} bytes at {offset!r} pass the end of a frame of {self.data_end - self.data} bytes"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class XdpProgram:
+    """A program.
+
+    Attributes
+    ----------
+    name : for messages
+    run : the program
+    operation : primitive of the cost profile that each run is charged; what the program loads and stores comes on top
+    """
+
+    name: str
+    run: Callable[[XdpBuff], XdpAction]
+    operation: str = "xdp.run"
+
+
+def _always(action: XdpAction) -> XdpProgram:
+    return XdpProgram(action.name.lower(), lambda xdp: action)
+
+
+PROGRAMS = MappingProxyType(
+    {
+        name: _always(action)
+        for name, action in (("drop", XdpAction.DROP), ("tx", XdpAction.TX), ("pass", XdpAction.PASS))
+    }
+)
+
+
+def program(name: str) -> XdpProgram:
+    """A built-in program, which gives every frame the same verdict."""
+    if name not in PROGRAMS:
+        raise ValueError(f"XDP program must be one of {', '.join(PROGRAMS)}, not {name!r}")
+    return PROGRAMS[name]

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A kernel with the driver on a fake device: what the driver's tests have in common."""
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from driver_model.cpu.profile import Profile
+from driver_model.cpu.system import System
+from driver_model.drivers.host import Host
+from driver_model.drivers.nic import NicDriver
+from driver_model.drivers.queue import QueueConfig
+from driver_model.drivers.strategies import strategy
+from driver_model.memory.ownership import OwnershipChecker
+from driver_model.net.collector import Collector
+from driver_model.net.xdp import program
+from tests.driver_model.fake_nic import FakeNic
+from tests.driver_model.fake_platform import CYCLE_PS, FakePlatform
+
+MEMORY = 8 << 20
+
+
+def frames(count: int, seed: int, low: int = 60, high: int = 1514) -> list[bytes]:
+    """Frames of random length and content, each different."""
+    random_ = random.Random(seed)
+    return [number.to_bytes(4, "little") + random_.randbytes(random_.randint(low, high) - 4) for number in range(count)]
+
+
+class Bench:
+    """Cores, kernel, checker, driver and fake device.
+
+    ``run(function)`` runs a function in a process on the first core until it returns, and judges all device accesses.
+    """
+
+    def __init__(
+        self,
+        strategy_name: str = "page_pool",
+        verdict: str = "drop",
+        *,
+        cores: int = 1,
+        queues: int = 1,
+        checked: bool = True,
+        memory: int = MEMORY,
+        expected: Sequence[Sequence[bytes]] = (),
+        consumer: Callable[..., None] | None = None,
+        **config: Any,
+    ) -> None:
+        self.platform = FakePlatform(memory, log=False)
+        self.system = System(self.platform, Profile.load("e5-1650v4"), cores)
+        self.checker = OwnershipChecker(CYCLE_PS, device_log=True) if checked else None
+        self.nic = FakeNic(self.platform, queues, access_log=checked)
+        self.host = Host(self.system.cores, checker=self.checker)
+        self.collector = Collector(expected)
+        self.driver = NicDriver(
+            self.host,
+            QueueConfig(strategy(strategy_name), program(verdict), consumer or self.collector, **config),
+        )
+        self.core = self.system.cores[0]
+
+    def run(self, function: Callable[[], Any], limit: int = 10**12) -> Any:
+        """Run a function in a process; fails if it does not return within ``limit`` picoseconds."""
+        done: list[Any] = []
+
+        def process() -> None:
+            done.append(function())
+            self.core.sync()
+            self.platform.stop()
+
+        self.core.spawn("test", process)
+        assert self.platform.run(self.platform.now + limit), "the test's process did not end in time"
+        self.settle()
+        return done[0]
+
+    def settle(self) -> None:
+        """Let the checker judge what the device did."""
+        if self.checker is not None and self.nic.accesses is not None:
+            self.checker.device_accesses(self.platform.now // CYCLE_PS, self.nic.accesses)
+            self.nic.accesses.clear()
+
+    def wait(self, condition: Callable[[], object], what: str, limit: int = 10**10) -> None:
+        """In a process: sleep until a condition holds."""
+        deadline = self.core.time + limit
+        while not condition():
+            assert self.core.time < deadline, f"waited for {what}"
+            self.core.sleep_until(self.core.time + 5 * 10**6)
+
+    def start(self) -> None:
+        """Probe and open, in a process."""
+        self.driver.probe()
+        self.driver.open()
+
+    def total(self, name: str) -> int:
+        """A statistic of the driver, summed over its queues."""
+        return sum(getattr(queue.statistics, name) for queue in self.driver.queues)
+
+    def finish(self) -> None:
+        """Stop, in a process, and check that nothing is left."""
+        self.driver.stop()
+        assert self.driver.in_flight == 0
+        assert self.host.pages_in_use == 0
+        assert self.nic.bad_doorbells == 0
+        if self.checker is not None:
+            self.checker.finish()

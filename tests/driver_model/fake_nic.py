@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A NIC without hardware: rings, doorbells, arming and interrupts as ``hw/abi`` says, in plain Python."""
+
+from collections import deque
+from struct import Struct
+
+from hw.abi.registers import register_map
+from hw.abi.rings import CompletionError, QueueError, QueueState, TxDescriptorType
+from tests.driver_model.fake_platform import FakePlatform
+
+_MASK = 0xFFFF
+_ENTRY = Struct("<QHHI")
+_RX = Struct("<HH4xHHBBBB")
+_TX = Struct("<HH10xBB")
+_END_OF_PACKET, _REPORT = 1, 2  #: bits of TxDataFlags
+DMA_LATENCY_PS = 300_000
+
+
+class FakeQueue:
+    """Device side of a queue pair."""
+
+    def __init__(self) -> None:
+        self.registers: dict[str, int] = {}
+        self.rx = self.tx = QueueState.DISABLED
+        self.clear_rx()
+        self.clear_tx()
+        self.armed: tuple[int, int] | None = None
+        self.waiting: deque[bytes] = deque()
+        self.sent: list[bytes] = []
+        self.dropped = 0
+        self.tx_error = CompletionError.NONE  #: reported for every frame while set
+
+    def clear_rx(self) -> None:
+        """Indices as after enabling."""
+        self.fill_producer = self.fill_consumer = self.rx_producer = self.rx_consumer = 0
+
+    def clear_tx(self) -> None:
+        """Indices as after enabling."""
+        self.tx_producer = self.tx_consumer = self.tx_done = self.tx_seen = 0
+
+
+class FakeNic:
+    """The device. Frames are given to :meth:`receive`; what was sent is in :attr:`queues` ``[q].sent``.
+
+    Doorbells and frames take effect ``DMA_LATENCY_PS`` later, all that wait at once. ``accesses`` collects what the device
+    touched, as the ownership checker wants it: (cycle, address, length, is_write).
+    """
+
+    def __init__(self, platform: FakePlatform, queues: int = 2, *, access_log: bool = False) -> None:
+        self.platform = platform
+        self.map = register_map(queues)
+        self.queues = [FakeQueue() for _ in range(queues)]
+        self.accesses: list[tuple[int, int, int, bool]] | None = [] if access_log else None
+        self.control = 0
+        self.stuck = False  #: never report a queue as stopped, nor a reset as done
+        self.magic = self.map.port["id"].reset
+        self.bad_doorbells = 0
+        self._due = False
+        self._port = {register.offset: name for name, register in self.map.port.items()}
+        self._queue = {register.offset: name for name, register in self.map.queue.items()}
+        platform.on_write = self._write
+        platform.on_read = self._read
+
+    # Registers
+
+    def _locate(self, offset: int) -> tuple[int, str]:
+        if offset < self.map.queue_base:
+            return -1, self._port[offset]
+        page, inside = divmod(offset - self.map.queue_base, self.map.queue_stride)
+        return page, self._queue[inside]
+
+    def _write(self, offset: int, value: int) -> None:
+        index, name = self._locate(offset)
+        if index < 0:
+            if name == "control":
+                self.control = value & 3
+            return
+        queue = self.queues[index]
+        if name == "rx_doorbell":
+            queue.fill_producer, queue.rx_consumer = value & _MASK, value >> 16 & _MASK
+            if queue.rx is not QueueState.ENABLED:
+                self.bad_doorbells += 1
+        elif name == "tx_doorbell":
+            queue.tx_producer, queue.tx_seen = value & _MASK, value >> 16 & _MASK
+            if queue.tx is not QueueState.ENABLED:
+                self.bad_doorbells += 1
+        elif name == "arm":
+            queue.armed = (value & _MASK, value >> 16 & _MASK)
+        elif name == "rx_control":
+            queue.rx = QueueState.ENABLED if value else QueueState.DISABLED
+            if value:
+                queue.clear_rx()
+        elif name == "tx_control":
+            queue.tx = QueueState.ENABLED if value else QueueState.DISABLED
+            if value:
+                queue.clear_tx()
+        else:
+            queue.registers[name] = value
+        self._schedule()
+
+    def _read(self, offset: int) -> tuple[int, bool]:
+        index, name = self._locate(offset)
+        if index < 0:
+            registers = self.map.port
+            values = {
+                "id": registers["id"].reset & ~0xFFFFFFFF | self.magic & 0xFFFFFFFF,
+                "capabilities": registers["capabilities"].pack(queues=len(self.queues), beat_bytes=8),
+                "status": registers["status"].pack(carrier=1, resetting=self.stuck),
+            }
+            return values.get(name, 0), False
+        if name in ("rx_status", "tx_status"):
+            queue = self.queues[index]
+            state = queue.rx if name == "rx_status" else queue.tx
+            register = self.map.queue[name]
+            stopped = state is QueueState.DISABLED and not self.stuck
+            return register.pack(state=state.value, stopped=stopped, error=QueueError.NONE.value), False
+        return self.queues[index].registers.get(name, 0), False
+
+    # The wire
+
+    def receive(self, index: int, frames: list[bytes]) -> None:
+        """Frames arrive for a queue now."""
+        self.queues[index].waiting.extend(frames)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._due:
+            self._due = True
+            self.platform.at(self.platform.now + DMA_LATENCY_PS, self._run)
+
+    def _run(self) -> None:
+        self._due = False
+        for index, queue in enumerate(self.queues):
+            if queue.rx is QueueState.ENABLED and self.control & 1:
+                self._receive(queue)
+            if queue.tx is QueueState.ENABLED and self.control & 2:
+                self._send(queue)
+            if queue.armed is not None and queue.armed != (queue.rx_producer, queue.tx_done):
+                queue.armed = None
+                vector = self.map.queue["moderation"].get(queue.registers["moderation"], "vector")
+                self.platform.interrupt(vector)
+
+    def _receive(self, queue: FakeQueue) -> None:
+        """Fill buffers while there are any; frames that find none wait (a fake wire has patience)."""
+        setup = queue.registers
+        base, size = setup["rx_fill_base"], setup["rx_fill_size"]
+        while queue.waiting:
+            frame = queue.waiting[0]
+            posted = (queue.fill_producer - queue.fill_consumer) & _MASK
+            taken: list[tuple[int, int, bytes]] = []
+            rest = frame
+            while rest and len(taken) < posted:
+                slot = (queue.fill_consumer + len(taken)) % size
+                address, length, buffer_id, _ = _ENTRY.unpack(self.read(base + 16 * slot, 16))
+                taken.append((address, buffer_id, rest[:length]))
+                rest = rest[length:]
+            if rest:
+                return
+            queue.waiting.popleft()
+            queue.fill_consumer = (queue.fill_consumer + len(taken)) & _MASK
+            for number, (address, buffer_id, piece) in enumerate(taken, 1):
+                self.write(address, piece)
+                self.complete(queue, buffer_id, len(piece), end=number == len(taken))
+
+    def complete(
+        self,
+        queue: FakeQueue,
+        buffer_id: int,
+        length: int,
+        *,
+        end: bool = True,
+        error: CompletionError = CompletionError.NONE,
+    ) -> None:
+        """Write an RX completion."""
+        size = queue.registers["rx_completion_size"]
+        index = queue.rx_producer
+        phase = 0 if index // size & 1 else 0x80
+        raw = _RX.pack(buffer_id, length, 0, 0, 0, 0, error.value, phase | end)
+        self.write(queue.registers["rx_completion_base"] + 16 * (index % size), raw)
+        queue.rx_producer = (index + 1) & _MASK
+
+    def _send(self, queue: FakeQueue) -> None:
+        setup = queue.registers
+        base, size = setup["tx_ring_base"], setup["tx_ring_size"]
+        frame = b""
+        while queue.tx_consumer != queue.tx_producer:
+            address, length, buffer_id, control = _ENTRY.unpack(self.read(base + 16 * (queue.tx_consumer % size), 16))
+            if control & 15 != TxDescriptorType.DATA.value:
+                raise AssertionError(f"TX descriptor of type {control & 15}")
+            frame += self.read(address, length)
+            queue.tx_consumer = (queue.tx_consumer + 1) & _MASK
+            flags = control >> 24
+            if flags & _END_OF_PACKET:
+                if queue.tx_error is CompletionError.NONE:
+                    queue.sent.append(frame)
+                frame = b""
+            if flags & _REPORT:
+                entries = setup["tx_completion_size"]
+                phase = 0 if queue.tx_done // entries & 1 else 0x80
+                raw = _TX.pack(buffer_id, queue.tx_consumer, queue.tx_error.value, phase)
+                self.write(setup["tx_completion_base"] + 16 * (queue.tx_done % entries), raw)
+                queue.tx_done = (queue.tx_done + 1) & _MASK
+
+    # Memory
+
+    def read(self, address: int, length: int) -> bytes:
+        """The device reads memory now."""
+        if self.accesses is not None:
+            self.accesses.append((self.platform.now // self.platform.cycle_ps, address, length, False))
+        return self.platform.read(address, length)
+
+    def write(self, address: int, data: bytes) -> None:
+        """The device writes memory now."""
+        if self.accesses is not None:
+            self.accesses.append((self.platform.now // self.platform.cycle_ps, address, len(data), True))
+        self.platform.device_write(address, data)
