@@ -56,7 +56,7 @@ EventSlot = data.StructLayout({"value": 64, "index": 16, "kind": 2, "error": 1, 
 class Mailbox(wiring.Component):
     """Executes commands from a ring in storage ``mailbox``, and writes events to another.
 
-    The command ring is looked at with every edge. What software puts there after edge *n* is read by edge *n* + 1; a
+    While it is empty, the command ring is looked at with every edge. What software puts there after edge *n* is read by edge *n* + 1; a
     register access is then offered on ``registers`` and taken by edge *n* + 2 at the earliest, and a change of
     ``carrier`` is seen by the rest of the machine from edge *n* + 3 on. One command a cycle is taken, in order; a
     register write counts as taken when both its address and its data are. Writes are posted: up to ``OUTSTANDING`` of
@@ -111,7 +111,7 @@ class Mailbox(wiring.Component):
         following = Signal.like(slot)
         m.d.comb += [
             following.eq(Mux(take, slot + 1, slot)),
-            port.read_enable.eq(1),
+            port.read_enable.eq(~present | take),
             port.read_address.eq(COMMANDS + following * SLOT_BYTES),
             registers.aw.p.addr.eq(command.index * WORD_BYTES),
             registers.ar.p.addr.eq(command.index * WORD_BYTES),
