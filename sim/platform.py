@@ -43,7 +43,7 @@ class SimPlatform(Platform):
         self.register_space = register_space
         self.refused: list[RefusedWrite] = []
         self.spurious_interrupts = 0
-        self._memory = memoryview(backend.storage[MEMORY]).cast("B")
+        self._memory = backend.storage[MEMORY].data
         self._mailbox = MailboxClient(backend)
         self._reads: deque[Callable[[int, bool], None]] = deque()
         self._handlers: dict[int, Callable[[], None]] = {}

@@ -202,31 +202,33 @@ class Core(Timeline):
         """
         if poll.ps <= 0:
             raise ValueError(f"Operation {poll.name} must take time to poll with, not {poll.ps!r} ps")
-        length = stop - start
         self.sync()
-        while True:
-            if ready(self._loaded(start, length)):
-                return True
+        while not ready(self._loaded(start, stop - start)):
             left = -(-(deadline - self.time) // poll.ps)
             if left <= 0:
                 return False
-            hits: list[None] = []
+            self._poll_away(start, stop, poll, left)
+        return True
 
-            def hit(hits: list[None] = hits) -> None:
-                hits.append(None)
-                self.kick()
+    def _poll_away(self, start: int, stop: int, poll: Operation, polls: int) -> None:
+        """Spend polls, up to the first after which another look may find something new."""
+        hits: list[None] = []
 
-            watch = self.platform.watch(start, stop, hit)
-            first, end = self.time, self.time + left * poll.ps
-            self.time = end
-            self.bring_together(lambda hits=hits: hits)
-            watch.cancel()
-            # Whatever came in between moved the polls after it.
-            first += self.time - end
-            polls = max(1, -(-(self.platform.now - first) // poll.ps)) if hits else left
-            poll.count += polls
-            self.time = first + polls * poll.ps
-            self.bring_together()
+        def hit() -> None:
+            hits.append(None)
+            self.kick()
+
+        watch = self.platform.watch(start, stop, hit)
+        first, end = self.time, self.time + polls * poll.ps
+        self.time = end
+        self.bring_together(lambda: hits or self.time != end)
+        watch.cancel()
+        # What came in between moved the polls after it, and with it they may reach the deadline earlier.
+        first += self.time - end
+        spent = max(1, -(-(self.platform.now - first) // poll.ps))
+        poll.count += spent
+        self.time = first + spent * poll.ps
+        self.bring_together()
 
     def sleep_until(self, time: int) -> None:
         """Let the current process sleep until a time (an hrtimer's interrupt wakes it)."""
@@ -272,7 +274,7 @@ class Core(Timeline):
 
     # Interrupts
 
-    def request_irq(self, vector: int, handler: Callable[[], None]) -> None:
+    def request_irq(self, vector: int, handler: Callable[[], object]) -> None:
         """Run ``handler`` on this core, as a hardirq, whenever an interrupt message with this vector arrives."""
         self.platform.on_interrupt(vector, lambda: self.interrupt(handler))
 

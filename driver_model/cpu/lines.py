@@ -15,8 +15,8 @@ class CacheLine:
 
     It is modified in one core's cache (its ``owner``), or held by any number of ``sharers``. A core that holds it as it
     needs it pays nothing beyond its own operation; otherwise it pays ``line.transfer``. Transfers of one line follow
-    one another, so that contended accesses queue. Accesses happen in the order of (time, core) over all cores: each first
-    brings the machine to its core's time, unless that core is alone.
+    one another, so that contended accesses queue. Accesses happen in the order of (time, core) over all cores: each
+    first brings the machine to its core's time, unless that core is alone.
 
     What shares memory in C shares a line here: several fields on one line model false sharing.
     """

@@ -34,9 +34,7 @@ class SpinLock:
     def acquire(self, core: Core) -> None:
         """Take the lock (``spin_lock``)."""
         if self.holder is core or core in self._queue:
-            raise RuntimeError(
-                f"Core {core.index} takes spin lock {self.name!r}, which it holds or waits for: deadlock"
-            )
+            raise RuntimeError(f"Core {core.index} deadlocks: it holds or waits for spin lock {self.name!r} already")
         core.preempt_disable()
         self.line.write(core)
         core.spend(core.spin_lock)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from greenlet import greenlet
@@ -197,6 +198,6 @@ class WaitQueue:
                 core.scheduler.wake(task)
             else:
                 by.sync()
-                core.interrupt(lambda core=core, task=task: core.scheduler.wake(task))
+                core.interrupt(partial(core.scheduler.wake, task))
         if by.scheduler.need_resched:
             by.sync()

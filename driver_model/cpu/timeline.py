@@ -46,7 +46,7 @@ class Timeline:
         self.in_hardirq = False
         self.preempt_count = 0  #: above 0 the scheduler may not take the core away from the current process
         self._irqs_off_since: int | None = None
-        self._pending: deque[Callable[[], None]] = deque()
+        self._pending: deque[Callable[[], object]] = deque()
         self._parked: greenlet | None = None
         self._kicked = False
         self._hub = getcurrent()
@@ -128,8 +128,7 @@ class Timeline:
         scheduler = self.scheduler
         while True:
             now = platform.now
-            irqs_on = not self.in_hardirq and (self._irqs_off_since is None or now < self._irqs_off_since)
-            if self._pending and irqs_on:
+            if self._pending and self._irqs_on(now):
                 self._take_interrupt(now)
                 continue
             preemptible = self.preemptible
@@ -144,10 +143,14 @@ class Timeline:
             until = self.time
             if preemptible and scheduler.slice_end is not None:
                 until = min(until, scheduler.slice_end)
-            if platform.advance(until) or self._pending or (woken is not None and woken()):
+            if platform.advance(until) or (woken is not None and woken()):
                 continue
-            if platform.now < until:
+            now = platform.now
+            if now < until and not (self._pending and self._irqs_on(now)):
                 self._park(until)
+
+    def _irqs_on(self, now: int) -> bool:
+        return not self.in_hardirq and (self._irqs_off_since is None or now < self._irqs_off_since)
 
     def _take_interrupt(self, now: int) -> None:
         handler = self._pending.popleft()
@@ -169,7 +172,7 @@ class Timeline:
         if self._irqs_off_since is not None:
             self._irqs_off_since += took
 
-    def interrupt(self, handler: Callable[[], None]) -> None:
+    def interrupt(self, handler: Callable[[], object]) -> None:
         """An interrupt arrives at this core now (``platform.now``); its handler runs at once unless they are off.
 
         For whoever brings interrupts: the platform's callbacks, timers, other cores. May be called from any greenlet.
