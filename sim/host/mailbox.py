@@ -56,11 +56,11 @@ EventSlot = data.StructLayout({"value": 64, "index": 16, "kind": 2, "error": 1, 
 class Mailbox(wiring.Component):
     """Executes commands from a ring in storage ``mailbox``, and writes events to another.
 
-    While it is empty, the command ring is looked at with every edge. What software puts there after edge *n* is read by edge *n* + 1; a
-    register access is then offered on ``registers`` and taken by edge *n* + 2 at the earliest, and a change of
-    ``carrier`` is seen by the rest of the machine from edge *n* + 3 on. One command a cycle is taken, in order; a
-    register write counts as taken when both its address and its data are. Writes are posted: up to ``OUTSTANDING`` of
-    them, and as many reads, go on without their responses.
+    While it is empty, the command ring is looked at with every edge. What software puts there after edge *n* is read by
+    edge *n* + 1; a register access is then offered on ``registers`` and taken by edge *n* + 2 at the earliest, and a
+    change of ``carrier`` is seen by the rest of the machine from edge *n* + 3 on. One command a cycle is taken, in
+    order; a register write counts as taken when both its address and its data are. Writes are posted: up to
+    ``OUTSTANDING`` of them, and as many reads, go on without their responses.
 
     An event is written by the very edge that takes the interrupt, read response or write error from its stream, and
     wakes software by a watch on the ring. Of several at once, interrupts go first, then read responses, then write

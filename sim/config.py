@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Parameters of a simulated machine: the NIC and the host around it, validated once, and the presets."""
+
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from hw.bus.axi4 import PAGE_BYTES
+from hw.config import PRESETS as NIC_PRESETS
+from hw.config import WIDTHS, NicConfig
+from sim.host.dram_config import DramConfig
+from sim.host.link_config import LinkConfig
+
+if TYPE_CHECKING:
+    from sim.machine import Machine
+
+MAX_MEMORY = 1 << 34
+SERIAL_BITS = 32  #: of the frame numbers that the wire's player keeps
+
+
+def _integer(name: str, value: Any, low: int, high: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer, not {value!r}")
+    if not low <= value <= high:
+        raise ValueError(f"{name} must be in {low}..{high}, not {value!r}")
+
+
+@dataclass(frozen=True)
+class MachineConfig:
+    """Parameters of :class:`sim.machine.Machine`; a :class:`sim.backends.base.Design`.
+
+    Attributes
+    ----------
+    nic, link, dram : parameters of those parts
+    host_width : bits of a beat of link and memory, at least the NIC's
+    memory_size : bytes of host memory, from address 0; whole pages
+    mac_mbps : megabits a second of the wire; it paces what the NIC sends, as traffic paces what it receives
+    stall_rate : 1/256 of the cycles in which streams between the parts are held back at random, 0..192
+    stall_seed : which cycles those are
+    access_log : keep :meth:`sim.backends.base.Backend.accesses`; no part of the hardware
+    """
+
+    nic: NicConfig = field(default_factory=NicConfig)
+    link: LinkConfig = field(default_factory=LinkConfig)
+    dram: DramConfig = field(default_factory=DramConfig)
+    host_width: int = 64
+    memory_size: int = 64 << 20
+    mac_mbps: int = 10_000
+    stall_rate: int = 0
+    stall_seed: int = 1
+    access_log: bool = field(default=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for name, kind in (("nic", NicConfig), ("link", LinkConfig), ("dram", DramConfig), ("access_log", bool)):
+            if not isinstance(getattr(self, name), kind):
+                raise TypeError(f"{name} must be a {kind.__name__}, not {getattr(self, name)!r}")
+        if self.host_width not in WIDTHS or self.host_width < self.nic.data_width:
+            allowed = ", ".join(str(width) for width in WIDTHS if width >= self.nic.data_width)
+            raise ValueError(
+                f"host_width must be one of {allowed} for a NIC of {self.nic.data_width} bits, not {self.host_width!r}"
+            )
+        _integer("memory_size", self.memory_size, PAGE_BYTES, MAX_MEMORY)
+        if self.memory_size % PAGE_BYTES:
+            raise ValueError(f"memory_size must be a multiple of {PAGE_BYTES}, not {self.memory_size!r}")
+        _integer("mac_mbps", self.mac_mbps, 10, 1_000_000)
+        _integer("stall_rate", self.stall_rate, 0, 192)
+        _integer("stall_seed", self.stall_seed, 1, (1 << 32) - 1)
+        if self.nic.serial_width > SERIAL_BITS:
+            raise ValueError(f"nic.serial_width must be in 0..{SERIAL_BITS} here, not {self.nic.serial_width!r}")
+
+    @property
+    def cycle_ps(self) -> int:
+        """Picoseconds of a clock cycle."""
+        return round(Fraction(10**9, self.nic.clock_khz))
+
+    @property
+    def mac_bytes_per_cycle(self) -> Fraction:
+        """Bytes that the wire carries in a clock cycle."""
+        return Fraction(self.mac_mbps * 1_000_000, 8 * self.nic.clock_khz * 1000)
+
+    def build(self) -> "Machine":
+        """The hardware."""
+        from hw.nic.nic import Nic  # not by those who only read parameters
+
+        from sim.machine import Machine  # imports this module
+
+        return Machine(self, Nic(self.nic))
+
+
+PRESETS = MappingProxyType({"10g": MachineConfig(nic=NIC_PRESETS["10g"])})
+
+
+def preset(name: str, **changes: Any) -> MachineConfig:
+    """A preset, with some parameters changed. Raises ``ValueError`` for a preset or parameter that does not exist."""
+    if name not in PRESETS:
+        raise ValueError(f"Preset must be one of {', '.join(PRESETS)}, not {name!r}")
+    known = MachineConfig.__dataclass_fields__
+    for key in changes:
+        if key not in known:
+            raise ValueError(f"MachineConfig has no parameter {key!r}; it has {', '.join(known)}")
+    return replace(PRESETS[name], **changes)

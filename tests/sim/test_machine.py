@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The machine's parts together, around a small device, in both backends."""
+
+from typing import Any
+
+import pytest
+from amaranth import Module
+from amaranth.hdl import Fragment
+from amaranth.lib import data, stream
+
+from hw.config import NicConfig
+from sim.backends.base import BACKENDS, Backend, launch
+from sim.host.link_config import LINK_PRESETS
+from sim.host.mailbox import Interrupt, MailboxClient, RegisterRead, WriteError
+from sim.host.wire_player import PlayerClient
+from sim.host.wire_recorder import RecorderClient
+from sim.machine import join
+from tests.sim.loop_device import LoopMachineConfig
+
+HERE = "tests.sim.test_machine"
+TARGET = 0x3000
+
+
+def exercise(backend: Backend, config: LoopMachineConfig, rounds: int) -> list[Any]:
+    """Everything that crosses the machine, with the cycle of each effect that software sees."""
+    mailbox, player, recorder = MailboxClient(backend), PlayerClient(backend), RecorderClient(backend)
+    player.play([(40 + 9 * number, bytes([number]) * (60 + number), 0, False) for number in range(20)])
+    landed = backend.watch("memory", TARGET + 56, TARGET + 64)
+    seen: list[Any] = []
+    for _ in range(rounds):
+        mailbox.write_register(0, TARGET)
+        mailbox.write_register(16, 1)
+        mailbox.read_register(8)
+        missing = {"landed", Interrupt, WriteError, RegisterRead}
+        limit = backend.cycle + 3000
+        while missing:
+            assert backend.advance(limit) < limit, f"{missing} did not come in 3000 cycles"
+            hits = backend.hits()
+            if landed in hits:
+                missing.remove("landed")
+                memory = backend.storage["memory"][TARGET : TARGET + 64]
+                seen.append(["landed", backend.cycle, memory.tolist()])
+            for event in mailbox.events() if mailbox.token in hits else []:
+                missing.remove(type(event))
+                seen.append([type(event).__name__, *event])
+    backend.advance(backend.cycle + 500)
+    frames = recorder.recorded()
+    assert [frame.data for frame in frames] == [bytes([number]) * (60 + number) for number in range(20)]
+    return [seen, [[frame.first, frame.last] for frame in frames], backend.accesses()]
+
+
+@pytest.mark.parametrize(("link", "host_width"), [("gen3-x8", 64), ("on-chip", 512)])
+def test_both_backends_agree_on_every_cycle(link: str, host_width: int) -> None:
+    config = LoopMachineConfig(
+        link=LINK_PRESETS[link], host_width=host_width, memory_size=1 << 20, access_log=True, nic=NicConfig(queues=1)
+    )
+    seen, frames, accesses = launch("verilator", config, f"{HERE}:exercise", 3)
+    assert launch("amaranth", config, f"{HERE}:exercise", 3) == [seen, frames, accesses]
+    order = [entry[0] for entry in seen]
+    assert order.count("landed") == 3
+    for index, entry in enumerate(seen):
+        if entry[0] == "Interrupt":
+            assert "landed" in order[max(0, index - 2) : index]
+        if entry[0] == "RegisterRead":
+            assert entry[2] == 8
+            assert entry[4] is False
+        if entry[0] == "WriteError":
+            assert entry[2] == 16
+    memory = [entry[2] for entry in seen if entry[0] == "landed"]
+    assert memory == [[octet for beat in range(8) for octet in (beat, count, 0, 0, 0, 0, 0, 0)] for count in (1, 2, 3)]
+    writes = [access for access in accesses if access[3]]
+    assert [(address, length) for _, address, length, _ in writes] == [(TARGET, 64)] * 3
+
+
+def cases(backend: Backend, config: LoopMachineConfig, count: int) -> list[Any]:
+    """The same case several times in one process, with a reset amid traffic between."""
+    results = []
+    for _ in range(count):
+        results.append(exercise(backend, config, 1))
+        PlayerClient(backend).play([(0, bytes(200), 0, False)] * 3)
+        backend.advance(backend.cycle + 30)
+        backend.reset()
+    return results
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_cases_in_one_process_do_not_know_of_each_other(backend: str) -> None:
+    config = LoopMachineConfig(memory_size=1 << 20, access_log=True, nic=NicConfig(queues=1))
+    first, *others = launch(backend, config, f"{HERE}:cases", 3)
+    assert others == [first, first]
+
+
+def test_join_compares_shapes() -> None:
+    def sides(shape: Any, other: Any) -> tuple[Any, Any]:
+        return stream.Signature(shape).create(), stream.Signature(other).flip().create()
+
+    m = Module()
+    source, sink = sides(data.StructLayout({"a": 4, "b": 4}), data.StructLayout({"a": 4, "b": 4}))
+    join(m, source, sink)
+    assert Fragment.get(m, None).statements
+    source, sink = sides(data.StructLayout({"a": 4, "b": 4}), data.StructLayout({"a": 3, "b": 5}))
+    with pytest.raises(TypeError, match="Member payload is StructLayout.*'b': 4.* on one side and .*'b': 5"):
+        join(m, source, sink)
