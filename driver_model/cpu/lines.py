@@ -47,6 +47,12 @@ class CacheLine:
             self.owner = core
             self.sharers = {core.index}
 
+    def hand_over(self, core: Core) -> None:
+        """The line comes to a core that waits for another core's store to it, at its time."""
+        self._move(core)
+        self.owner = core
+        self.sharers = {core.index}
+
     def _move(self, core: Core) -> None:
         if not self.sharers:
             return

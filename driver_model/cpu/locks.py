@@ -16,7 +16,8 @@ class SpinLock:
     """A fair spin lock (Linux' queued spin lock): cores get it in the order in which they came.
 
     Taking it costs ``spin.lock``, and the line's transfer where another core held it last; releasing it costs
-    ``spin.unlock``. A core that finds it taken spins, with interrupts as they are, and pays a transfer when it gets it.
+    ``spin.unlock``. A core that finds it taken spins, with interrupts as they are, and pays a transfer when it gets it;
+    the holder's releasing store does not wait for the line.
     The holder is not preempted; against its own interrupts and softirqs it protects itself by
     :meth:`driver_model.cpu.core.Core.irq_save` or ``softirq.disable``.
 
@@ -46,14 +47,15 @@ class SpinLock:
         if not core.spin_until(lambda: self.holder is core, LOCKUP):
             held_by = "nobody" if self.holder is None else f"core {self.holder.index}"
             raise TimeoutError(f"Core {core.index} spun for a second on spin lock {self.name!r}, held by {held_by}")
-        self.line.write(core)
+        self.line.hand_over(core)
 
     def release(self, core: Core) -> None:
         """Give it to the core that waits longest (``spin_unlock``)."""
         if self.holder is not core:
             raise RuntimeError(f"Core {core.index} releases spin lock {self.name!r}, which it does not hold")
         core.spend(core.spin_unlock)
-        self.line.write(core)
+        if not core.alone:
+            core.sync()
         self.holder = None
         if self._queue:
             self.holder = self._queue.popleft()
