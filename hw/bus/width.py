@@ -27,9 +27,9 @@ class WidthConverter(wiring.Component):
     and wide beats of different IDs may interleave. A wide beat's response is that of each of its narrow beats.
 
     Throughput is one narrow beat a cycle in each direction, with no cycle lost between bursts. Latency: AW and AR 0
-    cycles, W 1 cycle after the narrow beat that completes a wide one, R 1 cycle, B 0. W is taken from the cycle after its AW.
-    ``outstanding`` bounds the bursts of one ID whose data is not complete (reads) and the bursts whose data is not
-    (writes): then AR or AW waits.
+    cycles, W 1 cycle after the narrow beat that completes a wide one, R 1 cycle, B 0. W is taken from the cycle after
+    its AW. ``outstanding`` bounds the bursts of one ID whose data is not complete (reads) and the bursts whose data is
+    not (writes): then AR or AW waits.
 
     Parameters
     ----------

@@ -19,19 +19,19 @@ from sim.host.storage import StoragePort
 class Dram(wiring.Component):
     """Memory from physical address 0 on, in front of a storage primitive.
 
-    - **Writes:** a beat's bytes are written on the clock edge that takes it on W: readers see them from the next cycle on.
-      B comes ``write_latency_ns`` after the last beat.
-    - **Reads:** a burst's words are read from storage when its latency is over, just before they go out on R: the first beat
-      is offered ``read_latency_ns`` after AR, and the others follow one a cycle. A word read and written on the same edge
-      reads as it was before.
+    - **Writes:** a beat's bytes are written on the clock edge that takes it on W: readers see them from the next cycle
+      on. B comes ``write_latency_ns`` after the last beat.
+    - **Reads:** a word is read from storage two cycles before it is offered on R: the first beat ``read_latency_ns``
+      after AR, the others one a cycle after it. A word read and written on the same edge reads as it was before.
     - Responses of a port come in the order of its requests, R and B apart. Reads and writes do not wait for each other.
-    - **Bandwidth** is shared by all accesses, in the order of AR and of last W beats; a burst's latency begins when memory
-      has moved the bursts ahead of it, and contains its own transfer. A burst of W goes at full rate; the delay of B, and
-      with it the bound on outstanding accesses, holds writers to the bandwidth.
+    - **Bandwidth** is shared by all accesses, in the order of AR and of last W beats. A burst's transfer begins when
+      those ahead of it are over; its first cycle is part of the latency, further ones add to it. A burst of W goes at
+      full rate; the delay of B, and with it the bound on outstanding accesses, holds writers to the bandwidth.
     - The ports have queues of their own, each of ``outstanding`` bursts for each direction; a full one keeps AR, or W,
       waiting. Where both want the storage in one cycle, they take turns.
-    - **Errors:** a burst outside memory is answered DECERR, and no byte of it is written or read. Bursts are INCR and stay in
-      their page (IHI 0022, A3.4.1), so they are inside or outside as a whole. Beats may be narrow and the first unaligned.
+    - **Errors:** a burst outside memory is answered DECERR, and no byte of it is written or read. Bursts are INCR and
+      stay in their page (IHI 0022, A3.4.1), so they are inside or outside as a whole. Beats may be narrow and the
+      first unaligned.
     - **Exclusives** on ``walker``: single beats of up to 8 bytes; see :class:`sim.host.exclusive.ExclusiveMonitor`. A
       granted write and every exclusive read answer EXOKAY; a refused one answers OKAY and writes nothing. On ``data``
       they are ordinary accesses.

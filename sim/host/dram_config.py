@@ -17,7 +17,7 @@ class DramConfig:
 
     Attributes
     ----------
-    read_latency_ns : from AR to the first R when nothing is in its way: controller and access (HyperTRIO, ISCA 2020: 50)
+    read_latency_ns : from AR to the first R when nothing is in its way; 50 as in HyperTRIO (ISCA 2020)
     write_latency_ns : from the last W to B: until the controller has it; the bytes are visible before that
     bandwidth_mbps : megabytes a second of reads and writes together; 38,400 are two channels of DDR4-2400
     outstanding : accesses without response, of each port and direction

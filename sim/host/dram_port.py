@@ -18,8 +18,8 @@ OUTPUT_WORDS = 4  #: words read that R has not taken; enough for a word a cycle
 
 
 class Exclusive(wiring.Signature):
-    """An exclusive access to the 8-byte word of ``address``, seen from the port: ``attempt`` in the cycle in which it touches
-    the storage; for writes, ``granted`` tells in the same cycle whether the reservation still stands."""
+    """An exclusive access to the 8-byte word of ``address``, seen from the port: ``attempt`` in the cycle in which it
+    touches the storage; for writes, ``granted`` tells in the same cycle whether the reservation still stands."""
 
     def __init__(self, id_width: int):
         super().__init__(
@@ -47,14 +47,14 @@ def _beat_address(burst: Any, beat: Value) -> Value:
 
 
 class MemoryReads(wiring.Component):
-    """AR to R. A burst's words are read at its release time and after, one a cycle while granted and taken, in order of AR.
+    """AR to R. A burst's words are read from its release time on, one a cycle while granted and taken, in order of AR.
 
     Ports
     -----
     now : the current cycle's number
     ar, r : streams of AXI4
     lane : bandwidth; ``size`` counts the burst's bytes
-    request, address : a word is wanted; ``grant`` reads it from storage on this clock edge
+    request, address : a word is wanted; ``grant`` reads it from storage on this clock edge, if it is ``inside``
     word : the storage's read data, in the cycle after
     exclusive : the word that is read reserves; only if ``exclusives``
     """

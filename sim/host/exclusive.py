@@ -5,7 +5,7 @@ from typing import Any
 
 from amaranth import Module, Mux, Signal
 from amaranth.lib import data, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In
 
 from sim.host.dram_port import ADDRESS_BITS, Exclusive
 
@@ -15,9 +15,9 @@ WORD_BYTES = 8
 class ExclusiveMonitor(wiring.Component):
     """One reservation for each of ``monitors`` IDs (the ID's low bits choose).
 
-    An exclusive read reserves its word for its ID; every write of a byte of the word ends all reservations of it, also one
-    on the same clock edge as the read, which saw the word as it was before. An exclusive write is granted, in the same
-    cycle, if its ID holds a reservation of its word, and ends that reservation either way.
+    An exclusive read reserves its word for its ID; every write of a byte of the word ends all reservations of it, also
+    one on the same clock edge as the read, which saw the word as it was before. An exclusive write is granted, in the
+    same cycle, if its ID holds a reservation of its word, and ends that reservation either way.
 
     Ports
     -----

@@ -26,8 +26,8 @@ MESSAGE_BYTES = MESSAGE_BITS // 8
 class HostLink(wiring.Component):
     """Carries a device's memory accesses and interrupts up to the host, and register accesses and messages down to it.
 
-    Each direction is one lane with the config's rate and latency; packets enter it in the order of their cycles, those of
-    one cycle in the order of this list.
+    Each direction is one lane with the config's rate and latency; packets enter it in the order of their cycles, those
+    of one cycle in the order of this list.
 
     ========== ===================== ======================================== =================================
     direction  packet                enters when the link takes               bytes, with overhead
@@ -45,16 +45,17 @@ class HostLink(wiring.Component):
 
     Order
     -----
-    Write bursts are posted: acknowledged at entry, and in order among themselves. Everything else upstream leaves only when
-    memory has acknowledged every write that entered before it, so an interrupt, a register's value or a read never overtakes
-    data; writes do not wait for what entered before them. Downstream the same holds with register writes, acknowledged
-    by the device, in the place of write bursts. Packets of one kind keep their order; R data of different IDs may interleave.
+    Write bursts are posted: acknowledged at entry, and in order among themselves. Everything else upstream leaves only
+    when memory has acknowledged every write that entered before it, so an interrupt, a register's value or a read
+    never overtakes data; writes do not wait for what entered before them. Downstream the same holds with register
+    writes, acknowledged by the device, in the place of write bursts. Packets of one kind keep their order; R data of
+    different IDs may interleave.
 
     Errors
     ------
-    Memory's errors on posted writes are counted in ``posted_errors``. A register write that the device refuses comes back
-    as an error message (PCIe: unsupported request), and ``host_registers`` answers its B with it. Every register write's B
-    comes a round trip later; up to 64 may be under way.
+    Memory's errors on posted writes are counted in ``posted_errors``. A register write that the device refuses comes
+    back as an error message (PCIe: unsupported request), and ``host_registers`` answers its B with it. Every register
+    write's B comes a round trip later; up to 64 may be under way.
 
     Without a link (``config.wires``) both sides are joined by wires: order comes from memory's responses.
 

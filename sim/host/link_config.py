@@ -38,9 +38,9 @@ class LinkConfig:
     Attributes
     ----------
     wires : no link at all: both sides are joined without a cycle between them, and nothing below counts
-    latency_ns : from the last byte of a packet entering one end to the packet leaving the other, nothing being in its way
-    rate_mbps : megabits a second in each direction for packets with their overhead; what the layers below the transaction
-        layer take is already off
+    latency_ns : from the last byte of a packet entering one end to the packet leaving the other
+    rate_mbps : megabits a second in each direction for packets with their overhead; what the layers below the
+        transaction layer take is already off
     request_overhead : bytes of every packet but completions with data: 2 framing, 6 data link layer (sequence number,
         CRC), 4 common header, 12 header with a 64-bit address
     completion_overhead : bytes of a completion with data: as above, with a header of 8 instead of 12

@@ -20,14 +20,14 @@ SPARE_BEATS = 64  #: R beats that wait for the lane, beside those on the way
 class LinkReads(wiring.Component):
     """Carries AR to the host's end and R back.
 
-    A burst enters the upstream lane in the cycle that takes its AR, in one request for each ``max_read_request`` bytes, and
-    comes out as the same burst behind all posted writes that entered before it and landed. AR waits for a tag for each of
-    the requests; a tag is free again when the device has taken the burst's last beat.
+    A burst enters the upstream lane in the cycle that takes its AR, in one request for each ``max_read_request``
+    bytes, and comes out as the same burst behind all posted writes that entered before it and landed. AR waits for a
+    tag for each of the requests; a tag is free again when the device has taken the burst's last beat.
 
-    R beats enter the downstream lane as they come from memory. A completion holds up to ``max_payload`` bytes of one burst
-    (less at its beginning, if it does not start on a read completion boundary), and ends early where memory interleaves
-    another ID. Each beat is handed on when it has arrived, behind the register writes that entered before it and landed.
-    Data is counted in whole beats but for what lies before an unaligned start.
+    R beats enter the downstream lane as they come from memory. A completion holds up to ``max_payload`` bytes of one
+    burst (less at its beginning, if it does not start on a read completion boundary), and ends early where memory
+    interleaves another ID. Each beat is handed on when it has arrived, behind the register writes that entered before
+    it and landed. Data is counted in whole beats but for what lies before an unaligned start.
 
     Ports
     -----

@@ -19,14 +19,14 @@ RESPONSES = 16  #: B that the device has not taken
 
 
 class LinkWrites(wiring.Component):
-    """Takes a write burst at the device's end, acknowledges it, and repeats it at the host's end when all of it arrived.
+    """Acknowledges a write burst at the device's end, and repeats it at the host's end when all of it has arrived.
 
-    A burst enters the lane in the cycle that takes its last W beat, and B (OKAY, whatever memory will say) is offered in the
-    next. At the host's end, in the order of entry, AW goes out from its release time on and W follows from the next cycle,
-    one beat a cycle. All bursts carry ID 0 there, so that memory keeps their order.
+    A burst enters the lane in the cycle that takes its last W beat, and B (OKAY, whatever memory will say) is offered
+    in the next. At the host's end, in the order of entry, AW goes out from its release time on and W follows from the
+    next cycle, one beat a cycle. All bursts carry ID 0 there, so that memory keeps their order.
 
-    AW waits while the burst does not fit the credits (beats and bursts); they come back a latency after the host's end took
-    the burst's last beat. W waits for its AW and for ``RESPONSES`` untaken B.
+    AW waits while the burst does not fit the credits (beats and bursts); they come back a latency after the host's end
+    took the burst's last beat. W waits for its AW and for ``RESPONSES`` untaken B.
 
     A burst is cut into packets of ``max_payload``; it is charged the 4-byte words from the first to the last that its
     strobes touch.

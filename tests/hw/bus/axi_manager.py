@@ -170,7 +170,9 @@ class AxiManager:
         if name == "r":
             access.moved.append(cycle)
             access.result += payload.data.to_bytes(self.word, "little")
-            assert payload.last == (len(access.moved) == access.beats), f"R last on beat {len(access.moved)} of {access}"
+            assert payload.last == (len(access.moved) == access.beats), (
+                f"R last on beat {len(access.moved)} of {access}"
+            )
             if not payload.last:
                 return
         access.answered = cycle

@@ -70,7 +70,7 @@ def test_bytes_are_exact(narrow: int, wide: int, stall: float) -> None:
 
 
 def test_responses_of_an_id_keep_their_order() -> None:
-    """Checked by the manager: it takes each R for the oldest read of its ID. The memory lets IDs overtake each other."""
+    """Checked by the manager, which takes R for the oldest read of its ID. The memory lets IDs overtake each other."""
     dut = WidthConverter(64, 512)
     memory = AxiMemory(SIZE, seed=5, stall=0.3, latency=(1, 60))
     memory.data[:] = random.Random(5).randbytes(SIZE)

@@ -145,7 +145,7 @@ def test_outside_memory() -> None:
 
 
 def test_data_does_not_block_the_walker() -> None:
-    """With the data port flooded, and its R not taken at all, a walk takes its latency and the bandwidth's queue at most."""
+    """With the data port flooded, and its R hardly taken, a walk takes its latency and a wait of some cycles."""
     bench = Bench(64, read_latency_ns=40, outstanding=8)
     bench.data.stall = 0.9
     for n in range(16):

@@ -260,7 +260,9 @@ def test_random_traffic_of_all_kinds() -> None:
         sink(port.r, "read"),
     )
     assert got["interrupt"] == got["message"] == list(range(40))
-    assert got["read"] == list(range(40))
+    # A read sees the writes before it; writes behind it may overtake it.
+    assert all(value >= n for n, value in enumerate(got["read"]))
+    assert got["read"] == sorted(got["read"])
     assert len(registers.log) == 80
 
 
