@@ -2,6 +2,7 @@
 """The driver of the Pagewheel NIC: finding it, starting and stopping its queues, its counters."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from driver_model.cpu.core import Core
@@ -32,8 +33,8 @@ class QueueStatus(NamedTuple):
 class NicDriver:
     """One NIC on a host. Every method that talks to the device must be called in a process on the host's first core.
 
-    Queue pair *q* belongs to core *q* modulo the number of cores: its memory, its interrupt (vector *q*), its NAPI. It is
-    opened and closed by a process there.
+    Queue pair *q* belongs to core *q* modulo the number of cores: its memory, its interrupt (vector *q*), its NAPI. It
+    is opened and closed by a process there.
 
     Parameters
     ----------
@@ -92,18 +93,10 @@ class NicDriver:
             raise DeviceError("The device must be probed before it is opened")
         if self._opened:
             raise DeviceError("The device is open already")
-        host = self.host
         self.queues = []
         for index in range(self._wanted):
-            at = index % len(host.cores)
-            queue: list[QueuePair] = []
-
-            def start(index: int = index, at: int = at, queue: list[QueuePair] = queue) -> None:
-                queue.append(QueuePair(index, host.devices[at], host.softnets[at], self.registers, self.config))
-                self._start(queue[0])
-
-            self._on(host.cores[at], f"open queue {index}", start)
-            self.queues += queue
+            core = self.host.cores[index % len(self.host.cores)]
+            self._on(core, f"open queue {index}", partial(self._start, index))
         self._opened = True
         self._enable(rx=True, tx=True)
 
@@ -116,7 +109,7 @@ class NicDriver:
             raise DeviceError("The device is not open")
         self._enable(rx=False, tx=True)
         for queue in self.queues:
-            self._on(queue.core, f"stop queue {queue.index}", lambda queue=queue: self._stop(queue))
+            self._on(queue.core, f"stop queue {queue.index}", partial(self._stop, queue))
         self._enable(rx=False, tx=False)
         self._opened = False
 
@@ -158,8 +151,12 @@ class NicDriver:
 
     # Queues, on their own core
 
-    def _start(self, queue: QueuePair) -> None:
-        core, index, registers = queue.core, queue.index, self.registers
+    def _start(self, index: int) -> None:
+        host, registers = self.host, self.registers
+        at = index % len(host.cores)
+        queue = QueuePair(index, host.devices[at], host.softnets[at], registers, self.config)
+        self.queues.append(queue)
+        core = queue.core
         setup = {
             "rx_fill_base": queue.fill.memory.dma_address,
             "rx_fill_size": queue.fill.entries,

@@ -9,6 +9,7 @@ from driver_model.drivers.ring import (
     ERROR_MASK,
     RX_END_OF_PACKET,
     RX_FORMAT,
+    WRITE_FAULT,
     CompletionRing,
     DescriptorRing,
     check_entries,
@@ -21,15 +22,12 @@ from driver_model.memory.dma import Device
 from driver_model.net.napi import Napi, Softnet, napi_complete_done, napi_disable, napi_enable, napi_schedule
 from driver_model.net.xdp import XdpAction, XdpBuff, XdpProgram
 from hw.abi.registers import RegisterMap
-from hw.abi.rings import CompletionError
 
 REFILL_RETRY_PS = 10**9  #: after an allocation failed, another try comes at the latest after this time (1 ms)
 FINISH_STEP_PS = 5 * 10**6  #: between two looks whether a stopping queue is done
 
 Fragment = tuple[Any, int, int]  #: buffer, offset of the bytes in it, their number
 Consumer = Callable[["QueuePair", Sequence[Fragment]], None]
-
-_WRITE_FAULT = CompletionError.WRITE_FAULT.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,8 @@ class QueueConfig:
     consumer : takes the frames that pass, ``consumer(queue, fragments)``, and gives each buffer back by
         :meth:`QueuePair.release`; None if none can pass
     rx_entries, tx_entries : ring sizes
-    moderation_cycles, moderation_count : an interrupt waits at most so many hardware cycles, and for so many completions
+    moderation_cycles, moderation_count : an interrupt waits at most so many hardware cycles, and for so many
+    completions
     """
 
     strategy: type[BufferStrategy]
@@ -66,9 +65,9 @@ class QueueConfig:
 class QueuePair:
     """A queue pair, driven by one core. Everything here runs on that core.
 
-    Receiving: each completion is checked (the device's word is not trusted), its bytes are made the CPU's, and the frame goes
-    to the XDP program. Its buffer is then free, queued for sending, or the consumer's. At the end of a poll the ring is filled
-    again and one doorbell publishes both RX indices.
+    Receiving: each completion is checked (the device's word is not trusted), its bytes are made the CPU's, and the
+    frame goes to the XDP program. Its buffer is then free, queued for sending, or the consumer's. At the end of a poll
+    the ring is filled again and one doorbell publishes both RX indices.
 
     Parameters
     ----------
@@ -175,7 +174,7 @@ class QueuePair:
         buffers, entries = self._buffers, self.config.rx_entries
         strategy, statistics, xdp = self.strategy, self.statistics, self._xdp
         received, release, run = strategy.received, strategy.release, self.config.program.run
-        limit, headroom = strategy.buffer_length, strategy.headroom
+        begin, limit, headroom = xdp.begin, strategy.buffer_length, strategy.headroom
         drop = XdpAction.DROP
         work = size = 0
         while work < budget:
@@ -199,10 +198,10 @@ class QueuePair:
             error &= ERROR_MASK
             if error:
                 self._bad = True
-                if error == _WRITE_FAULT:
+                if error == WRITE_FAULT:
                     statistics.rx_write_fault += 1
             size += length
-            if not flags & RX_END_OF_PACKET or self._fragments or self._bad:
+            if not flags & RX_END_OF_PACKET or self._fragments or self._bad or buffer is None:
                 if buffer is not None:
                     self._fragments.append((buffer, length))
                 if flags & RX_END_OF_PACKET:
@@ -210,9 +209,7 @@ class QueuePair:
                     self._finish()
                 continue
             work += 1
-            xdp.data_hard_start = buffer.address
-            xdp.data = data = buffer.address + headroom
-            xdp.data_end = data + length
+            begin(buffer.address, headroom, length)
             spend(op_xdp)
             action = run(xdp)
             if action is drop:
@@ -233,12 +230,9 @@ class QueuePair:
             self._release_all(fragments)
             return
         buffer, length = fragments[0]
-        xdp = self._xdp
-        xdp.data_hard_start = buffer.address
-        xdp.data = buffer.address + self.strategy.headroom
-        xdp.data_end = xdp.data + length
+        self._xdp.begin(buffer.address, self.strategy.headroom, length)
         self.core.spend(self._op_xdp)
-        self._act(self.config.program.run(xdp), fragments)
+        self._act(self.config.program.run(self._xdp), fragments)
 
     def _act(self, action: XdpAction, fragments: list[tuple[Any, int]]) -> None:
         statistics = self.statistics
@@ -287,8 +281,8 @@ class QueuePair:
         self.arm()
 
     def finish(self, deadline: int, sends: bool) -> None:
-        """The device receives no more: handle all completions that it wrote and, if it still sends, wait until it has sent
-        what is queued, until ``deadline`` at the latest; what is not sent then is given up by :meth:`close`."""
+        """The device receives no more: handle all completions that it wrote and, if it still sends, wait until it has
+        sent what is queued, until ``deadline`` at the latest; what is not sent then is given up by :meth:`close`."""
         core = self.core
         while True:
             polls = self.napi.polls

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Rings in memory, as the driver handles them.
 
-Entries are packed and unpacked by formats that are compiled once; :mod:`hw.abi.rings` is their definition, and names each
-bit that is used here.
+Entries are packed and unpacked by formats that are compiled once; :mod:`hw.abi.rings` is their definition, and names
+each bit that is used here.
 """
 
 from struct import Struct
+from typing import Any
 
 from driver_model.memory.dma import Coherent, Device, dma_alloc_coherent, dma_free_coherent
 from hw.abi.codec import Codec
@@ -15,12 +16,18 @@ from hw.abi.rings import (
     INDEX_BITS,
     MAX_RING_ENTRIES,
     MIN_RING_ENTRIES,
+    CompletionError,
     RxCompletion,
     TxDescriptor,
     TxDescriptorType,
 )
 
 INDEX_MASK = (1 << INDEX_BITS) - 1
+
+
+def _value(member: Any) -> int:
+    return int(member.value)
+
 
 _RX = Codec(RxCompletion)
 _TX = Codec(TxDescriptor)
@@ -33,12 +40,13 @@ TX_FORMAT = Struct("<QHHI")  #: address, length, buffer_id, control word
 TX_DONE_FORMAT = Struct("<HHIHIBB")  #: buffer_id, index, reserved, reserved, reserved, error, flags
 
 RX_END_OF_PACKET = _RX.mask("flags", "end_of_packet")
+WRITE_FAULT = _value(CompletionError.WRITE_FAULT)
 ERROR_MASK = (1 << _RX.fields["error"][1]) - 1
 
 
 def _tx_control(*flags: str) -> int:
     base = _TX.fields["type"][0]
-    word = TxDescriptorType.DATA.value
+    word = _value(TxDescriptorType.DATA)
     for flag in flags:
         word |= _TX.mask("flags", flag) << (_TX.fields["flags"][0] - base)
     return word
@@ -107,8 +115,8 @@ class DescriptorRing(_Ring):
 class CompletionRing(_Ring):
     """A ring that the device fills; ``consumer`` is the free-running index of the next entry to come.
 
-    Looking at an entry charges the load, and the miss (``core.device_line``) of a line that the device wrote since software
-    last looked into it.
+    Looking at an entry charges the load, and the miss (``core.device_line``) of a line that the device wrote since
+    software last looked into it.
     """
 
     def __init__(self, dev: Device, entries: int, layout: Struct) -> None:

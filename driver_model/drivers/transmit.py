@@ -26,9 +26,9 @@ REPORT_INTERVAL = 32  #: descriptors after which the next end of a frame asks fo
 class TransmitRing:
     """Queues frames in received buffers and gives the buffers back when the device has read them.
 
-    Descriptors are collected and published by one doorbell in :meth:`flush`. The last of a batch asks for a completion, and
-    so does the end of a frame about every :data:`REPORT_INTERVAL` (less in a small ring), so that buffers come back early.
-    The device reports an error only where a completion was asked for; its own counters know of all.
+    Descriptors are collected and published by one doorbell in :meth:`flush`. The last of a batch asks for a completion,
+    and so does the end of a frame about every :data:`REPORT_INTERVAL` (less in a small ring), so that buffers come back
+    early. The device reports an error only where a completion was asked for; its own counters know of all.
 
     Parameters
     ----------
@@ -69,8 +69,8 @@ class TransmitRing:
         self._doorbell_consumer = registers.queue["tx_doorbell"].fields["completion_consumer"].lsb
 
     def queue(self, fragments: list[tuple[Any, int]]) -> bool:
-        """Queue a frame, one (buffer, length) for each piece. False if there is no room or a piece cannot be mapped: the
-        buffers have then been given back."""
+        """Queue a frame, one (buffer, length) for each piece. False if there is no room or a piece cannot be mapped:
+        the buffers have then been given back."""
         strategy, checker = self._strategy, self.dev.checker
         count = len(fragments)
         if count > self.entries - self.outstanding:

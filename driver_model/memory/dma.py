@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The DMA API: how memory is handed to a device and back.
 
-Names, arguments and rules are the kernel's (``Documentation/core-api/dma-api.rst``). How an address is made is the business
-of a :class:`DmaOps`: :class:`DirectDma` here, where the device sees physical addresses; IOMMU modes add others.
+Names, arguments and rules are the kernel's (``Documentation/core-api/dma-api.rst``). How an address is made is the
+business of a :class:`DmaOps`: :class:`DirectDma` here, where the device sees physical addresses; IOMMU modes add
+others.
 """
 
 from abc import ABC, abstractmethod

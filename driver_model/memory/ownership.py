@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The ownership checker: who may touch which byte of memory, and who did.
 
-Linux's own DMA debugging knows what a driver asked for; here both sides' accesses are seen as well. The DMA API, the page
-allocator and page_pool report what they do; a core reports each access (:meth:`OwnershipChecker.cpu_access` is its
-``access_observer``); the device's accesses come in batches (:meth:`OwnershipChecker.device_accesses`), each with its cycle,
-and are judged by who owned the bytes *then*.
+Linux's own DMA debugging knows what a driver asked for; here both sides' accesses are seen as well. The DMA API, the
+page allocator and page_pool report what they do; a core reports each access (:meth:`OwnershipChecker.cpu_access` is its
+``access_observer``); the device's accesses come in batches (:meth:`OwnershipChecker.device_accesses`), each with its
+cycle, and are judged by who owned the bytes *then*.
 """
 
 from collections.abc import Iterable
@@ -45,8 +45,8 @@ class OwnershipChecker:
     Rules: ``cpu access of device memory``, ``cpu access of free memory``, ``device access outside a mapping``, ``device
     access after unmap``, ``device access of cpu memory``, ``device access beyond the posted length``, ``device access
     against the direction``, ``double map``, ``double unmap``, ``unmap of what is not mapped``, ``sync of what is not
-    mapped``, ``mapping error not tested``, ``wrong size``, ``wrong direction``, ``double free``, ``freed while mapped``,
-    ``freed while in a pool``, ``double put``, ``wrong pool``, ``never unmapped``.
+    mapped``, ``mapping error not tested``, ``wrong size``, ``wrong direction``, ``double free``, ``freed while
+    mapped``, ``freed while in a pool``, ``double put``, ``wrong pool``, ``never unmapped``.
 
     Parameters
     ----------
@@ -243,20 +243,27 @@ class OwnershipChecker:
                     break
                 late = mapping
         else:
-            rule = "device access after unmap" if late and late.ended else "device access outside a mapping"
+            gone = late is not None and late.ended is not None and late.ended.time < time
+            rule = "device access after unmap" if gone else "device access outside a mapping"
             story = f": {late}" if late else ""
             self._report(rule, f"{_verb(write)} of {stop - start} bytes at {start:#x} in cycle {cycle}{story}")
             return stop
         end = min(stop, mapping.stop)
-        if not mapping.coherent:
-            state = mapping.state_at(time)
-            story = f"{_verb(write)} of {end - start} bytes at {start:#x} in cycle {cycle}: {mapping}"
-            if mapping.direction not in (_WRITABLE if write else _READABLE):
-                self._report("device access against the direction", story)
-            if overlap(state.cpu, start, end):
-                self._report("device access of cpu memory", f"{story}; owned since {state}")
-            elif state.posted is not None and not (state.posted[0] <= start and end <= state.posted[1]):
-                self._report("device access beyond the posted length", f"{story}; then {state}")
+        if mapping.coherent:
+            return end
+        state = mapping.state_at(time)
+        posted = state.posted
+        if mapping.direction not in (_WRITABLE if write else _READABLE):
+            rule = "device access against the direction"
+        elif state.cpu and overlap(state.cpu, start, end):
+            rule = "device access of cpu memory"
+        elif posted is not None and not (posted[0] <= start and end <= posted[1]):
+            rule = "device access beyond the posted length"
+        else:
+            return end
+        self._report(
+            rule, f"{_verb(write)} of {end - start} bytes at {start:#x} in cycle {cycle}: {mapping}; then {state}"
+        )
         return end
 
     def _synced(self, what: str, dma_address: int, size: int, direction: DmaDirection) -> Mapping | None:

@@ -2,12 +2,12 @@
 """page_pool: pages that stay mapped and are recycled instead of freed (``net/core/page_pool.c``).
 
 A pool has one consumer, the NAPI context of one core. A page is taken from the consumer's cache (last in, first out),
-else from a ring that any context may return pages to, else from the page allocator in bulk. Pages in cache and ring count
-as in flight, like those in use.
+else from a ring that any context may return pages to, else from the page allocator in bulk. Pages in cache and ring
+count as in flight, like those in use.
 
-Costs: each allocation ``page_pool.alloc_fast``; each page that the refill pulls out of the ring ``page_pool.alloc_ring``;
-each new page ``page_pool.slow`` beside the page allocator's and the DMA API's own; each page put into the cache
-``page_pool.put_direct``, into the ring ``page_pool.put_ring`` and its producer lock.
+Costs: each allocation ``page_pool.alloc_fast``; each page that the refill pulls out of the ring
+``page_pool.alloc_ring``; each new page ``page_pool.slow`` beside the page allocator's and the DMA API's own; each page
+put into the cache ``page_pool.put_direct``, into the ring ``page_pool.put_ring`` and its producer lock.
 """
 
 import errno
@@ -40,6 +40,7 @@ DEFER_TIME = 10**12  #: picoseconds between two tries to release a destroyed poo
 DEFER_WARN_INTERVAL = 60 * 10**12  #: picoseconds between two warnings about a pool that cannot be released
 
 _U32 = (1 << 32) - 1
+_RECEIVING = (DmaDirection.FROM_DEVICE, DmaDirection.BIDIRECTIONAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +83,8 @@ class PagePool:
 
     __slots__ = (
         "alloc_cache", "checker", "core", "destroyed", "dma_map", "dma_sync", "hold_cnt", "mapped", "op_alloc",
-        "op_put_direct", "op_put_ring", "op_refill", "op_slow", "p", "pages", "release_cnt", "released", "ring", "ring_lock",
-        "ring_size", "spend", "statistics", "warned_at", "warnings",
+        "op_put_direct", "op_put_ring", "op_refill", "op_slow", "p", "pages", "release_cnt", "released", "ring",
+        "ring_lock", "ring_size", "spend", "statistics", "warned_at", "warnings",
     )  # fmt: skip
 
     def __init__(self, params: PagePoolParams, ring_size: int) -> None:
@@ -121,11 +122,8 @@ def page_pool_create(params: PagePoolParams) -> PagePool:
         raise OSError(errno.EINVAL, f"page_pool order must be in 0..10, not {params.order!r}")
     if params.pool_size < 0:
         raise OSError(errno.EINVAL, f"page_pool pool_size must be 0 or more, not {params.pool_size!r}")
-    if params.flags & PP_FLAG_DMA_MAP:
-        if params.dma_dir not in (DmaDirection.FROM_DEVICE, DmaDirection.BIDIRECTIONAL):
-            raise OSError(
-                errno.EINVAL, f"page_pool dma_dir must be FROM_DEVICE or BIDIRECTIONAL, not {params.dma_dir!r}"
-            )
+    if params.flags & PP_FLAG_DMA_MAP and params.dma_dir not in _RECEIVING:
+        raise OSError(errno.EINVAL, f"page_pool dma_dir must be FROM_DEVICE or BIDIRECTIONAL, not {params.dma_dir!r}")
     if params.flags & PP_FLAG_DMA_SYNC_DEV:
         if not params.flags & PP_FLAG_DMA_MAP:
             raise OSError(errno.EINVAL, "page_pool flag DMA_SYNC_DEV needs DMA_MAP")
@@ -160,8 +158,8 @@ def page_pool_alloc_pages(pool: PagePool) -> Page | None:
 def page_pool_put_page(pool: PagePool, page: Page, dma_sync_size: int, allow_direct: bool) -> None:
     """Drop one use of a page; the last one gives it back to its pool.
 
-    ``dma_sync_size`` is how much the device may have to see again (-1: all of ``max_len``). ``allow_direct`` promises that
-    the caller is the pool's consumer; without the promise the pool finds out itself.
+    ``dma_sync_size`` is how much the device may have to see again (-1: all of ``max_len``). ``allow_direct`` promises
+    that the caller is the pool's consumer; without the promise the pool finds out itself.
     """
     page.pp_ref_count -= 1
     if page.pp_ref_count > 0:

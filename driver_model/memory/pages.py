@@ -25,9 +25,9 @@ class PageError(RuntimeError):
 class Zone:
     """All page frames of the machine, as a buddy system.
 
-    A free block of order *n* is aligned to its size; freeing it joins it with its buddy for as long as that is free as well.
-    Frame 0 is never handed out, so that address 0 stays invalid. Blocks are taken in a fixed order: the same calls give the
-    same addresses.
+    A free block of order *n* is aligned to its size; freeing it joins it with its buddy for as long as that is free as
+    well. Frame 0 is never handed out, so that address 0 stays invalid. Blocks are taken in a fixed order: the same
+    calls give the same addresses.
 
     Parameters
     ----------
@@ -97,8 +97,8 @@ class PageStatistics:
 class PageAllocator:
     """The page allocator as one core sees it.
 
-    Single pages come from and go to the core's own list (last in, first out), which trades batches with the zone; larger
-    blocks go to the zone directly. Calls charge the core ``page.alloc`` or ``page.free``, whatever the order, or
+    Single pages come from and go to the core's own list (last in, first out), which trades batches with the zone;
+    larger blocks go to the zone directly. Calls charge the core ``page.alloc`` or ``page.free``, whatever the order, or
     ``page.alloc_bulk_call`` and ``page.alloc_bulk`` for each page.
 
     Parameters

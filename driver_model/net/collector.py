@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 
+LINE = 64  #: bytes of a cache line; the collector is the first to touch each
+
+
 class Source(Protocol):
     """What frames come from: a queue pair of the driver."""
 
@@ -22,8 +25,8 @@ class CollectorError(AssertionError):
 class Collector:
     """Takes ``(buffer, offset, length)`` fragments from the driver, compares, and releases the buffers at once.
 
-    Frames may be missing, because hardware drops; those skipped are counted in ``missing`` as soon as a later one comes. A
-    frame that was not sent, was changed, comes twice or out of order raises :class:`CollectorError`.
+    Frames may be missing, because hardware drops; those skipped are counted in ``missing`` as soon as a later one
+    comes. A frame that was not sent, was changed, comes twice or out of order raises :class:`CollectorError`.
 
     Parameters
     ----------
@@ -46,7 +49,9 @@ class Collector:
 
     def __call__(self, queue: Source, fragments: Sequence[tuple[Any, int, int]]) -> None:
         """Take one frame."""
-        load = queue.core.load_owned
+        core = queue.core
+        load = core.load_owned
+        core.spend(core.device_line, sum(-(-length // LINE) for _, _, length in fragments))
         frame = b"".join([load(buffer.address + offset, length) for buffer, offset, length in fragments])
         for buffer, _, _ in fragments:
             queue.release(buffer)

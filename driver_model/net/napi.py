@@ -44,7 +44,8 @@ class Napi:
     Parameters
     ----------
     softnet : where it is polled
-    poll : ``poll(budget) -> packets``; it has more to do exactly if it returns the whole budget, otherwise it has called
+    poll : ``poll(budget) -> packets``; it has more to do exactly if it returns the whole budget, otherwise it has
+    called
         :func:`napi_complete_done`
     weight : packets a poll may handle
 
@@ -55,8 +56,8 @@ class Napi:
     """
 
     __slots__ = (
-        "disabled", "list_owner", "missed", "name", "op_complete", "op_poll", "op_schedule", "poll", "polls", "scheduled",
-        "softnet", "weight",
+        "disabled", "list_owner", "missed", "name", "op_complete", "op_poll", "op_schedule", "poll", "polls",
+        "scheduled", "softnet", "weight",
     )  # fmt: skip
 
     def __init__(

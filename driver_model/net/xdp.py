@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from driver_model.cpu.core import Core
 
 XDP_PACKET_HEADROOM = 256
+LINE = 64  #: bytes of a cache line
 
 
 class XdpAction(IntEnum):
@@ -30,9 +31,10 @@ class XdpBuff:
     core : the core that runs the program, and by which the program reaches the frame's bytes
     queue : index of the receive queue
     data_hard_start, data, data_end : physical addresses: start of the buffer, of the frame, and one past its last byte
+    touched : bytes of the frame up to here were looked at; what lies beyond is not in the core's cache
     """
 
-    __slots__ = ("core", "data", "data_end", "data_hard_start", "queue")
+    __slots__ = ("core", "data", "data_end", "data_hard_start", "queue", "touched")
 
     def __init__(self, core: "Core", queue: int) -> None:
         self.core = core
@@ -40,22 +42,34 @@ class XdpBuff:
         self.data_hard_start = 0
         self.data = 0
         self.data_end = 0
+        self.touched = 0
+
+    def begin(self, address: int, headroom: int, length: int) -> None:
+        """Turn to the frame of ``length`` bytes that lies ``headroom`` behind a buffer's address."""
+        self.data_hard_start = address
+        self.data = self.touched = address + headroom
+        self.data_end = self.data + length
 
     def load(self, offset: int, length: int) -> bytes:
         """Bytes of the frame. Raises ``IndexError`` beyond its end, where the kernel's verifier would refuse."""
-        self._check(offset, length)
+        self._touch(offset, length)
         return self.core.load_owned(self.data + offset, length)
 
     def store(self, offset: int, data: bytes) -> None:
         """Change bytes of the frame."""
-        self._check(offset, len(data))
+        self._touch(offset, len(data))
         self.core.store_owned(self.data + offset, data)
 
-    def _check(self, offset: int, length: int) -> None:
+    def _touch(self, offset: int, length: int) -> None:
         if offset < 0 or length < 0 or self.data + offset + length > self.data_end:
             raise IndexError(
                 f"{length!r} bytes at {offset!r} pass the end of a frame of {self.data_end - self.data} bytes"
             )
+        stop = self.data + offset + length
+        if stop > self.touched:
+            lines = -(-stop // LINE) - -(-self.touched // LINE)
+            self.core.spend(self.core.device_line, lines)
+            self.touched = stop
 
 
 @dataclass(frozen=True, slots=True)

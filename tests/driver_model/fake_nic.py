@@ -42,8 +42,8 @@ class FakeQueue:
 class FakeNic:
     """The device. Frames are given to :meth:`receive`; what was sent is in :attr:`queues` ``[q].sent``.
 
-    Doorbells and frames take effect ``DMA_LATENCY_PS`` later, all that wait at once. ``accesses`` collects what the device
-    touched, as the ownership checker wants it: (cycle, address, length, is_write).
+    Doorbells and frames take effect ``DMA_LATENCY_PS`` later, all that wait at once. ``accesses`` collects what the
+    device touched, as the ownership checker wants it: (cycle, address, length, is_write).
     """
 
     def __init__(self, platform: FakePlatform, queues: int = 2, *, access_log: bool = False) -> None:
@@ -130,7 +130,7 @@ class FakeNic:
 
     def _run(self) -> None:
         self._due = False
-        for index, queue in enumerate(self.queues):
+        for queue in self.queues:
             if queue.rx is QueueState.ENABLED and self.control & 1:
                 self._receive(queue)
             if queue.tx is QueueState.ENABLED and self.control & 2:

@@ -16,8 +16,9 @@ RX_BUFFER_LENGTH = PAGE_SIZE - XDP_PACKET_HEADROOM - SKB_TAILROOM  #: bytes of a
 class BufferStrategy(ABC):
     """Receive buffers of one queue.
 
-    A buffer is an object of the strategy's choice with an ``address``: the physical address of its first byte, ``headroom``
-    bytes before the posted ones. Its life: :meth:`allocate`, filled by the device, :meth:`received`, and then one of
+    A buffer is an object of the strategy's choice with an ``address``: the physical address of its first byte,
+    ``headroom`` bytes before the posted ones. Its life: :meth:`allocate`, filled by the device, :meth:`received`, and
+    then one of
 
     - :meth:`release` (dropped, or the consumer is done with it),
     - :meth:`transmit`, read by the device, :meth:`transmitted`.
@@ -64,6 +65,7 @@ class BufferStrategy(ABC):
     def withdraw(self, buffer: Any) -> None:
         """Give back a buffer that was posted and never filled; the device has stopped."""
 
+    @abstractmethod
     def close(self) -> None:
         """The queue has stopped and no buffer will be asked for any more."""
 

@@ -65,6 +65,9 @@ class PagePerPacket(BufferStrategy):
         self.received(buffer, 0)
         self.release(buffer)
 
+    def close(self) -> None:
+        """Nothing is kept."""
+
     @property
     def in_flight(self) -> int:
         """Pages allocated and not freed."""

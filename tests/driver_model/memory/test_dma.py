@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The DMA API without an IOMMU."""
+
+from typing import Any
+
+import pytest
+
+from driver_model.memory.dma import (
+    DMA_MAPPING_ERROR,
+    Device,
+    DirectDma,
+    DmaDirection,
+    dma_alloc_coherent,
+    dma_free_coherent,
+    dma_map_page,
+    dma_map_single,
+    dma_mapping_error,
+    dma_sync_single_for_cpu,
+    dma_sync_single_for_device,
+    dma_unmap_single,
+)
+from tests.driver_model.bench import Bench
+
+
+def test_each_call_is_charged_once() -> None:
+    bench = Bench()
+    dev = bench.host.devices[0]
+    page = dev.pages.alloc_pages()
+    assert page is not None
+    address = dma_map_page(dev, page, 128, 1000, DmaDirection.FROM_DEVICE)
+    assert address == page.address + 128
+    assert not dma_mapping_error(dev, address)
+    dma_sync_single_for_cpu(dev, address, 60, DmaDirection.FROM_DEVICE)
+    dma_sync_single_for_device(dev, address, 60, DmaDirection.FROM_DEVICE)
+    dma_unmap_single(dev, address, 1000, DmaDirection.FROM_DEVICE)
+    counts = [dev.core.op(f"dma.{name}").count for name in ("map", "sync_for_cpu", "sync_for_device", "unmap")]
+    assert counts == [1, 1, 1, 1]
+
+
+def test_an_address_beyond_the_mask_cannot_be_mapped() -> None:
+    bench = Bench()
+    dev = Device(bench.core, bench.host.pages[0], DirectDma((1 << 20) - 1), bench.checker)
+    assert dma_map_single(dev, (1 << 20) - 64, 65, DmaDirection.TO_DEVICE) == DMA_MAPPING_ERROR
+    assert dma_mapping_error(dev, DMA_MAPPING_ERROR)
+    assert dev.map_errors == 1
+    assert dma_map_single(dev, (1 << 20) - 64, 64, DmaDirection.TO_DEVICE) == (1 << 20) - 64
+
+
+def test_coherent_memory_is_zeroed_aligned_and_freed() -> None:
+    bench = Bench()
+    dev = bench.host.devices[0]
+
+    def use() -> None:
+        first = dma_alloc_coherent(dev, 16384)
+        assert first is not None and first.page.order == 2
+        dev.core.store(first.address, b"\xff" * 16384)
+        dma_free_coherent(dev, first)
+        again = dma_alloc_coherent(dev, 16000)
+        assert again is not None and again.address % 16384 == 0
+        assert dev.core.load(again.address, 16384) == bytes(16384)
+        dma_free_coherent(dev, again)
+
+    bench.run(use)
+    assert bench.host.pages_in_use == 0
+
+
+def test_coherent_memory_runs_out() -> None:
+    bench = Bench(memory=8 * 4096)
+    assert dma_alloc_coherent(bench.host.devices[0], 65536) is None
+    narrow = Device(bench.core, bench.host.pages[0], DirectDma(255), bench.checker)
+    assert dma_alloc_coherent(narrow, 4096) is None
+    assert bench.host.pages_in_use == 0
+
+
+def test_bad_arguments() -> None:
+    dev = Bench().host.devices[0]
+    with pytest.raises(ValueError, match="positive size and a direction, not 0 and"):
+        dma_map_single(dev, 4096, 0, DmaDirection.TO_DEVICE)
+    with pytest.raises(ValueError, match="positive size and a direction, not 4 and <DmaDirection.NONE"):
+        dma_map_single(dev, 4096, 4, DmaDirection.NONE)
+    with pytest.raises(ValueError, match=r"Coherent memory must be 1\.\.4194304 bytes, not 0"):
+        dma_alloc_coherent(dev, 0)
+
+
+@pytest.mark.parametrize(
+    ("mask", "error", "message"),
+    [(True, TypeError, "an integer, not True"), (0, ValueError, "not 0"), (0x1000, ValueError, "not 4096")],
+)
+def test_bad_mask(mask: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        DirectDma(mask)
