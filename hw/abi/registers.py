@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from systemrdl import RDLCompiler
-from systemrdl.node import AddressableNode, FieldNode, RegNode
+from systemrdl.node import AddressableNode, AddrmapNode, FieldNode, RegNode
 
 SOURCE = Path(__file__).with_name("nic.rdl")
 WORD_BYTES = 8
@@ -89,16 +89,22 @@ class RegisterMap:
         return self.queue_base + queue * self.queue_stride + self.queue[name].offset
 
 
-@cache
-def register_map(queues: int) -> RegisterMap:
-    """Elaborate the description for a number of queue pairs."""
+def description(queues: int) -> AddrmapNode:
+    """The elaborated SystemRDL description for a number of queue pairs, for exporters."""
     if not isinstance(queues, int) or not 1 <= queues <= 64:
         raise ValueError(f"Queues must be an integer in 1..64, not {queues!r}")
     compiler = RDLCompiler()
     compiler.compile_file(str(SOURCE))
-    top = compiler.elaborate("nic", parameters={"QUEUES": queues}).top
+    return compiler.elaborate("nic", parameters={"QUEUES": queues}).top
+
+
+@cache
+def register_map(queues: int) -> RegisterMap:
+    """Elaborate the description for a number of queue pairs."""
+    top = description(queues)
     pages = top.get_child_by_name("queue")
-    assert isinstance(pages, AddressableNode) and pages.array_stride is not None
+    assert isinstance(pages, AddressableNode)
+    assert pages.array_stride is not None
     port: dict[str, Register] = {}
     queue: dict[str, Register] = {}
     for node in top.descendants(unroll=False):

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The generated header says what the hardware does, and a C compiler takes it."""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from hw.abi.outputs import write_header, write_reference
+from hw.abi.registers import register_map
+
+
+def test_header_defines_every_port_field_as_described(tmp_path):
+    header = write_header(2, tmp_path).read_text()
+    defines = dict(re.findall(r"#define (\w+) (0x[0-9a-f]+|\d+)\n", header))
+    for name, register in register_map(2).port.items():
+        if "." in name:
+            continue
+        for field in register.fields.values():
+            prefix = f"NIC__{name.upper()}__{field.name.upper()}"
+            assert int(defines[f"{prefix}_bm"], 0) == field.mask
+            assert int(defines[f"{prefix}_reset"], 0) == field.reset
+
+
+def test_header_compiles_and_places_registers(tmp_path):
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.fail("g++ is needed to check the header: apt install g++")
+    header = write_header(3, tmp_path)
+    registers = register_map(3)
+    checks = [
+        f"static_assert(offsetof(nic_t, {name}) == {register.offset}, {name!r});".replace("'", '"')
+        for name, register in registers.port.items()
+    ] + [
+        f"static_assert(offsetof(nic_t, queue[2].{name}) == {registers.address(name, 2)}, {name!r});".replace("'", '"')
+        for name in registers.queue
+    ]
+    source = tmp_path / "check.cpp"
+    source.write_text(f'#include <cstddef>\n#include "{header.name}"\n' + "\n".join(checks))
+    subprocess.run([compiler, "-fsyntax-only", "-Wall", "-Wno-invalid-offsetof", str(source)], check=True)
+
+
+def test_header_is_reproducible(tmp_path):
+    (tmp_path / "again").mkdir()
+    assert write_header(2, tmp_path).read_bytes() == write_header(2, tmp_path / "again").read_bytes()
+
+
+def test_reference_is_a_page_that_names_the_map(tmp_path):
+    page = write_reference(2, tmp_path)
+    assert page.name == "index.html"
+    assert "Pagewheel NIC" in page.read_text()

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The register map is the description, and tells wrong names apart."""
+
+import pytest
+
+from hw.abi.registers import register_map
+
+
+@pytest.mark.parametrize("queues", [1, 2, 16])
+def test_one_page_for_the_port_and_one_for_each_queue(queues):
+    registers = register_map(queues)
+    assert registers.size == 0x1000 * (1 + queues)
+    assert registers.address("control") == 0x010
+    assert registers.address("rx_doorbell", queue=queues - 1) == 0x1000 * queues + 0x800
+
+
+def test_registers_do_not_overlap():
+    registers = register_map(2)
+    for space in (registers.port, registers.queue):
+        offsets = [register.offset for register in space.values()]
+        assert len(set(offsets)) == len(offsets)
+        assert all(offset % 8 == 0 and offset < 0x1000 for offset in offsets)
+
+
+def test_fields_pack_and_unpack():
+    limits = register_map(1).port["frame_limits"]
+    word = limits.pack(min_length=64, max_length=1518)
+    assert word == 1518 << 16 | 64
+    assert limits.get(word, "max_length") == 1518
+    assert limits.reset == limits.pack(min_length=60, max_length=9216)
+    assert limits.mask == 0xFFFFFFFF
+
+
+def test_pulses_are_marked():
+    control = register_map(1).port["control"]
+    assert {name for name, field in control.fields.items() if field.pulse} == {"reset", "snapshot"}
+
+
+def test_wrong_names_and_values_are_refused():
+    registers = register_map(2)
+    with pytest.raises(ValueError, match="no field 'speed'; it has min_length, max_length"):
+        registers.port["frame_limits"].pack(speed=1)
+    with pytest.raises(ValueError, match=r"device_id must be in 0..16777215, not 16777216"):
+        registers.port["device"].pack(device_id=1 << 24)
+    with pytest.raises(ValueError, match=r"Queue must be in 0..1, not 2"):
+        registers.address("arm", queue=2)
+    for queues in (0, 65, "2"):
+        with pytest.raises(ValueError, match=f"Queues must be an integer in 1..64, not {queues!r}"):
+            register_map(queues)
