@@ -23,7 +23,7 @@ class Softnet:
     Attributes
     ----------
     processed : packets that polls reported
-    time_squeeze : times that :func:`net_rx_action` stopped with work left
+    time_squeeze : times that :func:`net_rx_action` stopped for its budget or its time limit
     """
 
     def __init__(self, core: "Core", *, budget: int = NETDEV_BUDGET, budget_ps: int = NETDEV_BUDGET_PS) -> None:
@@ -125,7 +125,10 @@ def napi_disable(napi: Napi) -> None:
 
 
 def net_rx_action(softnet: Softnet) -> None:
-    """The NET_RX softirq: poll instances in turn until none is left, or budget or time are used up."""
+    """The NET_RX softirq: poll each waiting instance once, unless budget or time are used up before.
+
+    What was not reached, or has more to do, waits for the next run of the softirq, which is raised again.
+    """
     core = softnet.core
     time_limit = core.time + softnet.budget_ps
     budget = softnet.budget
@@ -138,8 +141,7 @@ def net_rx_action(softnet: Softnet) -> None:
         softnet.processed += work
         budget -= work
         if budget <= 0 or core.time >= time_limit:
-            if waiting or again or softnet.poll_list:
-                softnet.time_squeeze += 1
+            softnet.time_squeeze += 1
             break
     softnet.poll_list = deque([*waiting, *softnet.poll_list, *again])
     if softnet.poll_list:
