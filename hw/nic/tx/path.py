@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The TX path: from descriptors to the wire."""
+
+from amaranth.hdl import Module, Mux
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from hw.bus.packet import packet_stream
+from hw.config import NicConfig
+from hw.nic.in_flight import InFlight
+from hw.nic.interfaces import (
+    CompletionPort,
+    DescriptorPort,
+    QueueControl,
+    QueueTxEvent,
+    ReadPort,
+    TracePoint,
+    TxFrameEvent,
+    queue_fault_stream,
+)
+from hw.nic.packet_buffer import PacketBuffer
+from hw.nic.tx.egress import SendBeat, TxEgress
+from hw.nic.tx.gather import TxGather
+from hw.nic.tx.scheduler import TxScheduler
+
+
+class TxPath(wiring.Component):
+    """Everything between the shared DMA and completion blocks and the MAC's stream.
+
+    ::
+
+        descriptors ─► scheduler ─► gather ─► egress ─► wire
+                           │        │ ▲  │      ▲
+              completions.slots  read │  └─► packet buffer
+                                      └─► completions.entry
+
+    Frames of a queue keep the order of its ring, on the wire and in completions. A queue is ``busy`` from the cycle
+    after a frame was taken from its ring until its bytes have been read and its completions handed to the completion
+    writer; the frame may leave for the wire later, also after the queue has stopped.
+
+    Members
+    -------
+    control, tx_enable, descriptors, fault : see :class:`hw.nic.tx.scheduler.TxScheduler`
+    read : see :class:`hw.nic.tx.gather.TxGather`
+    wire : see :class:`hw.nic.tx.egress.TxEgress`
+    completions : the completion writer
+    queue_event : each frame taken from a ring: gathered, or why not
+    frame_event : each frame on the wire
+    gathered, sent : trace points: a buffer's bytes were read; a frame left
+    """
+
+    def __init__(self, config: NicConfig):
+        self._config = config
+        members = {
+            "tx_enable": In(1),
+            "control": In(QueueControl(config)),
+            "descriptors": Out(DescriptorPort(config)),
+            "completions": Out(CompletionPort(config)),
+            "read": Out(ReadPort(config)),
+            "wire": Out(packet_stream(config.data_width, config.serial_width)),
+            "fault": Out(queue_fault_stream(config)),
+            "queue_event": Out(QueueTxEvent(config)),
+            "frame_event": Out(TxFrameEvent(config)),
+        }
+        if config.serial_width:
+            members |= {"gathered": Out(TracePoint(config)), "sent": Out(TracePoint(config))}
+        super().__init__(members)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self._config
+        m.submodules.scheduler = scheduler = TxScheduler(config)
+        m.submodules.gather = gather = TxGather(config)
+        m.submodules.egress = egress = TxEgress(config)
+        words = config.tx_buffer_bytes // config.beat_bytes
+        m.submodules.buffer = buffer = PacketBuffer(config.data_width, words, SendBeat(config))
+        # Jobs lie in the scheduler's FIFO, in the gather's, and in the registers between them.
+        limit = 2 * config.fetch_depth + 4 * config.outstanding_reads + 4
+        m.submodules.in_flight = in_flight = InFlight(config.queues, limit)
+
+        connect(m, scheduler.jobs, gather.jobs)
+        connect(m, scheduler.pieces, gather.pieces)
+        connect(m, gather.frames, egress.frames)
+        connect(m, egress.request, buffer.request)
+        connect(m, buffer.response, egress.response)
+        for inner, outer in (
+            (scheduler.descriptors, self.descriptors),
+            (scheduler.fault, self.fault),
+            (gather.read, self.read),
+            (gather.entry, self.completions.entry),
+            (gather.event, self.queue_event),
+            (egress.wire, self.wire),
+            (egress.event, self.frame_event),
+        ):
+            connect(m, inner, flipped(outer))
+        entry = self.completions.entry
+        m.d.comb += [
+            buffer.write_enable.eq(gather.write_enable),
+            buffer.write_address.eq(gather.write_address),
+            buffer.write_data.eq(gather.write_data),
+            scheduler.enable.eq(self.control.enable),
+            scheduler.clear.eq(self.control.clear),
+            scheduler.tx_enable.eq(self.tx_enable),
+            scheduler.released.eq(egress.released),
+            scheduler.returned.eq(gather.returned),
+            self.completions.queue.eq(scheduler.slots.queue),
+            scheduler.slots.free.eq(self.completions.free),
+            self.completions.reserve.eq(scheduler.slots.reserve),
+            self.completions.reserve_count.eq(scheduler.slots.reserve_count),
+            in_flight.start.eq(scheduler.emits),
+            in_flight.start_queue.eq(scheduler.descriptors.queue),
+            in_flight.start_count.eq(1),
+            in_flight.finish.eq(gather.finished),
+            in_flight.finish_queue.eq(gather.finished_queue),
+            self.control.busy.eq(in_flight.busy | scheduler.busy | Mux(entry.valid, 1 << entry.payload.queue, 0)),
+        ]
+        if config.serial_width:
+            connect(m, gather.gathered, flipped(self.gathered))
+            connect(m, egress.sent, flipped(self.sent))
+        return m
