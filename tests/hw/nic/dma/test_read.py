@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""DmaReader: the bytes of each command come back in order, from lane 0, without gaps, with their errors."""
+
+import random
+from dataclasses import dataclass, field
+
+import pytest
+from amaranth.sim import Simulator
+
+from hw.config import preset
+from hw.nic.dma.read import DmaReader
+from tests.hw.axi_memory import AxiMemory
+from tests.hw.nic.queue_writes import write_register
+from tests.hw.streams import receive, send
+
+SIZE = 1 << 16
+
+
+@dataclass
+class Answer:
+    data: bytes
+    error: bool
+
+
+@dataclass
+class Client:
+    transfers: list[tuple[int, int]]
+    answers: list[Answer] = field(default_factory=list)
+
+
+class Bench:
+    """A reader before a memory of random bytes."""
+
+    def __init__(self, config, clients, memory, *, pause=0.0, seed=0):
+        self.config, self.memory, self.pause = config, memory, pause
+        memory.data[:] = random.Random(seed).randbytes(len(memory.data))
+        self.dut = DmaReader(config, clients)
+        self.sim = Simulator(self.dut)
+        self.sim.add_clock(1e-6)
+        memory.attach_read(self.sim, self.dut.axi_ar, self.dut.axi_r)
+
+    def client(self, index, transfers):
+        port, client = self.dut.clients[index], Client(transfers)
+        random_ = random.Random(index)
+
+        async def rest(ctx):
+            while random_.random() < self.pause:
+                await ctx.tick()
+
+        async def commands(ctx):
+            for address, length in transfers:
+                await rest(ctx)
+                await send(ctx, port.command, {"address": address, "length": length}, name=f"client {index} command")
+
+        async def data(ctx):
+            for _ in transfers:
+                raw, last = bytearray(), False
+                while not last:
+                    await rest(ctx)
+                    beat = await receive(ctx, port.data, name=f"client {index} data")
+                    last = beat.last
+                    assert beat.count == self.config.beat_bytes or last
+                    assert last or not beat.error
+                    raw += beat.data.to_bytes(self.config.beat_bytes, "little")[: beat.count]
+                client.answers.append(Answer(bytes(raw), bool(beat.error)))
+
+        self.sim.add_testbench(commands)
+        self.sim.add_testbench(data)
+        return client
+
+
+@pytest.mark.parametrize(
+    ("width", "burst", "stall", "pause", "interleave", "seed"),
+    [
+        (64, 512, 0.0, 0.0, False, 1),
+        (64, 64, 0.3, 0.3, True, 2),
+        (64, 2048, 0.0, 0.0, True, 3),
+        (128, 256, 0.3, 0.0, True, 4),
+        (512, 512, 0.2, 0.2, True, 5),
+    ],
+)
+def test_every_byte_comes_back_in_order(width, burst, stall, pause, interleave, seed):
+    random_ = random.Random(seed)
+    config = preset("10g", data_width=width, max_burst_bytes=burst, outstanding_reads=5)
+    memory = AxiMemory(SIZE, seed=seed, stall=stall, latency=(1, 40), interleave=interleave)
+    bench = Bench(config, 3, memory, pause=pause, seed=seed)
+    clients = []
+    for index in range(3):
+        lengths = [random_.choice((1, 7, 8, 16, 60, 64, random_.randint(1, 500))) for _ in range(30)]
+        clients.append(bench.client(index, [(random_.randrange(SIZE - 600), length) for length in lengths]))
+    bench.sim.run()
+    assert memory.idle
+    for client in clients:
+        expected = [bytes(memory.data[address : address + length]) for address, length in client.transfers]
+        assert [answer.data for answer in client.answers] == expected
+        assert not any(answer.error for answer in client.answers)
+    for burst_ in memory.reads:
+        last = burst_.address + burst_.beats * config.beat_bytes - 1
+        assert burst_.address // burst == last // burst
+
+
+@pytest.mark.parametrize(
+    ("width", "transfers"),
+    [
+        (64, [(64 * i, 60) for i in range(50)]),
+        (64, [(64 * i + 2, 60) for i in range(50)]),
+        (64, [(16 * i, 8) for i in range(100)]),
+        (512, [(128 * i + 9, 64) for i in range(100)]),
+        (512, [(64 * i, 60) for i in range(100)]),
+    ],
+)
+def test_consecutive_commands_have_no_bubble(width, transfers):
+    memory = AxiMemory(SIZE, latency=20)
+    bench = Bench(preset("10g", data_width=width), 1, memory)
+    client = bench.client(0, transfers)
+    bench.sim.run()
+    assert len(client.answers) == len(transfers)
+    cycles, width_bytes = memory.read_beat_cycles, width // 8
+    assert len(cycles) == sum((a + n - 1) // width_bytes - a // width_bytes + 1 for a, n in transfers)
+    assert cycles[-1] - cycles[0] == len(cycles) - 1
+
+
+def test_only_a_leftover_before_an_aligned_command_costs_a_cycle():
+    """62 bytes from lane 2 touch 8 beats and fill 8: one cycle is lost before the aligned command behind them."""
+    memory = AxiMemory(SIZE, latency=20)
+    bench = Bench(preset("10g"), 1, memory)
+    bench.client(0, [(64 * i + 2 * (i % 2 == 0), 62) for i in range(50)])
+    bench.sim.run()
+    cycles = memory.read_beat_cycles
+    assert cycles[-1] - cycles[0] == len(cycles) - 1 + 25
+
+
+@pytest.mark.parametrize("stall", [0.0, 0.3])
+def test_errors_mark_their_command_alone(stall):
+    memory = AxiMemory(SIZE, seed=4, stall=stall)
+    bench = Bench(preset("10g", max_burst_bytes=64), 2, memory)
+    memory.fail(range(0x1100, 0x1108))
+    transfers = [(0x1000, 100), (0x1003, 300), (0x1108, 8), (SIZE - 8, 16), (0x1107, 1), (0x1101, 7), (0x2001, 8)]
+    client, other = bench.client(0, transfers), bench.client(1, [(0x3000 + i, 70) for i in range(10)])
+    bench.sim.run()
+    assert [answer.error for answer in client.answers] == [False, True, False, True, True, True, False]
+    assert [len(answer.data) for answer in client.answers] == [length for _, length in transfers]
+    assert not any(answer.error for answer in other.answers)
+
+
+@pytest.mark.parametrize("bound", [1, 3, 32])
+def test_outstanding_bursts_are_bounded(bound):
+    memory = AxiMemory(SIZE, latency=100)
+    bench = Bench(preset("10g", outstanding_reads=bound, max_burst_bytes=64), 2, memory)
+    bench.client(0, [(64 * i, 64) for i in range(2 * bound)])
+    bench.client(1, [(0x1000, 512)])
+    bench.sim.run()
+    first_answer = memory.read_beat_cycles[7]
+    assert sum(burst.cycle < first_answer for burst in memory.reads) == min(bound, len(memory.reads))
+
+
+def test_clients_take_turns_and_use_their_own_ids():
+    memory = AxiMemory(SIZE)
+    bench = Bench(preset("10g"), 3, memory)
+    for index in range(3):
+        bench.client(index, [(0x1000 * index + 8 * i, 8) for i in range(20)])
+    bench.sim.run()
+    order = [burst.address >> 12 for burst in memory.reads]
+    assert order == [burst.id for burst in memory.reads]
+    assert order[3:57] == order[:3] * 18
+
+
+def test_sideband_names_device_and_process():
+    memory = AxiMemory(SIZE)
+    bench = Bench(preset("10g"), 1, memory)
+
+    async def testbench(ctx):
+        ctx.set(bench.dut.device_id, 0x123456)
+        await write_register(ctx, bench.dut.queue_write, "context", 1, process_id=0xABCDE, process_id_valid=1)
+        for queue in (0, 1):
+            await send(ctx, bench.dut.clients[0].command, {"address": 0, "length": 8, "queue": queue})
+            await receive(ctx, bench.dut.clients[0].data)
+
+    bench.sim.add_testbench(testbench)
+    bench.sim.run()
+    assert [burst.user for burst in memory.reads] == [0x123456, 0x123456 | 0xABCDE << 24 | 1 << 44]
+
+
+def test_parameters_are_checked():
+    with pytest.raises(ValueError, match="Clients must be an integer in 1..16, not 0"):
+        DmaReader(preset("10g"), 0)
+    with pytest.raises(ValueError, match="Clients must be at most 2 with IDs of 1 bits, not 3"):
+        DmaReader(preset("10g"), 3, id_width=1)
