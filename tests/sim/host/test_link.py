@@ -2,6 +2,7 @@
 """The host link's memory side: bytes, order, cycles, and the analytic bound of its rate."""
 
 import random
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -140,7 +141,7 @@ def test_completions_are_cut_at_the_payload() -> None:
         bench = LinkBench("gen3-x8", rate_mbps=1250, memory={"latency": 4, "interleave": False})  # a byte a cycle
         read = bench.device.read(address, 64)
         bench.run()
-        gaps = [later - earlier for earlier, later in zip(read.moved, read.moved[1:], strict=False)]
+        gaps = [later - earlier for earlier, later in pairwise(read.moved)]
         long = [index + 1 for index, gap in enumerate(gaps) if gap != 8]
         assert long == ([32] if offset == 0 else [28, 60])
         assert {gaps[index - 1] for index in long} == {8 + 20}
