@@ -45,7 +45,7 @@ class Task:
         """The function returned."""
         return self.state is TaskState.DEAD
 
-    def _run(self) -> None:
+    def _run(self, *_: object) -> None:
         self.result = self._function()
         self._scheduler.exit()
 
@@ -66,6 +66,7 @@ class Scheduler:
         self._started = 0
         self._interrupted = 0
         self._min_vruntime = 0
+        self._tasks: list[Task] = []
         self.current = self._idle
         self.runnable: list[Task] = []  #: runnable processes besides the current one, in order of arrival
         self.need_resched = False  #: a process woke up that should run now
@@ -84,6 +85,7 @@ class Scheduler:
     def spawn(self, name: str, function: Callable[[], Any]) -> Task:
         """A new runnable process."""
         task = Task(self, name, function, self._min_vruntime)
+        self._tasks.append(task)
         self._enqueue(task)
         return task
 
@@ -106,7 +108,12 @@ class Scheduler:
         """End the current process."""
         self._core.sync()
         self.current.state = TaskState.DEAD
+        self._tasks.remove(self.current)
         self.schedule()
+
+    def contexts(self) -> list[greenlet]:
+        """The contexts of every process that did not end, and the idle one."""
+        return [task.greenlet for task in [*self._tasks, self._idle]]
 
     def must_yield(self, now: int) -> bool:
         """Whether the current process has to let another one run now."""
@@ -115,7 +122,7 @@ class Scheduler:
         return self.need_resched or self.idle or (self.slice_end is not None and now >= self.slice_end)
 
     def schedule(self) -> None:
-        """Let the process that ran least go on; returns when the caller is chosen again.
+        """Let the process that ran least go on; returns when the caller is chosen again, or is to end.
 
         If that is at once, it costs nothing; otherwise a switch of context.
         """
@@ -138,7 +145,10 @@ class Scheduler:
         if following is not previous:
             if core.log is not None:
                 core.log.record(core.time, core.index, following.name, "switch", "schedule")
-            core.switch_to(following.greenlet)
+            if previous.state is TaskState.DEAD:
+                core.finish_into(following.greenlet)
+            else:
+                core.switch_to(following.greenlet)
 
     def _enqueue(self, task: Task) -> None:
         self.runnable.append(task)

@@ -32,6 +32,11 @@ class System:
         for core in self.cores:
             core.log = log
 
+    def shutdown(self) -> None:
+        """End all software, after the run, so that what it holds is freed."""
+        for core in self.cores:
+            core.shutdown()
+
     def operations(self) -> dict[str, tuple[int, int]]:
         """Count and picoseconds of each operation that happened, over all cores, by name."""
         total: dict[str, tuple[int, int]] = {}

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Processes: fair shares, sleep and wake-up, preemption at its own time."""
 
+import gc
+import weakref
+
 from driver_model.cpu.core import Core
 from driver_model.cpu.scheduler import LATENCY, WaitQueue
 from driver_model.cpu.system import System
@@ -152,6 +155,37 @@ def test_cores_take_turns_in_the_order_of_time_and_index() -> None:
     platform.run(1 * MS)
     assert log == sorted(log)
     assert len(log) == 18
+
+
+def test_shutdown_ends_every_process_and_frees_the_machine() -> None:
+    log: list[str] = []
+
+    def once() -> "weakref.ref[FakePlatform]":
+        platform = FakePlatform()
+        system = System(platform, unit_profile(FREE), 2)
+
+        def sleeper(core: Core) -> None:
+            try:
+                core.sleep_until(1000 * MS)
+            finally:
+                log.append("ended")
+                core.store(0, b"too late")
+                log.append("stored")
+
+        for core in system.cores:
+            core.spawn("done", lambda core=core: core.spend(core.op("work")))
+            core.spawn("sleeper", lambda core=core: sleeper(core))
+        platform.run(1 * MS)
+        system.cores[0].spawn("never started", lambda: log.append("started"))
+        system.shutdown()
+        assert platform.now == 1 * MS
+        assert not platform.stores
+        return weakref.ref(platform)
+
+    machine = once()
+    gc.collect()
+    assert log == ["ended", "ended"]
+    assert machine() is None
 
 
 def test_the_same_run_twice_is_identical_and_the_log_changes_nothing() -> None:
