@@ -221,6 +221,7 @@ class Timeline:
         """
         self._down = True
         self._parked = None
+        self.scheduler.need_resched = True  # so that every sync looks
         for context in self.scheduler.contexts():
             if not context.dead:
                 context.parent = getcurrent()
