@@ -35,7 +35,7 @@ class Experiment(ABC):
     short: ClassVar[Mapping[str, str]]  #: settings of the short run whose waves are written
 
     @abstractmethod
-    def cases(self, settings: Mapping[str, Any], capture: str) -> Sequence[Case]:
+    def cases(self, machine: MachineConfig, settings: Mapping[str, Any], capture: str) -> Sequence[Case]:
         """The sweep. ``capture`` is the file that traffic ``capture`` plays."""
 
     @abstractmethod

@@ -26,8 +26,8 @@ def ceilings(
     lengths : how many frames there are of each length
     transmit : frames are sent again from the buffer they were received into
 
-    Returns the bounds ``wire``, ``stream`` (beats of the NIC's packet stream), ``axi`` (beats of the NIC's data channels)
-    and ``link`` (bytes of the host link; absent where it is wires).
+    Returns the bounds ``wire``, ``stream`` (beats of the NIC's packet stream), ``axi`` (beats of the NIC's data
+    channels) and ``link`` (bytes of the host link; absent where it is wires).
     """
     if not sum(lengths.values()):
         raise ValueError(f"Ceilings need at least one frame, not {lengths!r}")

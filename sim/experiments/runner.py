@@ -66,7 +66,7 @@ def measure(
     machine = replace(machine, access_log=bool(settings.get("checkers")))
     path = sample_capture(SAMPLE) if capture is None else capture
     read_capture(path)
-    cases = experiment.cases(settings, str(path))
+    cases = experiment.cases(machine, settings, str(path))
     for case in cases:
         case.run.check(machine)
     arguments = [{"label": case.label, "run": asdict(case.run)} for case in cases]

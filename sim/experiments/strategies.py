@@ -3,14 +3,16 @@
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
+from driver_model.drivers.strategies import STRATEGIES
+from driver_model.net.xdp import PROGRAMS
 from sim.config import MachineConfig
 from sim.experiments.base import Case, Experiment
 from sim.experiments.ceiling import ceilings
 from sim.experiments.settings import Setting
 from sim.report import Column, Row, decimals
-from sim.run import STRATEGIES, VERDICTS, Measurement, RunConfig
+from sim.run import Measurement, RunConfig
 from sim.traffic.pacing import FCS_BYTES
 from sim.traffic.source import CAPTURE, Traffic
 
@@ -23,9 +25,9 @@ class Strategies(Experiment):
 
     name = "strategies"
     question = "What does one packet's memory cost, by buffer strategy and frame size?"
-    settings = {
+    settings: ClassVar = {
         "strategies": Setting(tuple(STRATEGIES), "buffer strategies, joined by +", choices=tuple(STRATEGIES)),
-        "verdicts": Setting(tuple(VERDICTS), "XDP verdicts, joined by +", choices=tuple(VERDICTS)),
+        "verdicts": Setting(tuple(PROGRAMS), "XDP verdicts, joined by +", choices=tuple(PROGRAMS)),
         "traffic": Setting(
             ("64", "128", "256", "512", "1024", "1518", "imix", CAPTURE),
             "frame sizes on the wire, mixes, or capture, joined by +",
@@ -35,14 +37,13 @@ class Strategies(Experiment):
         "queues": Setting(1, "queue pairs in use, each with its own NAPI and pool", low=1, high=16),
         "cores": Setting(1, "CPU cores", low=1, high=16),
         "ring": Setting(512, "entries of each ring, a power of two", low=8, high=32768),
-        "rate": Setting(10_000_000_000, "MAC rate in bit/s", low=1_000_000, high=400_000_000_000),
         "load": Setting("1", "share of the line that is offered"),
         "timing": Setting("rate", "a capture at line rate or at its own times", choices=("rate", "capture")),
         "profile": Setting("e5-1650v4", "cost profile of the cores"),
         "checkers": Setting(True, "ownership checker on or off"),
         "seed": Setting(1, "of sizes, order and payload"),
     }
-    short = {"strategies": "page_pool", "verdicts": "tx", "traffic": "imix", "frames": "60"}
+    short: ClassVar = {"strategies": "page_pool", "verdicts": "tx", "traffic": "imix", "frames": "60"}
     columns = (
         Column("throughput", "Mpps", decimals(2)),
         Column("ceiling", "ceiling", decimals(2)),
@@ -54,13 +55,13 @@ class Strategies(Experiment):
         Column("dropped", "dropped", decimals(0)),
     )
 
-    def cases(self, settings: Mapping[str, Any], capture: str) -> Sequence[Case]:
+    def cases(self, machine: MachineConfig, settings: Mapping[str, Any], capture: str) -> Sequence[Case]:
         """Verdict by verdict, traffic by traffic, so that strategies stand side by side in the table."""
         return [
             Case(
                 {"verdict": verdict, "traffic": traffic, "strategy": strategy},
                 RunConfig(
-                    traffic=_traffic(traffic, settings, capture),
+                    traffic=_traffic(machine, traffic, settings, capture),
                     strategy=strategy,
                     verdict=verdict,
                     cores=settings["cores"],
@@ -103,7 +104,9 @@ class Strategies(Experiment):
             Row(case.varied, "delivered", "packets", measured.delivered),
             Row(case.varied, "dropped", "packets", sum(measured.dropped.values())),
         ]
-        return rows + [Row(case.varied, f"dropped.{reason}", "packets", n) for reason, n in measured.dropped.items() if n]
+        return rows + [
+            Row(case.varied, f"dropped.{reason}", "packets", n) for reason, n in measured.dropped.items() if n
+        ]
 
     def checks(self, rows: Sequence[Row]) -> Sequence[Row]:
         """page_pool must spend fewer memory cycles on a packet than page_per_packet, wherever both ran."""
@@ -127,8 +130,8 @@ def _mean_size(lengths: Mapping[int, int]) -> Fraction:
     return Fraction(sum(length * count for length, count in lengths.items()), sum(lengths.values())) + FCS_BYTES
 
 
-def _traffic(name: str, settings: Mapping[str, Any], capture: str) -> Traffic:
-    common = {key: settings[key] for key in ("frames", "rate", "load", "seed")}
+def _traffic(machine: MachineConfig, name: str, settings: Mapping[str, Any], capture: str) -> Traffic:
+    common = {key: settings[key] for key in ("frames", "load", "seed")} | {"rate": machine.mac_mbps * 1_000_000}
     if name == CAPTURE:
         return Traffic(CAPTURE, capture=capture, timing=settings["timing"], **common)
     return Traffic(name, flows=settings["flows"], queues=settings["queues"], **common)

@@ -41,8 +41,8 @@ def read_capture(path: str | Path) -> list[Captured]:
     """All frames of a pcap or pcapng file, in the file's order.
 
     Frames of 14 to 59 bytes were captured at their sender, before padding: they are padded to 60 with zeros, as the
-    sender does. Raises :class:`CaptureError` for a file that is missing, no capture, cut off, empty, not of Ethernet, or
-    that holds frames which were cut when captured, or of under 14 or over 9,216 bytes.
+    sender does. Raises :class:`CaptureError` for a file that is missing, no capture, cut off, empty, not of Ethernet,
+    or that holds frames which were cut when captured, or of under 14 or over 9,216 bytes.
     """
     path = Path(path)
     try:

@@ -61,14 +61,19 @@ class Traffic:
             raise ValueError(
                 f"A capture is played with sizes {CAPTURE!r} and a file, not {self.sizes!r} and {self.capture!r}"
             )
+        self.line(1)
         if self.sizes != CAPTURE:
             parse_sizes(self.sizes)
             if self.timing == "capture":
                 raise ValueError(f"timing 'capture' needs sizes {CAPTURE!r}, not {self.sizes!r}")
 
+    def line(self, clock_khz: int) -> LineRate:
+        """The MAC that offers this traffic, at a hardware clock."""
+        return LineRate(self.rate, clock_khz, self.load)
+
     def generate(self, clock_khz: int) -> list[Frame]:
         """The frames, each with the cycle of ``clock_khz`` at which it starts; the first starts at cycle 0."""
-        line = LineRate(self.rate, clock_khz, self.load)
+        line = self.line(clock_khz)
         if self.capture is not None:
             captured = read_capture(self.capture)[: self.frames]
             payload = [frame.data for frame in captured]

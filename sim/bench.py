@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""How fast the simulation itself runs, in wall time: the one result that is not the same every time."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from time import perf_counter
+from typing import Any
+
+from sim.backends.base import BACKENDS, Backend, launch
+from sim.config import MachineConfig, preset
+from sim.report import Row
+from sim.run import RunConfig
+from sim.traffic.source import Traffic
+
+FRAMES = {"verilator": 20_000, "amaranth": 100}  #: enough for a few seconds
+
+
+def bench_rows(preset_name: str, backends: Sequence[str] = BACKENDS) -> list[Row]:
+    """A flood of 64-byte frames with page_pool and XDP DROP, with and without checkers, on each backend.
+
+    Rows ``cycles_per_second`` and ``packets_per_second``: simulated cycles and received packets for each second of wall
+    time, from the start of the set-up to the end of the run; building the model and the frames is not counted.
+    """
+    rows = []
+    for backend in backends:
+        for checkers in (False, True):
+            machine = replace(preset(preset_name), access_log=checkers)
+            run = RunConfig(
+                Traffic("64", frames=FRAMES[backend], rate=machine.mac_mbps * 1_000_000), checkers=checkers
+            )
+            measured = launch(backend, machine, "sim.bench:measure", asdict(run))
+            case = {"preset": preset_name, "backend": backend, "checkers": "on" if checkers else "off"}
+            for name in ("cycles", "packets"):
+                unit = f"{name}/s of wall time"
+                rows.append(Row(case, f"{name}_per_second", unit, measured[name] / measured["seconds"]))
+    return rows
+
+
+def measure(backend: Backend, machine: MachineConfig, run: Mapping[str, Any]) -> dict[str, Any]:
+    """Job for :func:`sim.backends.base.launch`: one run, and the wall time it took."""
+    from sim.scenario import Scenario  # only inside a simulator
+
+    values = dict(run)
+    scenario = Scenario(backend, machine, RunConfig(traffic=Traffic(**values.pop("traffic")), **values))
+    cycle, start = backend.cycle, perf_counter()
+    measurement = scenario.run()
+    seconds = perf_counter() - start
+    return {"cycles": backend.cycle - cycle, "packets": measurement.delivered, "seconds": seconds}

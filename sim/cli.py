@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The command line: ``pagewheel``."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from driver_model.cpu.profile import Profile
+from sim.backends.base import BACKENDS, JobError
+from sim.bench import bench_rows
+from sim.config import PRESETS
+from sim.experiments.registry import EXPERIMENTS, experiment
+from sim.experiments.runner import machine_config, measure, run_experiment
+from sim.experiments.settings import split
+from sim.report import Column, Result, decimals, print_table
+from sim.scenario import RunError
+from sim.trace.gtkw import write_save_file
+from sim.verilog import export
+
+USAGE = 2  #: exit code for what the user can put right
+FAILURE = 1
+
+app = typer.Typer(
+    help="A cycle-accurate NIC, driven by a model of Linux's packet-memory path.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+messages = Console(stderr=True, soft_wrap=True, highlight=False)
+
+PresetOption = Annotated[str, typer.Option("--preset", help="Machine.", metavar="|".join(PRESETS))]
+BackendOption = Annotated[str, typer.Option("--backend", help="Simulator.", metavar="|".join(BACKENDS))]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="A parameter; may be repeated.", metavar="KEY=VALUE")
+]
+PcapOption = Annotated[Path | None, typer.Option("--pcap", help="Capture to play (pcap or pcapng).", metavar="FILE")]
+OutOption = Annotated[Path | None, typer.Option("--out", help="Write the result as JSON.", metavar="FILE")]
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn refusals into one line and exit code 2, and failed runs into exit code 1."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        messages.print(f"pagewheel: {error}", markup=False)
+        raise typer.Exit(USAGE) from None
+    except (JobError, RunError, OSError) as error:
+        messages.print(f"pagewheel: {error}", markup=False)
+        raise typer.Exit(FAILURE) from None
+
+
+@app.command("list")
+def list_experiments() -> None:
+    """Show experiments and their parameters."""
+    for entry in EXPERIMENTS.values():
+        table = Table(title=f"{entry.name}: {entry.question}", title_justify="left", header_style="bold")
+        for heading in ("parameter", "default", "meaning"):
+            table.add_column(heading)
+        for name, setting in entry.settings.items():
+            default = setting.default
+            shown = "+".join(default) if isinstance(default, tuple) else str(default)
+            table.add_row(name, {"True": "on", "False": "off"}.get(shown, shown), setting.help)
+        console.print(table)
+
+
+@app.command()
+def run(
+    name: Annotated[str, typer.Argument(help="Experiment, as `pagewheel list` shows.")],
+    preset: PresetOption = "10g",
+    backend: BackendOption = "verilator",
+    assignments: SetOption = None,
+    pcap: PcapOption = None,
+    waves: Annotated[bool, typer.Option("--waves", help="A short run with waves, in build/waves.")] = False,
+    out: OutOption = None,
+) -> None:
+    """Run an experiment and print its table."""
+    with _explained():
+        chosen = experiment(name)
+        given = split(assignments or ())
+        file = None
+        if waves:
+            given = {**chosen.short, **given}
+            file = Path("build/waves") / f"{name}.vcd"
+            file.parent.mkdir(parents=True, exist_ok=True)
+        result = run_experiment(chosen, given, preset_name=preset, backend=backend, capture=pcap, waves=file)
+        print_table(console, result, chosen.columns, chosen.question)
+        if out is not None:
+            result.write(out)
+            messages.print(f"Result: {out}", markup=False)
+        if file is not None:
+            save = write_save_file(file)
+            messages.print(f"Waves: {file}; look at them with: gtkwave {save}", markup=False)
+        broken = [row for row in result.rows if row.kind == "check" and row.value != row.published]
+        for row in broken:
+            case = ", ".join(f"{key} {value}" for key, value in row.case.items())
+            messages.print(f"pagewheel: check {row.name} does not hold for {case}", markup=False)
+        if broken:
+            raise typer.Exit(FAILURE)
+
+
+@app.command()
+def bench(preset: PresetOption = "10g", out: OutOption = None) -> None:
+    """Measure how fast the simulation runs: cycles and packets per wall second."""
+    with _explained():
+        result = Result("bench", {"preset": preset}, seed=1, rows=bench_rows(preset))
+        columns = (
+            Column("cycles_per_second", "cycles/s", decimals(0)),
+            Column("packets_per_second", "packets/s", decimals(0)),
+        )
+        print_table(console, result, columns, "How fast does it simulate?")
+        if out is not None:
+            result.write(out)
+
+
+@app.command()
+def stats(
+    strategy: Annotated[str, typer.Option(help="Buffer strategy.")] = "page_pool",
+    verdict: Annotated[str, typer.Option(help="XDP verdict.")] = "drop",
+    traffic: Annotated[str, typer.Option(help="Frame size, mix, or capture.")] = "imix",
+    preset: PresetOption = "10g",
+    backend: BackendOption = "verilator",
+    assignments: SetOption = None,
+    pcap: PcapOption = None,
+) -> None:
+    """Run once and print all counters, under the names that ethtool and page_pool give them."""
+    with _explained():
+        given = {"strategies": strategy, "verdicts": verdict, "traffic": traffic} | split(assignments or ())
+        for _, measured in measure(
+            experiment("strategies"), given, preset_name=preset, backend=backend, capture=pcap
+        ).cases:
+            for counter, value in measured.statistics.items():
+                print(f"{counter}: {value}")
+
+
+@app.command()
+def verilog(
+    folder: Annotated[Path, typer.Option("-o", help="Folder for the files.", metavar="DIR")],
+    preset: PresetOption = "10g",
+    assignments: SetOption = None,
+) -> None:
+    """Export the NIC as Verilog with AXI ports."""
+    with _explained():
+        machine = machine_config(preset, split(assignments or ()))
+        if os.environ.get("PYTHONHASHSEED") != "0":
+            # Names in the output depend on the order of sets, which only a fixed seed makes repeatable.
+            os.environ["PYTHONHASHSEED"] = "0"
+            os.execv(sys.executable, [sys.executable, "-m", "sim.cli", *sys.argv[1:]])
+        for path in export(machine.nic, folder):
+            print(path)
+
+
+@app.command()
+def costs(profile: Annotated[str, typer.Argument(help="Cost profile.")] = "e5-1650v4") -> None:
+    """Show what each operation costs, and which published figure it comes from."""
+    with _explained():
+        loaded = Profile.load(profile)
+        table = Table(title=f"{loaded.machine}, {loaded.khz / 1e6:.2f} GHz", title_justify="left", header_style="bold")
+        table.add_column("operation")
+        table.add_column("cycles", justify="right")
+        table.add_column("ns", justify="right")
+        table.add_column("from")
+        for name, cost in loaded.costs.items():
+            total = cost.ps(loaded.khz)
+            table.add_row(name, f"{float(total * loaded.khz / 10**9):.1f}", f"{float(total / 1000):.1f}", cost.origin)
+        console.print(table)
+
+
+def main() -> None:
+    """Entry point of the command ``pagewheel``."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""One run: driver and cores on a simulated machine, traffic on its wire, and every frame accounted for at the end."""
+
+from collections import Counter
+from collections.abc import Callable
+from fractions import Fraction
+
+from driver_model.cpu.profile import Profile
+from driver_model.cpu.system import System
+from driver_model.drivers.host import Host
+from driver_model.drivers.nic import NicDriver
+from driver_model.drivers.queue import QueueConfig
+from driver_model.drivers.strategies import STRATEGIES
+from driver_model.memory.ownership import OwnershipChecker
+from driver_model.net.collector import Collector
+from driver_model.net.xdp import PROGRAMS, XdpAction, XdpBuff, XdpProgram
+from hw.abi.registers import register_map
+from hw.abi.rings import DropReason
+from sim.backends.base import Backend
+from sim.config import MachineConfig
+from sim.host.wire_player import PlayerClient
+from sim.host.wire_recorder import RecorderClient, SentFrame
+from sim.platform import SimPlatform
+from sim.run import Measurement, RunConfig
+from sim.traffic.flows import mac_value, queue_mac
+
+MICROSECOND = 10**6  #: in picoseconds
+STEP = 20 * MICROSECOND  #: between two looks at how far a run is, and two batches for the ownership checker
+SETUP_LIMIT = 100_000 * MICROSECOND
+SETTLE_LIMIT = 20_000 * MICROSECOND  #: after the wire's last frame, plus
+SETTLE_FRAME = 20 * MICROSECOND  #: for each frame that software may still have to work on
+LEAD_CYCLES = 256  #: between the end of the set-up and the first frame
+
+
+Operations = dict[str, tuple[int, int]]  #: count and picoseconds by name
+
+
+class RunError(Exception):
+    """A run ended with frames or memory that nobody accounts for, or did not end."""
+
+
+class Scenario:
+    """A run on a machine just after reset.
+
+    Parameters
+    ----------
+    backend : where it is simulated
+    machine : the configuration that ``backend`` simulates
+    config : the run
+    """
+
+    def __init__(self, backend: Backend, machine: MachineConfig, config: RunConfig) -> None:
+        config.check(machine)
+        self.backend = backend
+        self.machine = machine
+        self.config = config
+        self.platform = SimPlatform(backend, machine.cycle_ps, register_map(machine.nic.queues).size)
+        self.player = PlayerClient(backend)
+        self.recorder = RecorderClient(backend)
+        self.platform.kernel.adopt(self.player.token, self.player.refill)
+        for token in self.recorder.tokens:
+            self.platform.kernel.adopt(token, self._take_sent)
+        self.profile = Profile.load(config.profile)
+        self.system = System(self.platform, self.profile, config.cores)
+        self.checker: OwnershipChecker | None = None
+        if config.checkers:
+            self.checker = OwnershipChecker(machine.cycle_ps, device_log=machine.access_log)
+        self.frames = config.traffic.generate(machine.nic.clock_khz)
+        buffer_length = STRATEGIES[config.strategy].buffer_length
+        self.whole = all(len(frame.data) <= buffer_length for frame in self.frames)  # each in one buffer
+        self.seen = Collector(self._expected())  # what the driver saw
+        self.left = Collector(self._expected())  # what left again
+        self.sent: list[SentFrame] = []
+        self.times: list[int] = []  # of each delivery, in picoseconds
+        self.lengths: list[int] = []
+        self.statistics: dict[str, int] = {}
+        self.host = Host(self.system.cores, checker=self.checker)
+        queue = QueueConfig(
+            strategy=STRATEGIES[config.strategy],
+            program=XdpProgram(config.verdict, self._program()),
+            consumer=Collector(self._expected()) if config.verdict == "pass" else None,
+            rx_entries=config.ring,
+            tx_entries=config.ring,
+        )
+        self.driver = NicDriver(self.host, queue, config.queues)
+
+    def run(self) -> Measurement:
+        """Set up, play the traffic, wait until every frame is delivered or dropped, stop, and check that nothing is
+        missing, changed or leaked. Raises :class:`RunError`, or what a checker raises."""
+        self._process("set-up", self._open)
+        before = self.system.operations()
+        start = self.backend.cycle + LEAD_CYCLES
+        self.player.play(frame._replace(start=start + frame.start) for frame in self.frames)
+        self._settle((start + self.frames[-1].start) * self.machine.cycle_ps)
+        after = self.system.operations()
+        self._process("closing", self._close)
+        return self._account(before, after)
+
+    # Software
+
+    def _open(self) -> None:
+        self.driver.probe()
+        core, registers = self.driver.core, self.driver.registers
+        for queue in range(self.config.queues):
+            claim = registers.queue["mac_address"].pack(address=mac_value(queue_mac(queue)), enable=1)
+            core.mmio_write(registers.address("mac_address", queue), claim)
+        self.platform.set_carrier(True)
+        self.driver.open()
+        core.mmio_read(registers.address("status"))  # behind it, every register write has arrived
+
+    def _close(self) -> None:
+        self.statistics |= self.driver.counters()
+        self.driver.stop()
+        self.statistics |= self.driver.ethtool_statistics()
+
+    def _program(self) -> Callable[[XdpBuff], XdpAction]:
+        """The verdict's program, which notes each frame as it passes."""
+        verdict = PROGRAMS[self.config.verdict].run
+        times, lengths, read, check = self.times, self.lengths, self.platform.read, self.seen.check
+        if not (self.config.checkers and self.whole) or self.config.verdict == "pass":
+
+            def note(xdp: XdpBuff) -> XdpAction:
+                times.append(xdp.core.time)
+                lengths.append(xdp.data_end - xdp.data)
+                return verdict(xdp)
+
+            return note
+
+        def note_and_check(xdp: XdpBuff) -> XdpAction:
+            length = xdp.data_end - xdp.data
+            times.append(xdp.core.time)
+            lengths.append(length)
+            check(xdp.queue, read(xdp.data, length))
+            return verdict(xdp)
+
+        return note_and_check
+
+    def _process(self, name: str, function: Callable[[], None]) -> None:
+        """Run a process on the first core to its end."""
+
+        def body() -> None:
+            function()
+            self.platform.stop()
+
+        self.system.cores[0].spawn(name, body)
+        if not self.platform.run(self.platform.now + SETUP_LIMIT):
+            raise RunError(f"Waited {SETUP_LIMIT // MICROSECOND} us for the driver's {name} to end")
+        self._observe()
+
+    # Progress
+
+    def _settle(self, end: int) -> None:
+        """Run until the wire has played all its frames and nothing has moved for a while."""
+        limit = end + SETTLE_LIMIT + len(self.frames) * SETTLE_FRAME
+        last: tuple[int, int] | None = None
+        while True:
+            self.platform.run(self.platform.now + STEP)
+            self._observe()
+            state = (sum(queue.statistics.rx_packets for queue in self.driver.queues), len(self.sent))
+            idle = not any(queue.tx.outstanding or queue.napi.scheduled for queue in self.driver.queues)
+            if self.player.exhausted and self.platform.now > end + STEP and idle and state == last:
+                return
+            if self.platform.now > limit:
+                raise RunError(
+                    f"Waited until {self.platform.now // MICROSECOND} us for {len(self.frames)} frames to be delivered "
+                    f"or dropped: {state[0]} received, {state[1]} sent, idle: {idle}"
+                )
+            last = state
+
+    def _observe(self) -> None:
+        """Give the recorder's frames and the device's accesses to those who check them."""
+        self._take_sent()
+        accesses = self.backend.accesses()
+        if self.checker is not None:
+            # A read is logged in whole words; only what lies inside of them is sure to have been asked for.
+            slack = self.machine.host_width // 8 - 1
+            self.checker.device_accesses(
+                self.backend.cycle,
+                [
+                    (cycle, address, length, True)
+                    if is_write
+                    else (cycle, address + slack, max(0, length - 2 * slack), False)
+                    for cycle, address, length, is_write in accesses
+                ],
+            )
+
+    def _take_sent(self) -> None:
+        self.sent += self.recorder.recorded()
+
+    # Result
+
+    def _expected(self) -> list[list[bytes]]:
+        """The frames sent to each queue: by destination address, those without one to queue 0."""
+        queue_of = self._queues_by_address()
+        expected: list[list[bytes]] = [[] for _ in range(self.config.queues)]
+        for frame in self.frames:
+            expected[queue_of.get(frame.data[:6], 0)].append(frame.data)
+        return expected
+
+    def _queues_by_address(self) -> dict[bytes, int]:
+        return {mac_value(queue_mac(q)).to_bytes(6, "little"): q for q in range(self.config.queues)}
+
+    def _account(self, before: Operations, after: Operations) -> Measurement:
+        """Check that nothing is missing or left over, and sum up."""
+        times, lengths = self.times, Counter(self.lengths)
+        if self.config.verdict == "tx":
+            self._check_sent()
+            times = [frame.last * self.machine.cycle_ps for frame in self.sent]
+            lengths = Counter(len(frame.data) for frame in self.sent)
+        elif not self.whole:
+            lengths = Counter(len(frame.data) for frame in self.frames)
+        offered, delivered, dropped = len(self.frames), len(times), self._dropped()
+        if delivered + sum(dropped.values()) != offered:
+            raise RunError(f"{offered} frames were sent, {delivered} delivered, and dropped by reason: {dropped}")
+        if self.statistics["rx_frames"] != offered:
+            raise RunError(f"{offered} frames were sent, and the device counted {self.statistics['rx_frames']}")
+        if not delivered:
+            raise RunError(f"None of {offered} frames was delivered; dropped by reason: {dropped}")
+        if self.platform.refused:
+            raise RunError(f"The device refused register writes: {self.platform.refused}")
+        if self.player.late:
+            raise RunError(f"{self.player.late} frames came too late for their start on the wire")
+        if self.checker is not None:
+            self.checker.finish()
+        if self.host.pages_in_use or self.driver.in_flight:
+            raise RunError(
+                f"After the driver stopped, {self.host.pages_in_use} allocations and {self.driver.in_flight} pages in "
+                f"flight remain"
+            )
+        return Measurement(
+            clock_khz=self.machine.nic.clock_khz,
+            core_khz=self.profile.khz,
+            offered=offered,
+            delivered=delivered,
+            dropped=dropped,
+            lengths=lengths,
+            cycles=self._cycles(times),
+            operations={
+                name: (count - before.get(name, (0, 0))[0], ps - before.get(name, (0, 0))[1])
+                for name, (count, ps) in after.items()
+                if count > before.get(name, (0, 0))[0]
+            },
+            statistics=self.statistics,
+        )
+
+    def _dropped(self) -> dict[str, int]:
+        """Frames that were not delivered, by those reasons that happened: the hardware's, then the software's."""
+        dropped: Counter[str] = Counter()
+        for reason in map(str.lower, DropReason.__members__):
+            places = ("rx", *(f"queue{queue}" for queue in range(self.machine.nic.queues)))
+            dropped[reason] = sum(self.statistics.get(f"{place}_drop_{reason}", 0) for place in places)
+        for queue in self.driver.queues:
+            counts = queue.statistics
+            dropped["rx_error"] += counts.rx_errors
+            dropped["xdp_aborted"] += counts.rx_xdp_aborted
+            dropped["tx_ring_full"] += counts.rx_xdp_tx_full
+            dropped["tx_error"] += counts.tx_errors
+            dropped["tx_aborted"] += counts.tx_aborted
+        return {reason: count for reason, count in dropped.items() if count}
+
+    def _check_sent(self) -> None:
+        """Every frame that left is one that came, unchanged, whole and in its queue's order."""
+        queue_of = self._queues_by_address()
+        for frame in self.sent:
+            if frame.error or frame.underrun:
+                raise RunError(f"A frame left damaged in cycle {frame.last}: {frame!r}")
+            self.left.check(queue_of.get(frame.data[:6], 0), frame.data)
+
+    def _cycles(self, times: list[int]) -> Fraction:
+        """Hardware cycles for the deliveries at these times: what they took, or what the wire took if longer."""
+        traffic = self.config.traffic
+        line = traffic.line(self.machine.nic.clock_khz)
+        if traffic.timing == "capture":
+            first, last = self.frames[0], self.frames[-1]
+            wire = last.start - first.start + line.frame_cycles(len(last.data))
+        else:
+            wire = sum((line.frame_cycles(len(frame.data)) for frame in self.frames), Fraction(0)) / line.load
+        if len(times) < 2:
+            return wire
+        return max(wire, Fraction(times[-1] - times[0], self.machine.cycle_ps) * len(times) / (len(times) - 1))
