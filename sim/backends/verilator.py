@@ -35,6 +35,8 @@ from sim.backends.base import (
 )
 from sim.backends.build import TOP, StorageInfo, model
 
+JOB_VARIABLE = "PAGEWHEEL_JOB"  #: environment of the simulator: the folder of its job
+
 _ACCESS = np.dtype([("cycle", "<u8"), ("address", "<u8"), ("length", "<u4"), ("is_write", "<u4")])
 
 
@@ -165,6 +167,11 @@ class VerilatorBackend(Backend):
 
 def run(design: Design, job: str, argument: Any, waves: Path | None) -> Any:
     """See :func:`sim.backends.base.launch`."""
+    if JOB_VARIABLE in os.environ:
+        raise RuntimeError(
+            f"{job!r} was launched while a simulator imported the module of its own job: guard the call with "
+            "if __name__ == '__main__'"
+        )
     resolve(job)
     suffix = "" if waves is None else waves.suffix.lstrip(".")
     if suffix not in ("", "vcd", "fst"):
@@ -182,7 +189,7 @@ def run(design: Design, job: str, argument: Any, waves: Path | None) -> Any:
             test_dir=Path.cwd(),
             results_xml=str(folder / "results.xml"),
             test_args=[] if waves is None else ["--trace", "--trace-file", str(waves.absolute())],
-            extra_env={"PAGEWHEEL_JOB": str(folder), "COCOTB_LOG_LEVEL": "ERROR", "GPI_LOG_LEVEL": "ERROR"},
+            extra_env={JOB_VARIABLE: str(folder), "COCOTB_LOG_LEVEL": "ERROR", "GPI_LOG_LEVEL": "ERROR"},
         )
         if not result.exists():
             raise JobError(f"The simulator ended without a result for {job!r}")
@@ -194,7 +201,7 @@ def run(design: Design, job: str, argument: Any, waves: Path | None) -> Any:
 
 async def serve(wake: LogicObject) -> None:
     """Inside the simulator: run the job that :func:`run` left, and leave its result."""
-    folder = Path(os.environ["PAGEWHEEL_JOB"])
+    folder = Path(os.environ[JOB_VARIABLE])
     design, storages, job, argument = pickle.loads((folder / "job.pickle").read_bytes())
 
     def work() -> str:
