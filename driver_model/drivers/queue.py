@@ -90,7 +90,7 @@ class QueuePair:
         self.tx = TransmitRing(dev, config.tx_entries, self.strategy, self.statistics, registers, index)
         self.receiving = False
         self._buffers: list[Any] = [None] * config.rx_entries
-        self._posted = 0
+        self._free_ids = list(range(config.rx_entries - 1, -1, -1))
         self._published = 0
         self._fragments: list[tuple[Any, int]] = []
         self._bad = False
@@ -135,16 +135,14 @@ class QueuePair:
 
     def refill(self) -> None:
         """Post buffers until the ring is full or memory is exhausted, and publish them with what was consumed."""
-        entries = self.config.rx_entries
-        free = entries - self._posted
-        if free:
+        ids = self._free_ids
+        if ids:
             allocate = self.strategy.allocate
             length = self.strategy.buffer_length
-            buffers, mask = self._buffers, entries - 1
+            buffers = self._buffers
             checker = self.dev.checker
-            slot = self.fill.producer
             descriptors = []
-            while free:
+            while ids:
                 got = allocate()
                 if got is None:
                     self.statistics.rx_no_memory += 1
@@ -153,13 +151,10 @@ class QueuePair:
                 dma_address, buffer = got
                 if checker is not None:
                     checker.posted(self.core, dma_address, length)
-                slot &= mask
-                buffers[slot] = buffer
-                descriptors.append(pack_fill(dma_address, length, slot))
-                slot += 1
-                free -= 1
+                buffer_id = ids.pop()
+                buffers[buffer_id] = buffer
+                descriptors.append(pack_fill(dma_address, length, buffer_id))
             if descriptors:
-                self._posted += len(descriptors)
                 self.core.spend(self._op_refill, len(descriptors))
                 self.fill.write(descriptors)
         indices = self.fill.producer | self.completions.consumer << self._doorbell_consumer
@@ -171,7 +166,7 @@ class QueuePair:
         """Handle up to ``budget`` frames; returns how many."""
         completion = self.completions.next
         spend, op_descriptor, op_xdp = self.core.spend, self._op_descriptor, self._op_xdp
-        buffers, entries = self._buffers, self.config.rx_entries
+        buffers, ids, entries = self._buffers, self._free_ids, self.config.rx_entries
         strategy, statistics, xdp = self.strategy, self.statistics, self._xdp
         received, release, run = strategy.received, strategy.release, self.config.program.run
         begin, limit, headroom = xdp.begin, strategy.buffer_length, strategy.headroom
@@ -189,7 +184,7 @@ class QueuePair:
                 self._bad = True
             else:
                 buffers[buffer_id] = None
-                self._posted -= 1
+                ids.append(buffer_id)
                 if not 0 < length <= limit:
                     statistics.rx_length_errors += 1
                     self._bad = True
@@ -301,11 +296,10 @@ class QueuePair:
             self._retry = None
         self._release_all(self._fragments)
         self._fragments = []
-        for slot, buffer in enumerate(self._buffers):
+        for buffer in self._buffers:
             if buffer is not None:
-                self._buffers[slot] = None
-                self._posted -= 1
                 self.strategy.withdraw(buffer)
+        self._buffers.clear()
         self.tx.drain()
         self.strategy.close()
         self.fill.free()

@@ -4,7 +4,6 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-
 LINE = 64  #: bytes of a cache line; the collector is the first to touch each
 
 

@@ -52,11 +52,13 @@ def test_coherent_memory_is_zeroed_aligned_and_freed() -> None:
 
     def use() -> None:
         first = dma_alloc_coherent(dev, 16384)
-        assert first is not None and first.page.order == 2
+        assert first is not None
+        assert first.page.order == 2
         dev.core.store(first.address, b"\xff" * 16384)
         dma_free_coherent(dev, first)
         again = dma_alloc_coherent(dev, 16000)
-        assert again is not None and again.address % 16384 == 0
+        assert again is not None
+        assert again.address % 16384 == 0
         assert dev.core.load(again.address, 16384) == bytes(16384)
         dma_free_coherent(dev, again)
 

@@ -2,6 +2,7 @@
 """Sets of address ranges, against sets of addresses."""
 
 import random
+from itertools import pairwise
 
 from driver_model.memory.mapping import Intervals, add, covers, overlap, remove
 
@@ -21,7 +22,7 @@ def test_ranges_against_a_set_of_addresses() -> None:
             else:
                 ranges, model = remove(ranges, start, stop), model - set(range(start, stop))
             assert {address for low, high in ranges for address in range(low, high)} == model
-            assert all(a[1] < b[0] for a, b in zip(ranges, ranges[1:], strict=False)), "ranges touch or are out of order"
+            assert all(a[1] < b[0] for a, b in pairwise(ranges)), "ranges touch or are out of order"
             start = rng.randrange(50)
             stop = start + rng.randrange(1, 12)
             asked = set(range(start, stop))

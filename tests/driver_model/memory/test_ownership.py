@@ -109,7 +109,9 @@ def test_cpu_writes_after_handing_back(kit: Kit) -> None:
     kit.core.store_owned(page.address, b"x")
     dma_sync_single_for_device(kit.dev, address, 64, BOTH)
     kit.core.store_owned(page.address + 64, b"x")
-    caught("cpu access of device memory", lambda: kit.core.store_owned(page.address, b"x"), "write", "sync_for_device at")
+    caught(
+        "cpu access of device memory", lambda: kit.core.store_owned(page.address, b"x"), "write", "sync_for_device at"
+    )
 
 
 def test_cpu_touches_free_memory(kit: Kit) -> None:
@@ -141,13 +143,17 @@ def test_reading_twice_from_memory_is_no_double_map(kit: Kit) -> None:
 def test_double_unmap(kit: Kit) -> None:
     address = kit.map(kit.page())
     dma_unmap_page(kit.dev, address, 4096, FROM)
-    caught("double unmap", lambda: dma_unmap_page(kit.dev, address, 4096, FROM), rf"handed over by dma_unmap at .*{HERE}")
+    caught(
+        "double unmap", lambda: dma_unmap_page(kit.dev, address, 4096, FROM), rf"handed over by dma_unmap at .*{HERE}"
+    )
 
 
 def test_unmap_of_what_is_not_mapped(kit: Kit) -> None:
     address = kit.map(kit.page())
     caught("unmap of what is not mapped", lambda: dma_unmap_page(kit.dev, 1 << 20, 64, FROM), "was never mapped")
-    caught("unmap of what is not mapped", lambda: dma_unmap_page(kit.dev, address + 64, 64, FROM), "which is in a mapping")
+    caught(
+        "unmap of what is not mapped", lambda: dma_unmap_page(kit.dev, address + 64, 64, FROM), "which is in a mapping"
+    )
 
 
 def test_unmap_with_other_size_or_direction(kit: Kit) -> None:
@@ -173,7 +179,9 @@ def test_a_map_call_whose_success_was_not_asked_for(kit: Kit) -> None:
 def test_page_freed_while_mapped(kit: Kit) -> None:
     page = kit.page(order=1)
     dma_map_page(kit.dev, page, 4096, 64, FROM)
-    caught("freed while mapped", lambda: kit.dev.pages.put_page(page), f"page {page.pfn:#x}", "handed over by dma_map at")
+    caught(
+        "freed while mapped", lambda: kit.dev.pages.put_page(page), f"page {page.pfn:#x}", "handed over by dma_map at"
+    )
 
 
 def test_page_left_mapped(kit: Kit) -> None:
@@ -207,7 +215,9 @@ def test_device_outside_any_mapping(kit: Kit) -> None:
     page = kit.page()
     kit.map(page, size=128)
     kit.device(kit.cycle, page.address, 128)
-    caught("device access outside a mapping", lambda: kit.device(kit.cycle, page.address + 64, 65), "write of 1 bytes at")
+    caught(
+        "device access outside a mapping", lambda: kit.device(kit.cycle, page.address + 64, 65), "write of 1 bytes at"
+    )
 
 
 def test_device_before_and_after_the_mapping(kit: Kit) -> None:
@@ -220,7 +230,9 @@ def test_device_before_and_after_the_mapping(kit: Kit) -> None:
     after = kit.cycle
     accesses = [(during, page.address, 64, True)]
     kit.checker.device_accesses(before, accesses)
-    caught("device access outside a mapping", lambda: kit.device(before, page.address, 64), f"in cycle {before}: mapping")
+    caught(
+        "device access outside a mapping", lambda: kit.device(before, page.address, 64), f"in cycle {before}: mapping"
+    )
     caught("device access after unmap", lambda: kit.device(after, page.address, 64), "handed over by dma_unmap at")
 
 

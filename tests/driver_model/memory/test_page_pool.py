@@ -76,11 +76,14 @@ def test_counters_of_a_script() -> None:
         # The cache empties; the 129th is pulled from the ring with the other 39.
         pages = take(pool, 129)
         assert pool.statistics.alloc_fast == 181 + 128
-        assert pool.statistics.alloc_refill == 1 and len(pool.alloc_cache) == 39 and not pool.ring
+        assert pool.statistics.alloc_refill == 1
+        assert len(pool.alloc_cache) == 39
+        assert not pool.ring
         # A page that someone else still uses leaves the pool.
         pool.pages.get_page(pages[0])
         page_pool_put_full_page(pool, pages[0], True)
-        assert pool.statistics.recycle_released_refcnt == 1 and pages[0].pp is None
+        assert pool.statistics.recycle_released_refcnt == 1
+        assert pages[0].pp is None
         pool.pages.put_page(pages[0])
         for page in pages[1:]:
             page_pool_recycle_direct(pool, page)
@@ -88,7 +91,9 @@ def test_counters_of_a_script() -> None:
         page_pool_destroy(pool)
 
     bench.run(script)
-    assert pool.released and page_pool_inflight(pool) == 0 and not pool.mapped
+    assert pool.released
+    assert page_pool_inflight(pool) == 0
+    assert not pool.mapped
     assert bench.host.pages_in_use == 0
     assert bench.checker is not None
     bench.checker.finish()
@@ -131,14 +136,16 @@ def test_a_page_is_mapped_once_for_life() -> None:
         assert page_pool_get_dma_addr(page) == page.address
         addresses.add(page.address)
         page_pool_recycle_direct(pool, page)
-    assert len(addresses) == 1 and bench.core.op("dma.map").count == 64
+    assert len(addresses) == 1
+    assert bench.core.op("dma.map").count == 64
 
 
 def test_without_the_promise_a_page_goes_to_the_ring_outside_of_the_poll() -> None:
     bench = Bench()
     pool = make(bench, napi=None)
     page_pool_put_full_page(pool, take(pool, 1)[0], False)
-    assert pool.statistics.recycle_ring == 1 and pool.statistics.recycle_cached == 0
+    assert pool.statistics.recycle_ring == 1
+    assert pool.statistics.recycle_cached == 0
 
 
 def test_fragments_return_with_the_last_user() -> None:
@@ -150,7 +157,8 @@ def test_fragments_return_with_the_last_user() -> None:
     page_pool_put_page(pool, page, 100, True)
     assert pool.statistics.recycle_cached == 0
     page_pool_put_page(pool, page, 100, True)
-    assert pool.statistics.recycle_cached == 1 and page.pp_ref_count == 1
+    assert pool.statistics.recycle_cached == 1
+    assert page.pp_ref_count == 1
 
 
 def test_emergency_and_foreign_pages_do_not_stay() -> None:
@@ -164,7 +172,8 @@ def test_emergency_and_foreign_pages_do_not_stay() -> None:
     page_pool_put_full_page(pool, second, False)
     second.nid = 1
     assert page_pool_alloc_pages(pool) is not None
-    assert pool.statistics.alloc_waive == 1 and pool.statistics.alloc_slow == 2
+    assert pool.statistics.alloc_waive == 1
+    assert pool.statistics.alloc_slow == 2
 
 
 def test_higher_orders_come_one_at_a_time() -> None:
@@ -180,7 +189,8 @@ def test_exhausted_memory_gives_no_page_and_a_partial_batch_counts() -> None:
     pool = make(bench)
     pages = take(pool, 39)
     assert page_pool_alloc_pages(pool) is None
-    assert pool.statistics.alloc_slow == 1 and pool.statistics.alloc_empty == 2
+    assert pool.statistics.alloc_slow == 1
+    assert pool.statistics.alloc_empty == 2
     page_pool_recycle_direct(pool, pages[0])
     assert page_pool_alloc_pages(pool) is pages[0]
 
@@ -190,7 +200,9 @@ def test_pages_that_cannot_be_mapped_are_given_back() -> None:
     dev = Device(bench.core, bench.host.pages[0], DirectDma(4095), bench.checker)
     pool = page_pool_create(PagePoolParams(dev, MAPPED, dma_dir=DmaDirection.FROM_DEVICE, max_len=64))
     assert page_pool_alloc_pages(pool) is None
-    assert page_pool_inflight(pool) == 0 and bench.host.pages_in_use == 0 and dev.map_errors == 64
+    assert page_pool_inflight(pool) == 0
+    assert bench.host.pages_in_use == 0
+    assert dev.map_errors == 64
 
 
 def test_a_destroyed_pool_waits_for_its_last_page_and_warns() -> None:
@@ -200,7 +212,8 @@ def test_a_destroyed_pool_waits_for_its_last_page_and_warns() -> None:
     def script() -> None:
         page = take(pool, 1)[0]
         page_pool_destroy(pool)
-        assert not pool.released and page_pool_inflight(pool) == 1
+        assert not pool.released
+        assert page_pool_inflight(pool) == 1
         assert not pool.mapped, "nothing stays mapped when the device goes"
         bench.core.sleep_until(bench.core.time + 61 * DEFER_TIME)
         assert pool.warnings == ["stalled pool shutdown: 1 inflight"]
@@ -236,7 +249,8 @@ def test_random_use_never_loses_a_page() -> None:
         elif len(held) < 600:
             held += take(pool, 1)
         assert page_pool_inflight(pool) == len(pool.alloc_cache) + len(pool.ring) + len(held)
-        assert len(pool.alloc_cache) <= 128 and len(pool.ring) <= 100
+        assert len(pool.alloc_cache) <= 128
+        assert len(pool.ring) <= 100
     everything = [*pool.alloc_cache, *pool.ring, *held]
     assert len(set(everything)) == len(everything)
     assert all(page.pp is pool and page.refcount == 1 for page in everything)

@@ -22,7 +22,8 @@ def test_every_frame_but_the_first_is_handed_out_once() -> None:
     while (page := pages.alloc_pages()) is not None:
         got.append(page)
     assert sorted(page.pfn for page in got) == list(range(1, 100))
-    assert pages.statistics.failed == 1 and pages.in_use == 99
+    assert pages.statistics.failed == 1
+    assert pages.in_use == 99
     for page in got:
         pages.put_page(page)
     pages.drain()
@@ -33,7 +34,9 @@ def test_blocks_are_aligned_to_their_size_and_join_again() -> None:
     pages = allocator(1 << MAX_PAGE_ORDER)
     blocks = [(order, pages.alloc_pages(order)) for order in (0, 1, 2, 3, 3, 2, 9)]
     for order, page in blocks:
-        assert page is not None and page.order == order and page.size == PAGE_SIZE << order
+        assert page is not None
+        assert page.order == order
+        assert page.size == PAGE_SIZE << order
         assert page.address % page.size == 0
     assert pages.alloc_pages(MAX_PAGE_ORDER) is None, "frame 0 is kept back, so no block of the greatest order exists"
     for _, page in blocks:
@@ -57,7 +60,8 @@ def test_random_blocks_never_overlap() -> None:
             pages.put_page(page)
         elif (new := pages.alloc_pages(rng.choice((0, 0, 0, 1, 2, 3)))) is not None:
             frames = set(range(new.pfn, new.pfn + (1 << new.order)))
-            assert not frames & used and 0 not in frames
+            assert not frames & used
+            assert 0 not in frames
             used |= frames
             held.append(new)
     for page in held:
@@ -95,7 +99,8 @@ def test_a_page_is_freed_by_its_last_user_only() -> None:
     assert page is not None
     pages.get_page(page)
     pages.put_page(page)
-    assert page.refcount == 1 and pages.in_use == 1
+    assert page.refcount == 1
+    assert pages.in_use == 1
     pages.put_page(page)
     assert pages.in_use == 0
     with pytest.raises(PageError, match=f"Double free of page {page.pfn:#x}"):

@@ -13,14 +13,16 @@ def test_frames_in_order_on_two_queues() -> None:
     for frame in FRAMES:
         collector.check(0, frame)
     collector.check(1, FRAMES[0])
-    assert collector.received == [10, 1] and collector.missing == [0, 0]
+    assert collector.received == [10, 1]
+    assert collector.missing == [0, 0]
 
 
 def test_lost_frames_are_counted() -> None:
     collector = Collector([FRAMES])
     collector.check(0, FRAMES[2])
     collector.check(0, FRAMES[9])
-    assert collector.received == [2] and collector.missing == [8]
+    assert collector.received == [2]
+    assert collector.missing == [8]
 
 
 @pytest.mark.parametrize("again", [2, 0])

@@ -32,7 +32,8 @@ def test_a_program_reads_and_writes_the_frame_and_nothing_else() -> None:
     _, xdp, page = frame()
     xdp.store(98, b"ab")
     assert xdp.load(96, 4) == b"\0\0ab"
-    assert xdp.data == page.address + 256 and xdp.data_hard_start == page.address
+    assert xdp.data == page.address + 256
+    assert xdp.data_hard_start == page.address
     for offset, length in ((97, 4), (-1, 1), (0, 101)):
         with pytest.raises(IndexError, match=f"{length} bytes at {offset} pass the end of a frame of 100 bytes"):
             xdp.load(offset, length)
