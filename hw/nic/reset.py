@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Function reset: everything is drained, then the NIC is as after power-on."""
 
-from amaranth import Module, Signal
+from amaranth import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
+#: More than any frame or message takes from inside the NIC to its interface.
+QUIET_CYCLES = 16
 
 
 class FunctionReset(wiring.Component):
     """Sequencer of CONTROL.reset.
 
     From the cycle after ``request`` on, ``resetting`` keeps frames out and stops all queues. When ``drained`` is high,
-    no new register access begins (``hold``). The first cycle in which nothing is on any interface (``quiet``) is the
-    one of ``reset``, which resets every other block on its clock edge. A host that never answers, a MAC that never
-    takes the rest of a frame, or a host that never takes an interrupt, keeps the NIC resetting: nothing is ever cut
-    off.
+    no new register access begins (``hold``). The last of :data:`QUIET_CYCLES` in a row in which nothing is on any
+    interface (``quiet``) is the one of ``reset``, which resets every other block on its clock edge. A host that never
+    answers, a MAC that never takes the rest of a frame, or a host that never takes an interrupt, keeps the NIC
+    resetting: nothing is ever cut off, and frames already gathered are sent.
 
     Ports
     -----
@@ -35,15 +38,13 @@ class FunctionReset(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        held = Signal()
+        still = Signal(range(QUIET_CYCLES))
         with m.If(self.request):
             m.d.sync += self.resetting.eq(1)
         with m.If(self.reset):
-            m.d.sync += [self.resetting.eq(0), held.eq(0)]
+            m.d.sync += [self.resetting.eq(0), self.hold.eq(0), still.eq(0)]
         with m.Else():
-            m.d.sync += held.eq(self.resetting & self.drained)
-        m.d.comb += [
-            self.hold.eq(held),
-            self.reset.eq(held & self.drained & self.quiet),
-        ]
+            m.d.sync += self.hold.eq(self.resetting & self.drained)
+            m.d.sync += still.eq(Mux(self.hold & self.quiet, still + 1, 0))
+        m.d.comb += self.reset.eq(self.quiet & (still == QUIET_CYCLES - 1))
         return m

@@ -3,7 +3,7 @@
 
 from amaranth.sim import Simulator
 
-from hw.nic.reset import FunctionReset
+from hw.nic.reset import QUIET_CYCLES, FunctionReset
 
 
 def simulate(bench):
@@ -37,7 +37,16 @@ def test_reset_waits_for_dma_then_for_quiet():
         for _ in range(10):
             assert outputs(ctx, reset) == (1, 1, 0)
             await ctx.tick()
+        for quiet in (QUIET_CYCLES - 1, QUIET_CYCLES - 1):
+            ctx.set(reset.quiet, 1)
+            for _ in range(quiet):
+                assert outputs(ctx, reset) == (1, 1, 0)
+                await ctx.tick()
+            ctx.set(reset.quiet, 0)
+            assert outputs(ctx, reset) == (1, 1, 0)
+            await ctx.tick()
         ctx.set(reset.quiet, 1)
+        await ctx.tick().repeat(QUIET_CYCLES - 1)
         assert outputs(ctx, reset) == (1, 1, 1)
         for _ in range(5):
             await ctx.tick()
