@@ -66,6 +66,11 @@ class TxPath(wiring.Component):
             members |= {"gathered": Out(TracePoint(config)), "sent": Out(TracePoint(config))}
         super().__init__(members)
 
+    @property
+    def max_descriptors(self) -> int:
+        """Descriptors that a frame may have; see :class:`hw.nic.tx.scheduler.TxScheduler`."""
+        return self._config.fetch_depth // 2
+
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config
