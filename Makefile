@@ -30,7 +30,7 @@ waves: $(STAMP) tools ## Write the waves of a short run, and a GTKWave save file
 	$(BIN)/pagewheel run strategies --waves --out $(OUT)/waves/result.json
 
 verilog: $(STAMP) ## Export the NIC as Verilog (PRESET=10g)
-	PYTHONHASHSEED=0 $(BIN)/pagewheel verilog --preset $(PRESET) -o $(OUT)/verilog
+	$(BIN)/pagewheel verilog --preset $(PRESET) -o $(OUT)/verilog
 
 registers: $(STAMP) ## Write the register reference (HTML) and the C header
 	$(BIN)/peakrdl html hw/abi/nic.rdl -o $(OUT)/registers/html

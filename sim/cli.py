@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The command line: ``pagewheel``."""
 
-import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from driver_model.cpu.profile import Profile
+from hw.export import export
 from sim.backends.base import BACKENDS, JobError
 from sim.bench import bench_rows
 from sim.config import PRESETS
@@ -22,7 +21,6 @@ from sim.experiments.settings import split
 from sim.report import Column, Result, decimals, print_table
 from sim.scenario import RunError
 from sim.trace.gtkw import write_save_file
-from sim.verilog import export
 
 USAGE = 2  #: exit code for what the user can put right
 FAILURE = 1
@@ -150,10 +148,6 @@ def verilog(
     """Export the NIC as Verilog with AXI ports."""
     with _explained():
         machine = machine_config(preset, split(assignments or ()))
-        if os.environ.get("PYTHONHASHSEED") != "0":
-            # Names in the output depend on the order of sets, which only a fixed seed makes repeatable.
-            os.environ["PYTHONHASHSEED"] = "0"
-            os.execv(sys.executable, [sys.executable, "-m", "sim.cli", *sys.argv[1:]])
         for path in export(machine.nic, folder):
             print(path)
 

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The command line: what it refuses, and one run end to end in Amaranth's simulator."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from sim.cli import app
+from sim.traffic.capture import Captured, write_capture
+
+SHORT = [
+    *("--backend", "amaranth", "--set", "frames=12", "--set", "ring=16"),
+    *("--set", "traffic=64", "--set", "verdicts=drop"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(app, list(arguments))
+
+
+def refusal(*arguments):
+    result = invoke(*arguments)
+    assert result.exit_code == 2, result.output
+    return " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "strategy"], "Experiment must be one of strategies, not 'strategy'"),
+        (["run", "strategies", "--preset", "40g"], "Preset must be one of 10g, not '40g'"),
+        (["run", "strategies", "--backend", "icarus"], "Backend must be one of verilator, amaranth, not 'icarus'"),
+        (["run", "strategies", "--set", "speed=1"], "MachineConfig has no parameter 'speed'; it has nic, link"),
+        (["run", "strategies", "--set", "speed=1"], "experiment strategies has strategies, verdicts, traffic"),
+        (["run", "strategies", "--set", "frames"], "set as key=value, not 'frames'"),
+        (["run", "strategies", "--set", "frames=0"], "frames must be in 1..10000000, not '0'"),
+        (["run", "strategies", "--set", "verdicts=keep"], "verdicts must be of drop, tx, pass, not 'keep'"),
+        (["run", "strategies", "--set", "traffic=10"], "size on the wire must be in 64..9220 bytes, not 10"),
+        (["run", "strategies", "--set", "ring=100"], "ring must be a power of two in 8..32768, not 100"),
+        (["run", "strategies", "--set", "queues=3"], "queues must be in 1..2 on this machine, not 3"),
+        (["run", "strategies", "--set", "load=2"], "load must be above 0 and at most 1, not '2'"),
+        (["run", "strategies", "--set", "profile=z80"], "profile must be one of e5-1650v4, not 'z80'"),
+        (["run", "strategies", "--set", "nic.queues=99"], "queues must be an integer in 1..16, not 99"),
+        (["run", "strategies", "--pcap", "none.pcap"], "Capture 'none.pcap' cannot be read"),
+        (["stats", "--strategy", "hope"], "strategies must be of page_per_packet, page_pool, not 'hope'"),
+        (["verilog", "-o", "out", "--preset", "1g"], "Preset must be one of 10g, not '1g'"),
+        (["costs", "z80"], "Profile must be one of e5-1650v4, not 'z80'"),
+        (["bench", "--preset", "1g"], "Preset must be one of 10g, not '1g'"),
+    ],
+)
+def test_refusals_name_what_is_allowed(arguments, message):
+    assert message in refusal(*arguments)
+
+
+def test_list_shows_experiments_and_parameters():
+    output = invoke("list").output
+    assert "strategies" in output
+    assert "frames" in output
+
+
+def test_costs_show_their_sources():
+    output = invoke("costs").output
+    assert "page.alloc" in output
+    assert "assumption" in output
+
+
+def test_a_run_prints_its_table_and_writes_the_same_file_twice(tmp_path):
+    first = invoke("run", "strategies", *SHORT, "--out", "one.json")
+    assert first.exit_code == 0, first.output
+    assert "page_per_packet" in first.stdout
+    assert invoke("run", "strategies", *SHORT, "--out", "two.json").exit_code == 0
+    assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
+    result = json.loads((tmp_path / "one.json").read_text())
+    rows = {(row["name"], row["case"].get("strategy")): row["value"] for row in result["rows"]}
+    for strategy in ("page_per_packet", "page_pool"):
+        assert rows["delivered", strategy] + rows["dropped", strategy] == rows["offered", strategy] == 12
+        assert rows["within_ceiling", strategy] is True
+        assert 0 < rows["memory_cycles", strategy] < rows["cpu_cycles", strategy]
+    assert rows["page_pool_is_cheaper", None] is True
+
+
+def test_a_capture_of_ones_own_is_played(tmp_path):
+    write_capture(tmp_path / "own.pcap", [Captured(n * 1000, bytes([n]) * 100) for n in range(5)])
+    settings = ["--set", "traffic=capture", "--set", "verdicts=tx", "--set", "strategies=page_pool"]
+    result = invoke("run", "strategies", *SHORT, *settings, "--pcap", "own.pcap", "--out", "r.json")
+    assert result.exit_code == 0, result.output
+    rows = {row["name"]: row["value"] for row in json.loads((tmp_path / "r.json").read_text())["rows"]}
+    assert rows["delivered"] == 5
+
+
+def test_stats_have_ethtool_and_page_pool_names():
+    result = invoke("stats", "--traffic", "64", "--backend", "amaranth", "--set", "frames=8", "--set", "ring=16")
+    assert result.exit_code == 0, result.output
+    counters = dict(line.split(": ") for line in result.stdout.splitlines())
+    assert counters["rx_frames"] == "8"
+    assert counters["queue0_rx_xdp_drop"] == "8"
+    assert int(counters["rx_pp_alloc_fast"]) > 0
