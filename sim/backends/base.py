@@ -33,7 +33,9 @@ class Access(NamedTuple):
 class Design(Protocol):
     """A configuration from which hardware is built; picklable, with a ``repr`` that tells all of it."""
 
-    access_log: bool  #: keep :meth:`Backend.accesses`
+    @property
+    def access_log(self) -> bool:
+        """Keep :meth:`Backend.accesses`."""
 
     def build(self) -> wiring.Component:
         """The top, without ports, in domain sync."""
