@@ -36,7 +36,7 @@ def ceilings(
 
     def mean(amount: Callable[[int], int | Fraction]) -> Fraction:
         total = sum((count * amount(length) for length, count in lengths.items()), Fraction(0))
-        return total / sum(lengths.values())
+        return total / Fraction(sum(lengths.values()))
 
     data_beats = mean(lambda length: -(-length // beat))
     entry_beats = Fraction(-(-LINE_BYTES // beat), ENTRIES_PER_LINE)

@@ -116,10 +116,10 @@ class Strategies(Experiment):
                 common = {key: value for key, value in row.case.items() if key != "strategy"}
                 cost.setdefault(tuple(common.items()), {})[row.case["strategy"]] = row.value
         result = []
-        for common, by_strategy in cost.items():
+        for varied, by_strategy in cost.items():
             if by_strategy.keys() >= {"page_per_packet", "page_pool"}:
                 saved = by_strategy["page_per_packet"] - by_strategy["page_pool"]
-                case = dict(common)
+                case = dict(varied)
                 result.append(Row(case, "saved_by_page_pool", "cycles/packet", saved))
                 result.append(Row(case, "page_pool_is_cheaper", "bool", saved > 0, True, MEMORY_SOURCE, "check"))
         return result
