@@ -82,10 +82,21 @@ class NicDriver:
         self.reset()
 
     def reset(self) -> None:
-        """Function reset; waits until it is done. Queues must be stopped or given up."""
+        """Function reset, in traffic or not; waits until it is done.
+
+        An open device is closed by it: what was received before is handled, what was still to be sent is given up, all
+        memory comes back.
+        """
+        if self._opened:
+            for queue in self.queues:
+                self._on(queue.core, f"quiesce queue {queue.index}", queue.quiesce)
         self._control = 0
         self.core.mmio_write(self.registers.address("control"), self.registers.port["control"].pack(reset=1))
         self._wait_clear("status", "resetting", "the function reset to end")
+        if self._opened:
+            for queue in self.queues:
+                self._on(queue.core, f"close queue {queue.index}", partial(self._close, queue))
+            self._opened = False
 
     def open(self) -> None:
         """Start all queue pairs, then reception and transmission."""
@@ -186,8 +197,13 @@ class NicDriver:
         self._wait_stopped(core, index, "rx")
         sends = self._status(core, index, "tx").state is QueueState.ENABLED
         queue.finish(core.time + STOP_TIMEOUT_PS, sends)
+        queue.tx.running = False
         core.mmio_write(self.registers.address("tx_control", index), 0)
         self._wait_stopped(core, index, "tx")
+        queue.close()
+
+    def _close(self, queue: QueuePair) -> None:
+        queue.finish(queue.core.time + STOP_TIMEOUT_PS, sends=False)
         queue.close()
 
     def _wait_stopped(self, core: Core, index: int, direction: str) -> None:

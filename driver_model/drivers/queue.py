@@ -123,7 +123,7 @@ class QueuePair:
         if self.receiving:
             self.refill()
         tx.flush()
-        if work < budget and napi_complete_done(self.napi, work):
+        if work < budget and napi_complete_done(self.napi, work) and (self.receiving or tx.running):
             self.arm()
         return work
 
@@ -141,6 +141,7 @@ class QueuePair:
             length = self.strategy.buffer_length
             buffers = self._buffers
             checker = self.dev.checker
+            core, log = self.core, self.core.log
             descriptors = []
             while ids:
                 got = allocate()
@@ -150,9 +151,11 @@ class QueuePair:
                     break
                 dma_address, buffer = got
                 if checker is not None:
-                    checker.posted(self.core, dma_address, length)
+                    checker.posted(core, dma_address, length)
                 buffer_id = ids.pop()
                 buffers[buffer_id] = buffer
+                if log is not None:
+                    log.record(core.time, core.index, core.context, "post", "refill", buffer=buffer.address)
                 descriptors.append(pack_fill(dma_address, length, buffer_id))
             if descriptors:
                 self.core.spend(self._op_refill, len(descriptors))
@@ -165,6 +168,7 @@ class QueuePair:
     def _receive(self, budget: int) -> int:
         """Handle up to ``budget`` frames; returns how many."""
         completion = self.completions.next
+        log = self.core.log
         spend, op_descriptor, op_xdp = self.core.spend, self._op_descriptor, self._op_xdp
         buffers, ids, entries = self._buffers, self._free_ids, self.config.rx_entries
         strategy, statistics, xdp = self.strategy, self.statistics, self._xdp
@@ -207,6 +211,8 @@ class QueuePair:
             begin(buffer.address, headroom, length)
             spend(op_xdp)
             action = run(xdp)
+            if log is not None:
+                self._record(action, buffer)
             if action is drop:
                 statistics.rx_xdp_drop += 1
                 release(buffer)
@@ -227,7 +233,11 @@ class QueuePair:
         buffer, length = fragments[0]
         self._xdp.begin(buffer.address, self.strategy.headroom, length)
         self.core.spend(self._op_xdp)
-        self._act(self.config.program.run(self._xdp), fragments)
+        action = self.config.program.run(self._xdp)
+        if self.core.log is not None:
+            for buffer, _ in fragments:
+                self._record(action, buffer)
+        self._act(action, fragments)
 
     def _act(self, action: XdpAction, fragments: list[tuple[Any, int]]) -> None:
         statistics = self.statistics
@@ -246,6 +256,12 @@ class QueuePair:
             else:
                 statistics.rx_xdp_aborted += 1
             self._release_all(fragments)
+
+    def _record(self, action: XdpAction, buffer: Any) -> None:
+        core = self.core
+        if core.log is not None:
+            name = getattr(action, "name", "unknown").lower()
+            core.log.record(core.time, core.index, core.context, "receive", name, buffer=buffer.address)
 
     def release(self, buffer: Any) -> None:
         """A consumer is done with a buffer."""
@@ -270,15 +286,22 @@ class QueuePair:
 
     def open(self) -> None:
         """Fill the ring, allow polling, arm the interrupt. The device's side is enabled."""
-        self.receiving = True
+        self.receiving = self.tx.running = True
         self.refill()
         napi_enable(self.napi)
         self.arm()
+
+    def quiesce(self) -> None:
+        """Touch the device's registers no more: its reset is next. A poll under way is waited for, because it may be
+        about to write a doorbell; :meth:`finish` lets polls begin again."""
+        self.receiving = self.tx.running = False
+        napi_disable(self.napi)
 
     def finish(self, deadline: int, sends: bool) -> None:
         """The device receives no more: handle all completions that it wrote and, if it still sends, wait until it has
         sent what is queued, until ``deadline`` at the latest; what is not sent then is given up by :meth:`close`."""
         core = self.core
+        napi_enable(self.napi)
         while True:
             polls = self.napi.polls
             napi_schedule(self.napi)

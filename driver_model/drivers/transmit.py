@@ -54,6 +54,7 @@ class TransmitRing:
         self.ring = DescriptorRing(dev, entries)
         self.completions = CompletionRing(dev, entries, TX_DONE_FORMAT)
         self.outstanding = 0  #: descriptors queued and not given back
+        self.running = False  #: the device's side is enabled: frames may be queued and doorbells written
         self._strategy = strategy
         self._statistics = statistics
         self._slots: list[tuple[Any, int, bool] | None] = [None] * entries
@@ -69,11 +70,11 @@ class TransmitRing:
         self._doorbell_consumer = registers.queue["tx_doorbell"].fields["completion_consumer"].lsb
 
     def queue(self, fragments: list[tuple[Any, int]]) -> bool:
-        """Queue a frame, one (buffer, length) for each piece. False if there is no room or a piece cannot be mapped:
-        the buffers have then been given back."""
+        """Queue a frame, one (buffer, length) for each piece. False if there is no room, a piece cannot be mapped, or
+        sending has stopped: the buffers have then been given back."""
         strategy, checker = self._strategy, self.dev.checker
         count = len(fragments)
-        if count > self.entries - self.outstanding:
+        if count > self.entries - self.outstanding or not self.running:
             for buffer, _ in fragments:
                 strategy.release(buffer)
             return False
@@ -90,21 +91,26 @@ class TransmitRing:
             for buffer, _ in fragments[mapped:]:
                 strategy.release(buffer)
             return False
+        core, log = self.core, self.core.log
         slot = self._cleaned + self.outstanding
         mask = self.entries - 1
         for left, (dma_address, (buffer, length)) in enumerate(zip(addresses, fragments, strict=True), 1 - count):
             slot &= mask
             if checker is not None:
-                checker.posted(self.core, dma_address, length)
+                checker.posted(core, dma_address, length)
             self._slots[slot] = (buffer, length, not left)
             self._batch.append((dma_address, length, slot, TX_DATA if left else _LAST))
             slot += 1
-        self.core.spend(self._op_descriptor, count)
+            if log is not None:
+                log.record(core.time, core.index, core.context, "send", "xdp_tx", buffer=buffer.address)
+        core.spend(self._op_descriptor, count)
         self.outstanding += count
         return True
 
     def flush(self) -> None:
         """Publish what was queued, and the completions that were consumed."""
+        if not self.running:
+            return
         batch = self._batch
         if batch:
             self._batch = []
@@ -157,6 +163,7 @@ class TransmitRing:
 
     def _give_back(self, count: int, refused: bool) -> None:
         transmitted, slots, statistics = self._strategy.transmitted, self._slots, self._statistics
+        core, log = self.core, self.core.log
         mask = self.entries - 1
         slot = self._cleaned
         for left in range(count - 1, -1, -1):
@@ -176,6 +183,8 @@ class TransmitRing:
                     statistics.tx_packets += 1
                     statistics.tx_bytes += self._frame_bytes
                 self._frame_bytes = 0
+            if log is not None:
+                log.record(core.time, core.index, core.context, "sent", "tx_clean", buffer=buffer.address)
             transmitted(buffer, length)
         self._cleaned = (self._cleaned + count) & INDEX_MASK
         self.outstanding -= count

@@ -96,6 +96,10 @@ class Bench:
     def finish(self) -> None:
         """Stop, in a process, and check that nothing is left."""
         self.driver.stop()
+        self.nothing_left()
+
+    def nothing_left(self) -> None:
+        """No page in use, none mapped, no doorbell written to a queue that was not enabled."""
         assert self.driver.in_flight == 0
         assert self.host.pages_in_use == 0
         assert self.nic.bad_doorbells == 0

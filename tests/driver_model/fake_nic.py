@@ -74,6 +74,8 @@ class FakeNic:
         if index < 0:
             if name == "control":
                 self.control = value & 3
+                if value & self.map.port["control"].pack(reset=1):
+                    self.queues = [FakeQueue() for _ in self.queues]
             return
         queue = self.queues[index]
         if name == "rx_doorbell":

@@ -81,6 +81,31 @@ def test_stopping_in_full_traffic_handles_all_that_was_completed(name: str) -> N
 
 
 @STRATEGY
+@pytest.mark.parametrize("cores", [1, 2])
+def test_reset_in_full_traffic_gives_everything_back(name: str, cores: int) -> None:
+    sent = frames(400, 4)
+    bench = Bench(name, "tx", cores=cores, queues=2, rx_entries=64, tx_entries=256)
+
+    def run() -> None:
+        bench.start()
+        for queue in range(2):
+            bench.nic.receive(queue, sent)
+        bench.wait(lambda: bench.total("rx_packets") >= 200, "the first frames")
+        old = bench.nic.queues
+        bench.driver.reset()
+        received = bench.total("rx_packets")
+        assert received == sum(queue.rx_producer for queue in old), "what was completed is handled"
+        assert bench.total("tx_packets") + bench.total("tx_aborted") + bench.total("rx_xdp_tx_full") == received
+        bench.nothing_left()
+        bench.driver.open()
+        bench.nic.receive(1, sent[:10])
+        bench.wait(lambda: bench.total("tx_packets") == 10, "frames after the reset")
+        bench.finish()
+
+    bench.run(run)
+
+
+@STRATEGY
 def test_it_opens_again_after_a_stop(name: str) -> None:
     sent = frames(100, 2)
     bench = Bench(name, "pass", expected=[sent * 3], rx_entries=32)

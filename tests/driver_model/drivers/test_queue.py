@@ -9,6 +9,7 @@ import pytest
 
 from driver_model.drivers.queue import QueueConfig
 from driver_model.drivers.strategies.page_pool import PagePoolStrategy
+from driver_model.events import EventLog
 from driver_model.memory.dma import DMA_MAPPING_ERROR, DmaDirection
 from driver_model.memory.ownership import OwnershipError
 from driver_model.memory.page import Page
@@ -91,10 +92,10 @@ def test_an_error_in_one_buffer_drops_the_whole_frame() -> None:
 
 def test_frames_that_the_device_refuses_to_send() -> None:
     bench = Bench("page_pool", "tx", rx_entries=16)
-    bench.nic.queues[0].tx_error = CompletionError.READ_FAULT
 
     def run() -> None:
         bench.start()
+        bench.nic.queues[0].tx_error = CompletionError.READ_FAULT
         bench.nic.receive(0, frames(1, 0))
         bench.wait(lambda: bench.total("tx_errors") == 1, "the error")
         bench.finish()
@@ -307,3 +308,28 @@ def test_the_pool_settles_at_the_ring_size() -> None:
         bench.finish()
 
     bench.run(run)
+
+
+def test_the_event_log_follows_a_buffer() -> None:
+    bench = Bench("page_pool", "tx", rx_entries=16)
+    log = EventLog()
+    bench.core.log = log
+
+    def run() -> None:
+        bench.start()
+        bench.nic.receive(0, frames(1, 0))
+        bench.wait(lambda: bench.total("tx_packets") == 1, "the frame to be sent")
+        bench.finish()
+
+    bench.run(run)
+    buffer = next(event.buffer for event in log.events if event.kind == "receive")
+    life = [event for event in log.events if event.buffer == buffer]
+    assert [(event.kind, event.function) for event in life] == [
+        ("post", "refill"),
+        ("receive", "tx"),
+        ("send", "xdp_tx"),
+        ("sent", "tx_clean"),
+    ]
+    assert [event.time for event in life] == sorted(event.time for event in life)
+    assert life[0].context == "test"
+    assert {event.context for event in life[1:]} <= {"softirq", "ksoftirqd/0"}
