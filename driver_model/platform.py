@@ -43,9 +43,9 @@ class Platform(ABC):
     def advance(self, until: int) -> bool:
         """Let the hardware run until ``until``, or until something wakes software; True if ``until`` was reached.
 
-        Fast path of a core that waits while no other event is due: it may be called from any greenlet and never switches
-        one. It returns False at once where an event is due up to ``until`` (the caller then waits through :meth:`at`), and
-        early where an interrupt or a watchpoint called back: :attr:`now` tells how far it came.
+        Fast path of a core that waits while no other event is due: it may be called from any greenlet and never
+        switches one. It returns False at once where an event is due up to ``until`` (the caller then waits through
+        :meth:`at`), and early where an interrupt or a watchpoint called back: :attr:`now` tells how far it came.
         """
 
     @abstractmethod

@@ -15,9 +15,9 @@ class Codec:
     """Translate between the bytes of a ring entry and its fields.
 
     The entry's fields are cut into *units*: runs of fields that together fill 8, 16, 32 or 64 aligned bits. Fields that
-    are a unit by themselves pack without arithmetic; smaller ones are shifted and masked. ``unpack`` gives a named tuple
-    of the top-level fields (nested structures as integers; see :meth:`mask`), ``pack`` takes them by name, zero where
-    not given.
+    are a unit by themselves pack without arithmetic; smaller ones are shifted and masked. ``unpack`` gives a named
+    tuple of the top-level fields (nested structures as integers; see :meth:`mask`), ``pack`` takes them by name, zero
+    where not given.
 
     Parameters
     ----------

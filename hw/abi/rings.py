@@ -5,10 +5,10 @@ All entries are 16 bytes, little-endian, so four share a 64-byte line. The first
 significant. A ring holds a power of two of entries, :data:`MIN_RING_ENTRIES` to :data:`MAX_RING_ENTRIES`, and its base
 is aligned to a line.
 
-Indices are 16 bits wide, free-running and wrap modulo 2**16; the slot is ``index % entries``, so that a full ring and an
-empty one differ. A completion's phase bit is the inverse of ``(index // entries) & 1``: on the first pass through a zeroed
-ring, written completions carry 1, on the second 0, and so on. It is bit 7 of the last byte, so no byte of the completion
-can become visible after it.
+Indices are 16 bits wide, free-running and wrap modulo 2**16; the slot is ``index % entries``, so that a full ring and
+an empty one differ. A completion's phase bit is the inverse of ``(index // entries) & 1``: on the first pass through a
+zeroed ring, written completions carry 1, on the second 0, and so on. It is bit 7 of the last byte, so no byte of the
+completion can become visible after it.
 """
 
 from amaranth.lib import data, enum

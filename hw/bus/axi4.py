@@ -22,8 +22,8 @@ class Response(enum.Enum, shape=2):
 class AddressChannel(data.StructLayout):
     """AW and AR. Bursts are INCR; cache, protection, QoS and region attributes are constants added at export.
 
-    ``len`` is beats - 1, ``size`` the log2 of bytes in a beat, ``lock`` asks for exclusive access, ``user`` says for the
-    IOMMU who asks (:class:`hw.abi.rings.Sideband`).
+    ``len`` is beats - 1, ``size`` the log2 of bytes in a beat, ``lock`` asks for exclusive access, ``user`` says for
+    the IOMMU who asks (:class:`hw.abi.rings.Sideband`).
     """
 
     def __init__(self, addr_width: int, id_width: int):
@@ -54,8 +54,8 @@ class ReadData(data.StructLayout):
 class AXI4Signature(wiring.Signature):
     """AXI4 seen from the manager.
 
-    Every channel is a stream: ``valid`` never waits for ``ready``, and the payload holds until it is taken. W beats come
-    in the order of their AW and may precede it. Responses of one ID keep their order; data of different IDs may
+    Every channel is a stream: ``valid`` never waits for ``ready``, and the payload holds until it is taken. W beats
+    come in the order of their AW and may precede it. Responses of one ID keep their order; data of different IDs may
     interleave. No burst crosses 4 KiB.
 
     Parameters

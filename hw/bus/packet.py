@@ -18,7 +18,8 @@ class PacketBeat(data.StructLayout):
     error : 1
         With ``last``: the frame is damaged (bad FCS, or cut off).
     serial : serial_width bits
-        Simulation-only number that follows a frame; of zero width in exported Verilog. The same in all beats of a frame.
+        Simulation-only number that follows a frame; of zero width in exported Verilog. The same in all beats of a
+        frame.
     """
 
     def __init__(self, width: int, serial_width: int = 0):

@@ -27,9 +27,10 @@ class QueueWrite(wiring.Signature):
 class QueueControl(wiring.Signature):
     """From lifecycle to each block of one direction; one bit per queue.
 
-    ``enable``: the queue takes new work. ``clear``: for one cycle, when the queue is started; all its indices and caches
-    return to zero (``enable`` rises in the next cycle). ``busy`` (from the block): DMA of this queue is planned, under way or without
-    response in this block. With ``enable`` low, a block finishes what it began, issues nothing new and lets ``busy`` fall.
+    ``enable``: the queue takes new work. ``clear``: for one cycle, when the queue is started; all its indices and
+    caches return to zero (``enable`` rises in the next cycle). ``busy`` (from the block): DMA of this queue is planned,
+    under way or without response in this block. With ``enable`` low, a block finishes what it began, issues nothing new
+    and lets ``busy`` fall.
     """
 
     def __init__(self, config: NicConfig):
@@ -50,8 +51,8 @@ class Command(data.StructLayout):
 
 
 class Bytes(data.StructLayout):
-    """A beat of a transfer's bytes, from lane 0 whatever the address: ``count`` valid bytes, all beats but the last full.
-    ``error`` (reads): with ``last``, some byte of the transfer could not be read."""
+    """A beat of a transfer's bytes, from lane 0 whatever the address: ``count`` valid bytes, all beats but the last
+    full. ``error`` (reads): with ``last``, some byte of the transfer could not be read."""
 
     def __init__(self, config: NicConfig):
         super().__init__(
@@ -62,10 +63,10 @@ class Bytes(data.StructLayout):
 class WritePort(wiring.Signature):
     """A client of :class:`hw.nic.dma.write.DmaWriter`, seen from the client.
 
-    Each ``command`` is followed by exactly its bytes on ``data``, which a client must be able to deliver without waiting
-    for anything but ``ready`` (best at one beat a cycle). ``done`` comes once per command, in order, after all of the
-    command's AXI write responses: ``error`` if one was not OKAY. All clients' writes enter the one AXI write channel in
-    the order in which their commands were accepted.
+    Each ``command`` is followed by exactly its bytes on ``data``, which a client must be able to deliver without
+    waiting for anything but ``ready`` (best at one beat a cycle). ``done`` comes once per command, in order, after all
+    of the command's AXI write responses: ``error`` if one was not OKAY. All clients' writes enter the one AXI write
+    channel in the order in which their commands were accepted.
     """
 
     def __init__(self, config: NicConfig):
@@ -82,8 +83,8 @@ class ReadPort(wiring.Signature):
     """A client of :class:`hw.nic.dma.read.DmaReader`, seen from the client.
 
     Bytes come back on ``data`` in the order of the commands, realigned to lane 0 for each command; several commands may
-    be under way. A client issues a command only if it can take all of its bytes: ``ready`` on ``data`` may pause but not
-    wait for anything that depends on another client's read.
+    be under way. A client issues a command only if it can take all of its bytes: ``ready`` on ``data`` may pause but
+    not wait for anything that depends on another client's read.
     """
 
     def __init__(self, config: NicConfig):
@@ -140,8 +141,9 @@ class CompletionPort(wiring.Signature):
     reserve, reserve_count
         On the clock edge with ``reserve``, that many slots of ``queue`` are set aside. ``reserve_count`` <= ``free``.
     entry : stream
-        A completion for a reserved slot: ``queue`` and the 128-bit ``entry``, whose phase bit the writer fills in. Entries of
-        one queue are written in the order given; an entry is offered only after the DMA ``done`` of all its bytes.
+        A completion for a reserved slot: ``queue`` and the 128-bit ``entry``, whose phase bit the writer fills in.
+        Entries of one queue are written in the order given; an entry is offered only after the DMA ``done`` of all its
+        bytes.
     """
 
     def __init__(self, config: NicConfig):
@@ -167,9 +169,9 @@ class CompletionSlots(wiring.Signature):
 
 
 class Published(wiring.Signature):
-    """Completions of a queue became visible to software (their write was acknowledged): ``strobe`` for one cycle with the
-    ``queue``, and ``producer``, the free-running index one past the last visible completion, and ``count``, how many were
-    new."""
+    """Completions of a queue became visible to software (their write was acknowledged): ``strobe`` for one cycle with
+    the ``queue``, and ``producer``, the free-running index one past the last visible completion, and ``count``, how
+    many were new."""
 
     def __init__(self, config: NicConfig):
         super().__init__(
@@ -183,8 +185,8 @@ class Published(wiring.Signature):
 
 
 class RxFrameEvent(wiring.Signature):
-    """One frame's fate at RX, for the port's counters: ``strobe`` for one cycle with length, kind of destination and, if
-    ``dropped``, the reason (a port reason of :class:`hw.abi.rings.DropReason`)."""
+    """One frame's fate at RX, for the port's counters: ``strobe`` for one cycle with length, kind of destination and,
+    if ``dropped``, the reason (a port reason of :class:`hw.abi.rings.DropReason`)."""
 
     def __init__(self, config: NicConfig):
         super().__init__(
@@ -207,8 +209,8 @@ class TxFrameEvent(wiring.Signature):
 
 
 class QueueRxEvent(wiring.Signature):
-    """One steered frame's fate, for its queue's counters: delivered (all completions handed to the completion writer; ``fault``
-    if one carries WRITE_FAULT), or ``dropped`` with a queue reason."""
+    """One steered frame's fate, for its queue's counters: delivered (all completions handed to the completion writer;
+    ``fault`` if one carries WRITE_FAULT), or ``dropped`` with a queue reason."""
 
     def __init__(self, config: NicConfig):
         super().__init__(
@@ -224,8 +226,8 @@ class QueueRxEvent(wiring.Signature):
 
 
 class QueueTxEvent(wiring.Signature):
-    """One frame of a TX ring: sent whole (``error`` NONE, not ``aborted``), not sent with the error of its completion, or
-    ``aborted`` because its queue stopped."""
+    """One frame of a TX ring: sent whole (``error`` NONE, not ``aborted``), not sent with the error of its completion,
+    or ``aborted`` because its queue stopped."""
 
     def __init__(self, config: NicConfig):
         super().__init__(
@@ -240,8 +242,8 @@ class QueueTxEvent(wiring.Signature):
 
 
 class TracePoint(wiring.Signature):
-    """Simulation-only: something happened to the frame ``serial``; ``detail`` is a buffer id or a drop reason. The NIC has trace
-    points only where ``serial_width`` is not 0."""
+    """Simulation-only: something happened to the frame ``serial``; ``detail`` is a buffer id or a drop reason. The NIC
+    has trace points only where ``serial_width`` is not 0."""
 
     def __init__(self, config: NicConfig):
         super().__init__(
