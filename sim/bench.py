@@ -25,9 +25,7 @@ def bench_rows(preset_name: str, backends: Sequence[str] = BACKENDS) -> list[Row
     for backend in backends:
         for checkers in (False, True):
             machine = replace(preset(preset_name), access_log=checkers)
-            run = RunConfig(
-                Traffic("64", frames=FRAMES[backend], rate=machine.mac_mbps * 1_000_000), checkers=checkers
-            )
+            run = RunConfig(Traffic("64", frames=FRAMES[backend], rate=machine.mac_mbps * 1_000_000), checkers=checkers)
             measured = launch(backend, machine, "sim.bench:measure", asdict(run))
             case = {"preset": preset_name, "backend": backend, "checkers": "on" if checkers else "off"}
             for name in ("cycles", "packets"):

@@ -34,8 +34,9 @@ class Row:
     ----------
     case : what was varied
     name, unit, value : the figure; rationals are rounded to four decimals
-    published : the published figure, where there is one, with its ``source`` and its ``kind``: an ``input`` of the model,
-        a ``fit``, a ``prediction`` (removing its source changes nothing), or a ``check`` (arithmetic, an order, a bound)
+    published : the published figure, where there is one, with its ``source`` and its ``kind``: an ``input`` of the
+        model, a ``fit``, a ``prediction`` (removing its source changes nothing), or a ``check`` (arithmetic, an order,
+        a bound)
     fits : names of the fits that the value depends on
     """
 
