@@ -89,7 +89,7 @@ def spacing(backend: Backend, config: LoopMachineConfig, argument: None) -> list
             core.sleep_until((core.time // (100 * config.cycle_ps) + 2) * 100 * config.cycle_ps + offset)
             left = core.time // config.cycle_ps
             core.platform.mmio_write(0, TARGET)
-            core.sleep_until(core.time + 50 * US)
+            core.sleep_until(core.time + 4 * US)
             edges[-1] -= left
 
     run(platform, core, main)
