@@ -11,6 +11,7 @@ from hw.config import NicConfig
 from hw.nic.commit_fifo import CommitFifo
 from hw.nic.interfaces import CompletionSlots, DescriptorPort, queue_fault_stream
 from hw.nic.tx.layouts import MIN_FRAME, TxJob, TxPiece
+from hw.nic.tx.turns import TurnOrder
 
 MAX_COUNTED_LENGTH = (1 << 16) - 1
 
@@ -32,7 +33,8 @@ class TxScheduler(wiring.Component):
     A descriptor of a type that does not exist faults the queue with DESCRIPTOR_TYPE, data of length 0 with
     DESCRIPTOR_LENGTH; nothing of its frame is taken, and the queue is left alone until it is started again.
 
-    Turns go round at frame granularity. A queue with nothing to do costs one cycle of its turn.
+    Turns go round at frame granularity, see :class:`hw.nic.tx.turns.TurnOrder`. A queue with nothing to do takes one
+    cycle of its turn.
 
     Members
     -------
@@ -79,7 +81,8 @@ class TxScheduler(wiring.Component):
         connect(m, flipped(self.jobs), jobs.output)
         connect(m, flipped(self.pieces), pieces.output)
 
-        queue = Signal(range(config.queues))
+        m.submodules.turns = turns = TurnOrder(config)
+        queue = turns.queue
         looked = Signal(range(self.max_descriptors))  # descriptors before the one at which we look
         length, total = Signal(16), Signal(16)  # of those, and with this one
         reports, total_reports = Signal(range(self.max_descriptors + 1)), Signal(range(self.max_descriptors + 1))
@@ -145,6 +148,8 @@ class TxScheduler(wiring.Component):
         m.d.comb += [
             self.emits.eq(take | abort),
             next_turn.eq(self.emits | pass_over),
+            turns.next.eq(next_turn),
+            turns.passed.eq(pass_over & self.tx_enable),
             self.descriptors.take.eq(take),
             self.slots.reserve.eq(take),
             pieces.push.eq(advance | self.emits),
@@ -169,7 +174,6 @@ class TxScheduler(wiring.Component):
             m.d.sync += [looked.eq(looked + 1), length.eq(total), reports.eq(total_reports)]
         with m.If(next_turn):
             m.d.sync += [looked.eq(0), length.eq(0), reports.eq(0)]
-            m.d.sync += queue.eq(Mux(queue == config.queues - 1, 0, queue + 1))
         with m.If(take):
             m.d.sync += [
                 indices[queue].eq(indices[queue] + looked + 1),
