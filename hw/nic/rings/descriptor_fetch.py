@@ -131,23 +131,23 @@ class DescriptorFetch(wiring.Component):
             m.d.sync += posted[write.queue].eq(new)
 
     def _request(self, m, base, size, live, posted, fetched, consumed):
-        """Pick a queue with work in one cycle, command its fetch in the next if it is worth one."""
+        """Pick a queue with work in one cycle, command its fetch in the next if there is enough for one."""
         config = self._config
         shape = data.StructLayout({"queue": range(config.queues), "count": range(ENTRIES_PER_LINE + 1)})
         m.submodules.fetches = fetches = SyncFIFO(width=shape.size, depth=config.outstanding_reads)
         m.submodules.arbiter = arbiter = RoundRobin(config.queues)
         command = self.read.command
         picked, queue = Signal(), Signal(range(config.queues))
-        with m.If(picked):
-            m.d.sync += picked.eq(0)
-        with m.Elif(arbiter.valid):
-            m.d.sync += [picked.eq(1), queue.eq(arbiter.grant)]
         waiting, used, rest, count = Signal(INDEX_BITS), Signal(INDEX_BITS), Signal(3), Signal(3)
-        whole, worth, issue = Signal(), Signal(), Signal()
+        whole, wanted, issue = Signal(), Signal(), Signal()
         outstanding = Signal(data.ArrayLayout(range(config.outstanding_reads + 1), config.queues))
         queues = range(config.queues)
         first = fetched[queue]
         record = shape(fetches.w_data)
+        with m.If(picked):
+            m.d.sync += picked.eq(wanted & ~issue)
+        with m.Elif(arbiter.valid):
+            m.d.sync += [picked.eq(1), queue.eq(arbiter.grant)]
         m.d.comb += [
             arbiter.requests.eq(live & sum(self._due(posted[q], fetched[q], consumed[q]) << q for q in queues)),
             arbiter.taken.eq(~picked),
@@ -158,8 +158,8 @@ class DescriptorFetch(wiring.Component):
             rest.eq(ENTRIES_PER_LINE - first[:_LINE_BITS]),
             whole.eq(waiting >= rest),
             count.eq(Mux(whole, rest, waiting)),
-            worth.eq(whole | (used < ENTRIES_PER_LINE) | (outstanding[queue] == 0)),
-            issue.eq(picked & worth & live.bit_select(queue, 1) & fetches.w_rdy & (~command.valid | command.ready)),
+            wanted.eq(live.bit_select(queue, 1) & (whole | (used < ENTRIES_PER_LINE) | (outstanding[queue] == 0))),
+            issue.eq(picked & wanted & fetches.w_rdy & (~command.valid | command.ready)),
             fetches.w_en.eq(issue),
             record.queue.eq(queue),
             record.count.eq(count),
@@ -196,7 +196,7 @@ class DescriptorFetch(wiring.Component):
             beat.ready.eq(1),
             index.eq(arrived[fetch.queue] + (position[part_bits:] << wide_bits)),
             cache.write_index.eq(self._slot(fetch.queue, index)),
-            whole.eq(position[:part_bits].all()),
+            whole.eq(position[:part_bits] == parts - 1),
             fetches.r_en.eq(beat.valid & beat.p.last),
         ]
         with m.If(beat.valid & whole):

@@ -14,8 +14,8 @@ class QueueFaults(wiring.Component):
     """Remember each queue's first fault, and report it once.
 
     Of two reports about a queue in one cycle the lower-numbered counts. ``failed`` rises the cycle after the report and
-    stays until ``clear``; the fault is offered from the cycle after that, lowest queue first. A fault that is on offer
-    or waits when its queue is cleared is still delivered.
+    stays until ``clear``; the fault is offered from the cycle after that, lowest queue first. ``clear`` forgets a fault
+    that is not on offer yet.
 
     Members
     -------
@@ -63,5 +63,5 @@ class QueueFaults(wiring.Component):
                 ]
         for q in range(queues):
             with m.If(self.clear[q]):
-                m.d.sync += self.failed[q].eq(0)
+                m.d.sync += [self.failed[q].eq(0), waiting[q].eq(0)]
         return m
