@@ -36,8 +36,9 @@ class MachineConfig:
     host_width : bits of a beat of link and memory, at least the NIC's
     memory_size : bytes of host memory, from address 0; whole pages
     mac_mbps : megabits a second of the wire; it paces what the NIC sends, as traffic paces what it receives
-    stall_rate : 1/256 of the cycles in which streams between the parts are held back at random, 0..192
-    stall_seed : which cycles those are
+    stall_rate : 1/256 of the cycles in which buses between the parts are held back at random, and of the frames after
+        which the wire pauses, 0..192
+    stall_seed : which those are
     access_log : keep :meth:`sim.backends.base.Backend.accesses`; no part of the hardware
     """
 
@@ -82,7 +83,6 @@ class MachineConfig:
     def build(self) -> "Machine":
         """The hardware."""
         from hw.nic.nic import Nic  # not by those who only read parameters
-
         from sim.machine import Machine  # imports this module
 
         return Machine(self, Nic(self.nic))

@@ -2,8 +2,10 @@
 """The whole simulated machine."""
 
 from typing import Any
+from zlib import crc32
 
 from amaranth import Module, Signal
+from amaranth.hdl import Shape, ShapeCastable
 from amaranth.lib import wiring
 from amaranth.lib.wiring import connect
 
@@ -12,6 +14,7 @@ from sim.config import MachineConfig
 from sim.host.dram import Dram
 from sim.host.link import HostLink
 from sim.host.mailbox import Mailbox
+from sim.host.stall import BusStall, FrameStall, StreamStall
 from sim.host.storage import Storage
 from sim.host.wire_player import WirePlayer
 from sim.host.wire_recorder import WireRecorder
@@ -60,28 +63,62 @@ class Machine(wiring.Component):
             m.d.comb += part.cycle.eq(cycle)
         m.d.comb += device.carrier.eq(mailbox.carrier)
 
-        join(m, player.wire, device.wire_rx)
-        join(m, device.wire_tx, recorder.wire)
-        join(m, device.axi, converter.narrow)
         join(m, converter.wide, link.device)
-        join(m, link.host, dram.data)
         join(m, dram.storage, memory.port)
-        join(m, mailbox.registers, link.host_registers)
-        join(m, link.device_registers, device.registers)
-        join(m, device.interrupt, link.device_interrupt)
-        join(m, link.host_interrupt, mailbox.interrupt)
+        self._join_frames(m, "wire_rx", player.wire, device.wire_rx)
+        self._join_frames(m, "wire_tx", device.wire_tx, recorder.wire)
+        self._join_bus(m, "device_axi", device.axi, converter.narrow)
+        self._join_bus(m, "host_axi", link.host, dram.data)
+        self._join_bus(m, "host_registers", mailbox.registers, link.host_registers)
+        self._join_bus(m, "device_registers", link.device_registers, device.registers)
+        self._join_vectors(m, "device_interrupt", device.interrupt, link.device_interrupt)
+        self._join_vectors(m, "host_interrupt", link.host_interrupt, mailbox.interrupt)
         return m
+
+    def _seed(self, name: str) -> int:
+        """Of the stalls at one place: unlike those at any other."""
+        return self.config.stall_seed << 32 | crc32(name.encode())
+
+    def _join_bus(self, m: Module, name: str, manager: Any, subordinate: Any) -> None:
+        if self.config.stall_rate:
+            stall = BusStall(manager.signature, self.config.stall_rate, self._seed(name))
+            m.submodules[f"{name}_stall"] = stall
+            join(m, stall.subordinate, subordinate)
+            subordinate = stall.manager
+        join(m, manager, subordinate)
+
+    def _join_frames(self, m: Module, name: str, source: Any, sink: Any) -> None:
+        if self.config.stall_rate:
+            nic = self.config.nic
+            stall = FrameStall(nic.data_width, nic.serial_width, self.config.stall_rate, self._seed(name))
+            m.submodules[f"{name}_stall"] = stall
+            join(m, stall.output, sink)
+            sink = stall.input
+        join(m, source, sink)
+
+    def _join_vectors(self, m: Module, name: str, source: Any, sink: Any) -> None:
+        if self.config.stall_rate:
+            stall = StreamStall(source.payload.shape(), self.config.stall_rate, self._seed(name))
+            m.submodules[f"{name}_stall"] = stall
+            join(m, stall.output, sink)
+            sink = stall.input
+        join(m, source, sink)
 
 
 def join(m: Module, source: Any, sink: Any) -> None:
     """:func:`amaranth.lib.wiring.connect`, which looks at widths alone, for interfaces whose members have the same
     shapes; ``TypeError`` otherwise."""
-    members = [
-        {path: member.shape for path, member, _ in interface.signature.flatten(interface)}
+    shapes = [
+        {path: _plain(member.shape) for path, member, _ in interface.signature.flatten(interface)}
         for interface in (source, sink)
     ]
-    for path, shape in members[0].items():
-        if members[1].get(path) != shape:
+    for path, shape in shapes[0].items():
+        if shapes[1].get(path) != shape:
             name = ".".join(map(str, path))
-            raise TypeError(f"Member {name} is {shape!r} on one side and {members[1].get(path)!r} on the other")
+            raise TypeError(f"Member {name} is {shape!r} on one side and {shapes[1].get(path)!r} on the other")
     connect(m, source, sink)
+
+
+def _plain(shape: Any) -> Any:
+    """One form for all ways to write a shape without fields."""
+    return shape if isinstance(shape, ShapeCastable) else Shape.cast(shape)

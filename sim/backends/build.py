@@ -40,6 +40,9 @@ VERILATOR_FLAGS = (
 MAKEFLAGS = "-- CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O3"
 
 
+COMPILER = "a C++ compiler"
+
+
 class BuildError(Exception):
     """A model could not be built; the message says what is missing or where the log is."""
 
@@ -75,6 +78,9 @@ def model(design: Design, *, waves: str = "") -> Model:
 
     Raises :class:`BuildError`.
     """
+    tools = _tools()
+    if waves == "fst" and not fst_available():
+        raise BuildError("FST waves need the headers of lz4 and zlib (Debian: liblz4-dev, zlib1g-dev); VCD needs none")
     flags = VERILATOR_FLAGS + {"": (), "vcd": ("--trace-vcd",), "fst": ("--trace-fst",)}[waves]
     known = models_folder() / f"design-{_digest(repr(design), *_hardware_sources())}"
     if not known.exists():
@@ -82,10 +88,17 @@ def model(design: Design, *, waves: str = "") -> Model:
     storages = tuple(StorageInfo(**entry) for entry in json.loads((known / "storages.json").read_text()))
     verilog = (known / "machine.v").read_bytes()
     sources = [source.read_bytes() for source in SOURCES]
-    folder = models_folder() / f"model-{_digest(verilog, *sources, flags, MAKEFLAGS, _tools())}"
+    folder = models_folder() / f"model-{_digest(verilog, *sources, flags, MAKEFLAGS, tools)}"
     if not folder.exists():
         _compile(known / "machine.v", folder, flags)
     return Model(folder, storages)
+
+
+def fst_available() -> bool:
+    """Whether models can write FST waves: Verilator's writer needs headers of lz4 and zlib."""
+    command = [_tool("g++", COMPILER), "-x", "c++", "-fsyntax-only", "-"]
+    source = "#include <lz4.h>\n#include <zlib.h>\n"
+    return not subprocess.run(command, input=source, capture_output=True, text=True, check=False).returncode
 
 
 def _digest(*parts: Any) -> str:
@@ -113,7 +126,10 @@ def _hardware_sources() -> list[bytes]:
 
 @cache
 def _tools() -> str:
-    compiler = subprocess.run([_tool("g++", "a C++ compiler"), "--version"], capture_output=True, text=True, check=True)
+    """Checks that all are there, and tells their versions."""
+    _tool("perl", "perl")
+    _tool("make", "make")
+    compiler = subprocess.run([_tool("g++", COMPILER), "--version"], capture_output=True, text=True, check=True)
     return f"{compiler.stdout.splitlines()[0]} {platform.machine()} {[version(package) for package in PACKAGES]}"
 
 
@@ -157,7 +173,6 @@ def _elaborate(design: Design, folder: Path) -> None:
 
 def _compile(verilog: Path, folder: Path, flags: tuple[str, ...]) -> None:
     package = Path(verilator.__file__).parent
-    perl, make = _tool("perl", "perl"), _tool("make", "make")
     work = _work_folder()
     shutil.copy(verilog, work)
     library = cocotb_tools.config.libs_dir
@@ -166,8 +181,8 @@ def _compile(verilog: Path, folder: Path, flags: tuple[str, ...]) -> None:
     link = f"-rdynamic -Wl,-rpath,{library} -L{library} -lcocotbvpi_verilator"
     files = [str(work / verilog.name), *map(str, SOURCES), str(entry)]
     commands = (
-        [perl, str(package / "bin" / "verilator"), *flags, "-Mdir", str(work), "-LDFLAGS", link, *files],
-        [make, "-j", str(os.cpu_count() or 1), "-C", str(work), "-f", "Vtop.mk"],
+        ["perl", str(package / "bin" / "verilator"), *flags, "-Mdir", str(work), "-LDFLAGS", link, *files],
+        ["make", "-j", str(os.cpu_count() or 1), "-C", str(work), "-f", "Vtop.mk"],
     )
     log = ""
     for command in commands:

@@ -49,10 +49,17 @@ def exercise(backend: Backend, config: LoopMachineConfig, rounds: int) -> list[A
     return [seen, [[frame.first, frame.last] for frame in frames], backend.accesses()]
 
 
-@pytest.mark.parametrize(("link", "host_width"), [("gen3-x8", 64), ("on-chip", 512)])
-def test_both_backends_agree_on_every_cycle(link: str, host_width: int) -> None:
+@pytest.mark.parametrize(
+    ("link", "host_width", "stall_rate"), [("gen3-x8", 64, 0), ("on-chip", 512, 0), ("gen3-x8", 128, 100)]
+)
+def test_both_backends_agree_on_every_cycle(link: str, host_width: int, stall_rate: int) -> None:
     config = LoopMachineConfig(
-        link=LINK_PRESETS[link], host_width=host_width, memory_size=1 << 20, access_log=True, nic=NicConfig(queues=1)
+        nic=NicConfig(queues=1),
+        link=LINK_PRESETS[link],
+        host_width=host_width,
+        memory_size=1 << 20,
+        stall_rate=stall_rate,
+        access_log=True,
     )
     seen, frames, accesses = launch("verilator", config, f"{HERE}:exercise", 3)
     assert launch("amaranth", config, f"{HERE}:exercise", 3) == [seen, frames, accesses]
@@ -68,8 +75,8 @@ def test_both_backends_agree_on_every_cycle(link: str, host_width: int) -> None:
             assert entry[2] == 16
     memory = [entry[2] for entry in seen if entry[0] == "landed"]
     assert memory == [[octet for beat in range(8) for octet in (beat, count, 0, 0, 0, 0, 0, 0)] for count in (1, 2, 3)]
-    writes = [access for access in accesses if access[3]]
-    assert [(address, length) for _, address, length, _ in writes] == [(TARGET, 64)] * 3
+    written = [octet for _, address, length, write in accesses if write for octet in range(address, address + length)]
+    assert written == 3 * list(range(TARGET, TARGET + 64))
 
 
 def cases(backend: Backend, config: LoopMachineConfig, count: int) -> list[Any]:
