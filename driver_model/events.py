@@ -11,7 +11,7 @@ class Event(NamedTuple):
     time: int  #: picoseconds: the core's time when it began
     core: int  #: index of the core
     context: str  #: ``hardirq``, ``softirq``, the name of the process, or ``idle``
-    kind: str  #: ``spend``, ``irq``, ``softirq``, ``switch``, ``mmio``, or a kind of the driver's own
+    kind: str  #: ``spend``, ``switch``, ``mmio``, or a kind of the driver's own
     packet: int | None  #: serial of the packet, where known
     buffer: int | None  #: address of the buffer, where known
     function: str  #: name of the operation or function

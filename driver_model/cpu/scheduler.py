@@ -84,6 +84,7 @@ class Scheduler:
 
     def spawn(self, name: str, function: Callable[[], Any]) -> Task:
         """A new runnable process."""
+        self._account()
         task = Task(self, name, function, self._min_vruntime)
         self._tasks.append(task)
         self._enqueue(task)
@@ -95,6 +96,7 @@ class Scheduler:
             return False
         self._core.spend(self._wake)
         task.state = TaskState.RUNNABLE
+        self._account()
         task.vruntime = max(task.vruntime, self._min_vruntime - LATENCY // 2)
         self._enqueue(task)
         return True
@@ -152,7 +154,6 @@ class Scheduler:
 
     def _enqueue(self, task: Task) -> None:
         self.runnable.append(task)
-        self._account()
         if not self.idle and self.current.vruntime - task.vruntime > WAKEUP_GRANULARITY:
             self.need_resched = True
         if self.slice_end is None:

@@ -75,6 +75,23 @@ def test_a_sleeper_preempts_a_busy_process_at_its_wake_up() -> None:
     assert log == [("sleeper", 7 * MS), ("busy", 9 * MS + 1 * US)]
 
 
+def test_a_long_sleep_earns_no_long_turn() -> None:
+    platform, core = machine()
+    ends: dict[str, int] = {}
+
+    def sleeper() -> None:
+        core.sleep_until(100 * MS)
+        core.spend(core.op("work"), 20_000)
+        core.sync()
+        ends["sleeper"] = core.time
+
+    core.spawn("sleeper", sleeper)
+    core.spawn("busy", lambda: (core.spend(core.op("work"), 200_000), core.sync()))
+    platform.run(300 * MS)
+    # The sleeper runs 3 ms ahead of its share, which is half of the core from then on.
+    assert 134 * MS <= ends["sleeper"] <= 140 * MS
+
+
 def test_nothing_preempts_a_region_without_preemption() -> None:
     platform, core = machine()
     log: list[tuple[str, int]] = []
@@ -150,7 +167,7 @@ def test_cores_take_turns_in_the_order_of_time_and_index() -> None:
             core.sync()
             log.append((core.time // US, core.index))
 
-    for core, step in zip(reversed(system.cores), (1, 2, 3)):
+    for core, step in zip(system.cores, (1, 2, 3)):
         core.spawn("body", lambda core=core, step=step: body(core, step))
     platform.run(1 * MS)
     assert log == sorted(log)

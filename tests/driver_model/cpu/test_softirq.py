@@ -96,6 +96,33 @@ def test_an_interrupt_late_in_a_softirqs_spent_time_finds_it_running() -> None:
     assert not log
 
 
+def test_irq_save_in_a_softirq_keeps_off_only_what_arrives_inside() -> None:
+    platform, core, log = machine(**{"irq.entry": 100})
+
+    def action() -> None:
+        core.spend(core.op("work"))
+        with core.irq_save():
+            core.spend(core.op("work"))
+            core.store(0, b"x")
+            log.append(("inside", core.time))
+
+    core.softirq.open(RX, action)
+    core.request_irq(1, lambda: core.raise_softirq(RX))
+    core.request_irq(2, lambda: log.append(("hardirq", core.time)))
+    platform.at(0, lambda: platform.interrupt(1))
+    for time in (500, 1150, 1350):
+        platform.at(time * NS, lambda: platform.interrupt(2))
+    core.kick()
+    platform.run(10 * US)
+    # The softirq begins at 100; 500 and 1150 lie before the region, which they move to 1300..2300.
+    assert log == [
+        ("hardirq", 600 * NS),
+        ("hardirq", 1250 * NS),
+        ("inside", 2300 * NS),
+        ("hardirq", 2400 * NS),
+    ]
+
+
 def test_ksoftirqd_takes_over_after_ten_restarts() -> None:
     platform, core, log = machine()
     runs: list[str] = []
