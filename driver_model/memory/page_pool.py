@@ -82,7 +82,7 @@ class PagePool:
     """
 
     __slots__ = (
-        "alloc_cache", "checker", "core", "destroyed", "dma_map", "dma_sync", "hold_cnt", "mapped", "op_alloc",
+        "alloc_cache", "checker", "core", "destroyed", "destroyed_at", "dma_map", "dma_sync", "hold_cnt", "mapped", "op_alloc",
         "op_put_direct", "op_put_ring", "op_refill", "op_slow", "p", "pages", "release_cnt", "released", "ring",
         "ring_lock", "ring_size", "spend", "statistics", "warned_at", "warnings",
     )  # fmt: skip
@@ -105,6 +105,7 @@ class PagePool:
         self.warnings: list[str] = []
         self.warned_at = 0
         self.destroyed = False
+        self.destroyed_at = 0
         self.released = False
         self.spend: Callable[..., None] = core.spend
         self.op_alloc = core.op("page_pool.alloc_fast")
@@ -204,12 +205,23 @@ def page_pool_inflight(pool: PagePool) -> int:
     return difference - (1 << 32) if difference >> 31 else difference
 
 
+def page_pool_info(pool: PagePool) -> dict[str, int]:
+    """What netlink's ``page-pool-get`` tells about a pool: pages and bytes in flight and, once it is destroyed, when
+    that was, in seconds since start."""
+    inflight = page_pool_inflight(pool)
+    info = {"inflight": inflight, "inflight-mem": inflight * (PAGE_SIZE << pool.p.order)}
+    if pool.destroyed:
+        info["detach-time"] = pool.destroyed_at // 10**12
+    return info
+
+
 def page_pool_destroy(pool: PagePool) -> None:
     """Give up the pool. Pages still in use are unmapped now and freed as they come back; the pool is released with the
     last of them (the kernel finds them in the ring at its next try, up to a second later)."""
     if pool.destroyed:
         raise RuntimeError(f"{pool!r} was destroyed before")
     pool.destroyed = True
+    pool.destroyed_at = pool.core.time
     _scrub(pool)
     if not _release(pool):
         pool.warned_at = pool.core.time

@@ -255,6 +255,29 @@ def test_one_doorbell_publishes_a_poll() -> None:
     bench.run(run)
 
 
+def test_a_poll_that_finds_nothing_writes_no_doorbell() -> None:
+    bench = Bench("page_pool", "tx", rx_entries=16)
+    writes: list[str] = []
+    real = bench.nic._write
+
+    def spy(offset: int, value: int) -> None:
+        writes.append(bench.nic._locate(offset)[1])
+        real(offset, value)
+
+    bench.platform.on_write = spy
+
+    def run() -> None:
+        bench.start()
+        bench.core.sync()
+        writes.clear()
+        bench.platform.interrupt(0)
+        bench.wait(lambda: bench.driver.queues[0].napi.polls == 1, "the poll")
+        assert writes == ["arm"]
+        bench.finish()
+
+    bench.run(run)
+
+
 class ForgetsToSync(PagePoolStrategy):
     """A driver bug: the CPU looks at the frame without sync_for_cpu."""
 

@@ -255,6 +255,17 @@ def test_device_is_judged_by_who_owned_the_bytes_then(kit: Kit) -> None:
     )
 
 
+def test_the_edge_of_a_handover_still_belongs_to_the_state_before(kit: Kit) -> None:
+    """Software that acts at a time has seen that time's edge already."""
+    page = kit.page()
+    address = kit.map(page)
+    kit.core.time = 1000 * CYCLE_PS - kit.dev.op_sync_cpu.ps
+    dma_sync_single_for_cpu(kit.dev, address, 128, FROM)
+    assert kit.core.time == 1000 * CYCLE_PS
+    kit.device(1000, page.address, 64)
+    caught("device access of cpu memory", lambda: kit.device(1001, page.address, 64), "in cycle 1001")
+
+
 def test_device_against_the_direction(kit: Kit) -> None:
     page, other = kit.page(), kit.page()
     kit.map(page, FROM)

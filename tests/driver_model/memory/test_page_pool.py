@@ -19,6 +19,7 @@ from driver_model.memory.page_pool import (
     page_pool_create,
     page_pool_destroy,
     page_pool_get_dma_addr,
+    page_pool_info,
     page_pool_inflight,
     page_pool_put_full_page,
     page_pool_put_page,
@@ -216,6 +217,7 @@ def test_a_destroyed_pool_waits_for_its_last_page_and_warns() -> None:
         assert page_pool_inflight(pool) == 1
         assert not pool.mapped, "nothing stays mapped when the device goes"
         bench.core.sleep_until(bench.core.time + 61 * DEFER_TIME)
+        assert page_pool_info(pool) == {"inflight": 1, "inflight-mem": 4096, "detach-time": 0}
         assert pool.warnings == ["stalled pool shutdown: 1 inflight"]
         page_pool_put_full_page(pool, page, True)
         assert pool.released
