@@ -40,7 +40,7 @@ class Timeline:
         self.index = index
         self.profile = profile
         self.time = platform.now  #: picoseconds: how far this core has spent; never before ``platform.now``
-        self.idle_ps = 0  #: time without anything to run
+        self._idle_ps = 0
         self.hardirq_ps = 0  #: time in interrupt handlers, entry and exit included
         self.interrupted_ps = 0  #: time that interrupts, and softirqs run at their exit, took from what they met
         self.in_hardirq = False
@@ -78,6 +78,11 @@ class Timeline:
         """Charge an operation and count it. Nothing else happens: the core only runs further ahead."""
         op.count += times
         self.time += op.ps * times
+
+    @property
+    def idle_ps(self) -> int:
+        """Picoseconds without anything to run, up to now."""
+        return self._idle_ps + (max(0, self.platform.now - self.time) if self.scheduler.idle else 0)
 
     @property
     def context(self) -> str:
@@ -230,7 +235,7 @@ class Timeline:
     def idle_loop(self) -> None:
         """What a core does without processes: wait, and let interrupts in. Idle polls: it costs nothing to leave."""
         while True:
-            self.idle_ps += self.platform.now - self.time
+            self._idle_ps += self.platform.now - self.time
             self.time = self.platform.now
             if self._pending:
                 self.bring_together()

@@ -190,6 +190,7 @@ def test_an_interrupt_wakes_an_idle_core() -> None:
     assert not platform.run(1 * US)
     assert log == [300 * NS]
     assert core.context == "idle"
+    assert core.idle_ps == 1 * US
 
 
 def test_poll_until_resumes_at_the_next_poll() -> None:
