@@ -17,7 +17,7 @@ class ExclusiveMonitor(wiring.Component):
 
     An exclusive read reserves its word for its ID; every write of a byte of the word ends all reservations of it, also
     one on the same clock edge as the read, which saw the word as it was before. An exclusive write is granted, in the
-    same cycle, if its ID holds a reservation of its word, and ends that reservation either way.
+    same cycle, if its ID holds a reservation of its word; being a write, it ends that reservation.
 
     Ports
     -----
@@ -67,6 +67,4 @@ class ExclusiveMonitor(wiring.Component):
                 m.d.sync += valid.eq(0)
             with m.Elif(reserves):
                 m.d.sync += valid.eq(1)
-            with m.Elif(self.write.attempt & chosen[1]):
-                m.d.sync += valid.eq(0)
         return m

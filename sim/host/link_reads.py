@@ -22,7 +22,8 @@ class LinkReads(wiring.Component):
 
     A burst enters the upstream lane in the cycle that takes its AR, in one request for each ``max_read_request``
     bytes, and comes out as the same burst behind all posted writes that entered before it and landed. AR waits for a
-    tag for each of the requests; a tag is free again when the device has taken the burst's last beat.
+    tag for each of the requests; a tag is free again when the device has taken the burst's last beat. AR waits, too,
+    while ``BURSTS_OF_AN_ID`` bursts of its ID have no complete data at the host's end.
 
     R beats enter the downstream lane as they come from memory. A completion holds up to ``max_payload`` bytes of one
     burst (less at its beginning, if it does not start on a read completion boundary), and ends early where memory

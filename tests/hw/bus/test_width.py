@@ -69,6 +69,33 @@ def test_bytes_are_exact(narrow: int, wide: int, stall: float) -> None:
         assert access.result == memory.data[start : start + access.beats * word], f"read of {access.address:#x}"
 
 
+@pytest.mark.parametrize("size", [0, 1, 2])
+def test_beats_below_the_narrow_width(size: int) -> None:
+    """Beats that share a lane are gathered, and come back each in its own."""
+    rng = random.Random(size)
+    dut = WidthConverter(64, 256)
+    memory = AxiMemory(SIZE, seed=size, stall=0.2)
+    memory.data[:] = rng.randbytes(SIZE)
+    manager = AxiManager(dut.narrow, seed=size, stall=0.2)
+    expected = bytearray(memory.data)
+    reads = []
+    for n in range(10):
+        block = rng.randbytes(rng.randint(1, 40 << size))
+        address = 256 * n + rng.randrange(64)
+        expected[address : address + len(block)] = block
+        manager.write(address, block, size=size)
+        reads.append(manager.read(HALF + 256 * n + rng.randrange(64), rng.randint(1, 40), size=size))
+    run(dut, manager, memory)
+    assert memory.data == expected
+    for read in reads:
+        for beat in range(read.beats):
+            at = (read.address >> size << size) + (beat << size)
+            word = read.result[8 * beat :][:8]
+            assert word[at % 8 :][: 1 << size] == memory.data[at : at + (1 << size)], (
+                f"beat {beat} of {read.address:#x}"
+            )
+
+
 def test_responses_of_an_id_keep_their_order() -> None:
     """Checked by the manager, which takes R for the oldest read of its ID. The memory lets IDs overtake each other."""
     dut = WidthConverter(64, 512)

@@ -31,7 +31,7 @@ class LinkBench:
     ):
         self.config = link_preset(preset, **changes)
         self.dut = HostLink(self.config, width, khz)
-        self.memory = AxiMemory(SIZE, seed=seed, **{"stall": stall, **(memory or {})})
+        self.memory = AxiMemory(SIZE, **{"seed": seed, "stall": stall, **(memory or {})})
         self.device = AxiManager(self.dut.device, seed=seed, stall=stall)
         self.latency = self.config.latency_cycles(khz)
         self.rate = self.config.bytes_per_cycle(khz)

@@ -45,6 +45,7 @@ def test_bytes_are_exact(preset: str, width: int, stall: float) -> None:
         start = access.address // word * word
         assert access.result == bench.memory.data[start : start + access.beats * word], f"read of {access.address:#x}"
     assert [(burst.address, burst.beats) for burst in bench.memory.writes] == [(w.address, w.beats) for w in writes]
+    assert {burst.id for burst in bench.memory.writes} == {0}  # so that memory keeps the order of the posted channel
 
 
 def test_a_read_sees_every_write_that_entered_before_it() -> None:
@@ -76,6 +77,19 @@ def test_latencies() -> None:
     assert bench.memory.reads[0].cycle - 1 == bench.arrival(read.addressed, 24)
     first = bench.memory.read_beat_cycles[0] - 1
     assert read.moved == list(range(bench.arrival(first, 8 + 20), bench.arrival(first, 8 + 20) + 8))
+
+
+@pytest.mark.parametrize(
+    ("address", "length", "charged"),
+    [(0, 8, 8), (0, 64, 64), (4, 4, 4), (6, 1, 4), (0, 60, 60), (7, 60, 64), (5, 2, 4), (12, 20, 20), (0, 300, 300)],
+)
+def test_a_write_is_charged_its_words(address: int, length: int, charged: int) -> None:
+    """At a byte a cycle, the time of arrival tells how many bytes a burst was charged."""
+    bench = LinkBench(rate_mbps=1250)
+    write = bench.device.write(address, bytes(length))
+    bench.run()
+    expected = bench.arrival(write.moved[-1], bench.config.write_bytes(charged))
+    assert bench.memory.writes[0].cycle - 1 == expected
 
 
 @pytest.mark.parametrize("length", [64, 256, 512])
@@ -146,6 +160,26 @@ def test_completions_are_cut_at_the_payload() -> None:
         assert long == ([32] if offset == 0 else [28, 60])
         assert {gaps[index - 1] for index in long} == {8 + 20}
         assert read.moved[-1] - read.moved[0] + 8 + 20 == bench.config.completion_bytes(512, address)
+
+
+def test_interleaved_data_ends_a_completion() -> None:
+    """At a byte a cycle, a beat takes its 8 bytes, and 20 more where the ID changes."""
+    bench = LinkBench(rate_mbps=1250, memory={"latency": 4, "seed": 6, "interleave": True})
+    reads = [bench.device.read(512 * n, 48, id=n) for n in range(2)]
+    bench.run()
+    order = sorted((cycle, read.id) for read in reads for cycle in read.moved)
+    changes = [later[1] != earlier[1] for earlier, later in pairwise(order)]
+    assert sum(changes) > 2
+    assert [later[0] - earlier[0] for earlier, later in pairwise(order)] == [28 if change else 8 for change in changes]
+
+
+def test_credits_take_a_latency_to_come_back() -> None:
+    bench = LinkBench(posted_credits=4096)
+    writes = [bench.device.write(512 * n, bytes(512)) for n in range(9)]
+    bench.run()
+    taken = bench.memory.write_beats[63].cycle - 1
+    assert writes[7].addressed < taken
+    assert writes[8].addressed > taken + bench.latency
 
 
 def test_credits_bound_the_writes_under_way() -> None:

@@ -105,6 +105,22 @@ def test_posted_register_writes_do_not_wait_for_answers() -> None:
     assert cycles[-1] - cycles[0] == 31
 
 
+def test_a_refusal_travels_as_a_message() -> None:
+    """At a byte a cycle it comes 24 cycles later than the answer to an accepted write, which takes no bandwidth."""
+    times = {}
+    for address in (0x10, 0x900):
+        bench = LinkBench(rate_mbps=1250)
+        with_registers(bench)
+        port = bench.dut.host_registers
+
+        async def cpu(ctx: Any, port: Any = port, address: int = address) -> None:
+            await write_register(ctx, port, address, 1)
+            times[address], _ = await receive(ctx, port.b, "B of a register write")
+
+        bench.run(cpu)
+    assert times[0x900] - times[0x10] == 24
+
+
 def upstream_followers(bench: LinkBench) -> dict[str, tuple[Callable[..., Any], Callable[..., Any]]]:
     """How to send, and to receive, each kind of packet that must not overtake writes."""
     dut = bench.dut
