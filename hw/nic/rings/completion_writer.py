@@ -34,8 +34,8 @@ class CompletionWriter(wiring.Component):
     the oldest of them was taken (0: at once), or when the queue is not enabled.
 
     **Timing.** One entry a cycle, of any queues, while fewer than 16 of its queue are not yet handed to DMA. A write is
-    commanded three cycles after the entry that made it due; later ones every second cycle. ``published`` comes the cycle
-    after the write's ``done``, with several writes under way.
+    commanded three cycles after the entry that made it due; later ones every second cycle. ``published`` comes the
+    cycle after the write's ``done``. Up to ``outstanding_writes`` writes are under way.
 
     **Slots.** ``free`` counts with the consumer index of the doorbell. A consumer index that moves back, or beyond the
     last commanded write, is not taken and reported as DOORBELL. (Not beyond the last *acknowledged* one: software may
