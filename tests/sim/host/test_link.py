@@ -164,7 +164,7 @@ def test_completions_are_cut_at_the_payload() -> None:
 
 def test_interleaved_data_ends_a_completion() -> None:
     """At a byte a cycle, a beat takes its 8 bytes, and 20 more where the ID changes."""
-    bench = LinkBench(rate_mbps=1250, memory={"latency": 4, "seed": 6, "interleave": True})
+    bench = LinkBench(rate_mbps=1250, max_payload=512, memory={"latency": 4, "seed": 6, "interleave": True})
     reads = [bench.device.read(512 * n, 48, id=n) for n in range(2)]
     bench.run()
     order = sorted((cycle, read.id) for read in reads for cycle in read.moved)
