@@ -5,7 +5,7 @@ import random
 from collections import deque
 from typing import Any
 
-from amaranth.hdl import Module, Value
+from amaranth.hdl import Module, ResetInserter, Signal, Value
 from amaranth.lib.wiring import connect
 from amaranth.sim import Simulator
 
@@ -43,7 +43,11 @@ class RxBench:
         self.frozen = False
         self.path, self.cache = RxPath(config), DescriptorCache(config)
         self.slots = SlotCounter(config, slots)
-        self.top = m = Module()
+        self.commands: deque[list[int]] = deque()  # address and bytes left
+        self.done: deque[tuple[int, int]] = deque()  # cycle and error
+        m = Module()
+        self.reset_signal = Signal()
+        self.top = ResetInserter(self.reset_signal)(m)
         m.submodules.path, m.submodules.cache, m.submodules.slots = self.path, self.cache, self.slots
         connect(m, self.path.descriptors, self.cache.port)
         completions = self.path.completions
@@ -54,8 +58,9 @@ class RxBench:
             self.slots.port.reserve_count.eq(completions.reserve_count),
         ]
 
-    def run(self, scenario: Any) -> None:
-        """Run ``scenario(ctx)`` against a set-up path: link up, all queues enabled, limits 60 and 9,216 bytes."""
+    def run(self, scenario: Any, *watchers: Any) -> None:
+        """Run ``scenario(ctx)``, and ``watchers`` beside it, against a path that is set up: link up, all queues
+        enabled, limits 60 and 9,216 bytes."""
 
         async def main(ctx: Any) -> None:
             path = self.path
@@ -72,6 +77,8 @@ class RxBench:
         simulator.add_testbench(main)
         simulator.add_testbench(self._memory, background=True)
         simulator.add_testbench(self._events, background=True)
+        for watcher in watchers:
+            simulator.add_testbench(watcher, background=True)
         simulator.run()
 
     # What the driver does
@@ -137,6 +144,16 @@ class RxBench:
             f"Waited {bound} cycles for {frames} frames: {len(self.frame_events)} seen, {len(self.queue_events)} done"
         )
 
+    async def reset(self, ctx: Any) -> None:
+        """Reset the path in whatever it does; memory and driver forget it too."""
+        ctx.set(self.path.wire.valid, 0)
+        ctx.set(self.reset_signal, 1)
+        await ctx.tick().repeat(2)
+        for log in (self.commands, self.done, self.frame_events, self.queue_events, *self.completions):
+            log.clear()
+        self.memory.clear()
+        ctx.set(self.reset_signal, 0)
+
     def received(self, buffers: dict[int, tuple[int, int]], queue: int = 0) -> list[bytes]:
         """Frames of a queue as its completions describe them; ``buffers``: id to (address, length)."""
         frames, parts = [], b""
@@ -159,8 +176,7 @@ class RxBench:
 
     async def _memory(self, ctx: Any) -> None:
         write, entry = self.path.write, self.path.completions.entry
-        commands: deque[list[Any]] = deque()
-        done: deque[tuple[int, int]] = deque()
+        commands, done = self.commands, self.done
         while True:
             for port in (write.command, write.data, entry):
                 ctx.set(port.ready, int(not self.frozen and self.random.random() >= self.stall))

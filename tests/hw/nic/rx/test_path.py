@@ -290,3 +290,98 @@ def test_a_queue_that_stops_in_traffic_finishes_what_it_took_and_nothing_moves_a
     assert received == frames[: len(received)]
     assert len(received) + bench.drops(DropReason.QUEUE_DISABLED) == len(frames)
     assert 0 < len(received) < len(frames)
+
+
+@pytest.mark.parametrize("cut", [3, 9, 40, 75, 110, 151])
+def test_after_reset_in_traffic_the_path_is_as_after_power_on(cut):
+    bench, rng = RxBench(preset("10g"), stall=0.2), random.Random(cut)
+    buffers = buffers_of(12, 100)
+    frames = [frame_of(rng, length) for length in (60, 250, 61, 99)]
+
+    async def scenario(ctx):
+        await bench.post(ctx, descriptors(buffers))
+        await bench.steer(ctx, 1, TO_ONE)
+        for frame in frames:
+            await bench.send(ctx, frame)
+            if bench.cycle >= cut:
+                break
+        # A frame is cut off by the reset, and its rest is no frame.
+        await bench.send(ctx, frames[1])
+        await bench.reset(ctx)
+        ctx.set(bench.path.wire.payload.first, 0)
+        ctx.set(bench.path.wire.payload.last, 1)
+        ctx.set(bench.path.wire.valid, 1)
+        await ctx.tick()
+        ctx.set(bench.path.wire.valid, 0)
+        assert ctx.get(bench.path.control.busy) == 0
+        await bench.post(ctx, descriptors(buffers))
+        for frame in frames:
+            await bench.send(ctx, frame)
+        await bench.settle(ctx, len(frames))
+
+    bench.run(scenario)
+    assert bench.received(buffers) == frames
+    assert len(bench.frame_events) == len(frames)
+
+
+def test_trace_points_follow_a_frame_by_its_serial():
+    bench, rng = RxBench(preset("10g", serial_width=8)), random.Random(11)
+    buffers = buffers_of(3, 100)
+    seen = {name: [] for name in ("accepted", "refused", "taken", "dropped", "completed")}
+
+    async def scenario(ctx):
+        await bench.post(ctx, descriptors(buffers))
+        for serial, length in ((5, 150), (6, 59), (7, 60), (8, 60)):
+            await bench.send(ctx, frame_of(rng, length), serial=serial)
+        await bench.settle(ctx, 4)
+
+    async def watch(ctx):
+        while True:
+            await ctx.tick()
+            for name, log in seen.items():
+                point = getattr(bench.path, name)
+                if ctx.get(point.strobe):
+                    log.append((ctx.get(point.serial), ctx.get(point.detail)))
+
+    bench.run(scenario, watch)
+    assert seen == {
+        "accepted": [(5, 0), (7, 0), (8, 0)],
+        "refused": [(6, DropReason.RUNT.value)],
+        "taken": [(5, 0x100), (5, 0x101), (7, 0x102)],
+        "dropped": [(8, DropReason.NO_BUFFER.value)],
+        "completed": [(5, 0x100), (5, 0x101), (7, 0x102)],
+    }
+
+
+@pytest.mark.parametrize("outstanding", [1, 3])
+def test_few_outstanding_writes_only_slow_it_down(outstanding):
+    bench, rng = RxBench(preset("10g", outstanding_writes=outstanding), latency=60), random.Random(12)
+    buffers = buffers_of(20, 70)
+    frames = [frame_of(rng, 130) for _ in range(10)]
+
+    async def scenario(ctx):
+        await bench.post(ctx, descriptors(buffers))
+        for frame in frames:
+            await bench.send(ctx, frame)
+        await bench.settle(ctx, len(frames))
+
+    bench.run(scenario)
+    assert bench.received(buffers) == frames
+
+
+def test_more_short_frames_than_can_be_noted_overflow_too():
+    bench, rng = RxBench(preset("10g", rx_buffer_bytes=2048, max_frame=1024, fetch_depth=8)), random.Random(13)
+    frames = [frame_of(rng, 16) for _ in range(80)]
+
+    async def scenario(ctx):
+        ctx.set(bench.path.min_length, 14)
+        ctx.set(bench.cache.fetching, 1)
+        ctx.set(bench.path.starvation, 2000)
+        for frame in frames:
+            await bench.send(ctx, frame)
+        ctx.set(bench.cache.fetching, 0)
+        await bench.settle(ctx, len(frames))
+
+    bench.run(scenario)
+    assert 40 <= bench.drops(DropReason.OVERFLOW) <= 48
+    assert bench.drops(DropReason.OVERFLOW) + bench.drops(DropReason.NO_BUFFER) == len(frames)

@@ -5,7 +5,7 @@ import random
 from collections import deque
 from typing import Any
 
-from amaranth.hdl import Module, Value
+from amaranth.hdl import Module, ResetInserter, Signal, Value
 from amaranth.lib.wiring import connect
 from amaranth.sim import Simulator
 
@@ -68,7 +68,12 @@ class TxBench:
         self.cycle = 0
         self.path, self.cache = TxPath(config), DescriptorCache(config)
         self.slots = SlotCounter(config, slots)
-        self.top = m = Module()
+        self.reads: deque[list[int]] = deque()  # cycle of the first beat, address, bytes left, failed
+        self.offered = False
+        self.partial, self.inside = b"", False  # the frame that is leaving
+        m = Module()
+        self.reset_signal = Signal()
+        self.top = ResetInserter(self.reset_signal)(m)
         m.submodules.path, m.submodules.cache, m.submodules.slots = self.path, self.cache, self.slots
         connect(m, self.path.descriptors, self.cache.port)
         completions = self.path.completions
@@ -79,8 +84,8 @@ class TxBench:
             self.slots.port.reserve_count.eq(completions.reserve_count),
         ]
 
-    def run(self, scenario: Any) -> None:
-        """Run ``scenario(ctx)`` against a path whose queues are all enabled."""
+    def run(self, scenario: Any, *watchers: Any) -> None:
+        """Run ``scenario(ctx)`` against a path whose queues are all enabled; ``watchers`` run beside it."""
 
         async def main(ctx: Any) -> None:
             ctx.set(self.path.tx_enable, 1)
@@ -93,6 +98,8 @@ class TxBench:
         simulator.add_testbench(self._reads, background=True)
         simulator.add_testbench(self._wire, background=True)
         simulator.add_testbench(self._events, background=True)
+        for watcher in watchers:
+            simulator.add_testbench(watcher, background=True)
         simulator.run()
 
     async def post(self, ctx: Any, entries: list[bytes], queue: int = 0, bound: int = 5000) -> None:
@@ -125,6 +132,16 @@ class TxBench:
             f"Waited {bound} cycles for {jobs} frames: {len(self.queue_events)} gathered, {len(self.frames)} sent"
         )
 
+    async def reset(self, ctx: Any) -> None:
+        """Reset the path in whatever it does; memory, driver and wire forget it too."""
+        ctx.set(self.reset_signal, 1)
+        await ctx.tick().repeat(2)
+        self.offered = False
+        for log in (self.reads, self.frames, self.frame_events, self.queue_events, *self.completions):
+            log.clear()
+        ctx.set(self.path.read.data.valid, 0)
+        ctx.set(self.reset_signal, 0)
+
     async def restart(self, ctx: Any, queue: int) -> None:
         """Stop a queue, and start it from index 0."""
         others = ((1 << self.config.queues) - 1) & ~(1 << queue)
@@ -138,14 +155,17 @@ class TxBench:
 
     async def _reads(self, ctx: Any) -> None:
         read, entry = self.path.read, self.path.completions.entry
-        commands: deque[list[int]] = deque()  # cycle of the first beat, address, bytes left, failed
-        offered = False
         size = self.config.beat_bytes
         while True:
             ctx.set(read.command.ready, int(self.random.random() >= self.stall))
             ctx.set(entry.ready, int(self.random.random() >= self.stall))
-            if not offered and commands and commands[0][0] <= self.cycle and self.random.random() >= self.stall:
-                _, address, left, failed = commands[0]
+            if (
+                not self.offered
+                and self.reads
+                and self.reads[0][0] <= self.cycle
+                and self.random.random() >= self.stall
+            ):
+                _, address, left, failed = self.reads[0]
                 piece = self.memory[address : address + min(size, left)]
                 noise = self.random.randbytes(size - len(piece))
                 ctx.set(
@@ -157,8 +177,8 @@ class TxBench:
                         "error": int(failed and left <= size),
                     },
                 )
-                offered = True
-            ctx.set(read.data.valid, int(offered))
+                self.offered = True
+            ctx.set(read.data.valid, int(self.offered))
             _, _, commanded, command, taken, handed, completion = await ctx.tick().sample(
                 read.command.valid & read.command.ready,
                 read.command.payload,
@@ -170,34 +190,38 @@ class TxBench:
             if commanded:
                 self.commands += 1
                 failed = int(command.address >> 12 in self.bad_pages)
-                commands.append([self.cycle + self.latency, command.address, command.length, failed])
-            if offered and taken:
-                offered = False
-                commands[0][1] += size
-                commands[0][2] -= size
-                if commands[0][2] <= 0:
-                    commands.popleft()
+                self.reads.append([self.cycle + self.latency, command.address, command.length, failed])
+            if self.offered and taken:
+                self.offered = False
+                self.reads[0][1] += size
+                self.reads[0][2] -= size
+                if self.reads[0][2] <= 0:
+                    self.reads.popleft()
             if handed:
                 raw = completion.entry.to_bytes(16, "little")
                 self.completions[completion.queue].append(COMPLETION.unpack(raw))
 
     async def _wire(self, ctx: Any) -> None:
         wire, size = self.path.wire, self.config.beat_bytes
-        frame, inside = b"", False
         while True:
             ctx.set(wire.ready, int(self.random.random() >= self.wire_stall))
-            _, _, valid, ready, beat = await ctx.tick().sample(wire.valid, wire.ready, wire.payload)
-            assert valid or not inside, "a pause inside a frame"
+            _, _, reset, valid, ready, beat = await ctx.tick().sample(
+                self.reset_signal, wire.valid, wire.ready, wire.payload
+            )
+            if reset:
+                self.partial, self.inside = b"", False
+                continue
+            assert valid or not self.inside, "a pause inside a frame"
             if valid and ready:
-                assert beat.first == (not inside)
+                assert beat.first == (not self.inside)
                 assert beat.last or beat.count == size
-                frame += beat.data.to_bytes(size, "little")[: beat.count]
-                inside = not beat.last
+                self.partial += beat.data.to_bytes(size, "little")[: beat.count]
+                self.inside = not beat.last
                 if beat.last:
-                    self.frames.append(frame)
+                    self.frames.append(self.partial)
                     self.sent_at.append(self.cycle)
                     self.serials.append(beat.serial)
-                    frame = b""
+                    self.partial = b""
 
     async def _events(self, ctx: Any) -> None:
         path, fault = self.path, self.path.fault

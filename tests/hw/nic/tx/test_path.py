@@ -275,3 +275,57 @@ def test_a_queue_that_stops_in_traffic_finishes_what_it_took_and_reads_nothing_a
     assert bench.frames == [gathered(bench, pieces) for pieces in frames[: len(bench.frames)]]
     assert len(bench.completions[0]) == len(bench.frames)
     assert 0 < len(bench.frames) < len(frames)
+
+
+@pytest.mark.parametrize("cut", [1, 5, 12, 40, 70, 90, 130])
+def test_after_reset_in_traffic_the_path_is_as_after_power_on(cut):
+    bench = TxBench(preset("10g"), stall=0.1)
+    frames = [[(100, 70)], [(301, 33), (502, 41)], [(0, 15), (64, 100), (700, 3)]]
+
+    async def scenario(ctx):
+        for pieces in [*frames, *frames]:
+            await bench.post(ctx, chain(pieces, report=True))
+        await bench.post(ctx, [data(0, 9)], queue=1)
+        await ctx.tick().repeat(cut)
+        await bench.reset(ctx)
+        assert ctx.get(bench.path.control.busy) == 0
+        for pieces in frames:
+            await bench.post(ctx, chain(pieces, report=True))
+        await bench.settle(ctx, len(frames))
+
+    bench.run(scenario)
+    assert bench.frames == [gathered(bench, pieces) for pieces in frames]
+    assert [completion.index for completion in bench.completions[0]] == [1, 3, 6]
+
+
+def test_trace_points_name_each_buffer_read_and_each_frame_sent():
+    bench = TxBench(preset("10g", serial_width=8))
+    seen = {"gathered": [], "sent": []}
+
+    async def scenario(ctx):
+        await bench.post(ctx, [data(0, 40, 21, end=False), data(0, 40, 22), context(), data(0, 60, 23)])
+        await bench.settle(ctx, 2)
+
+    async def watch(ctx):
+        while True:
+            await ctx.tick()
+            for name, log in seen.items():
+                point = getattr(bench.path, name)
+                if ctx.get(point.strobe):
+                    log.append((ctx.get(point.serial), ctx.get(point.detail)))
+
+    bench.run(scenario, watch)
+    assert seen == {"gathered": [(0, 21), (0, 22), (1, 23)], "sent": [(0, 0), (1, 0)]}
+
+
+def test_kinds_of_destination_are_told_apart():
+    bench = TxBench(preset("10g"))
+    for position, destination in enumerate(("020000000001", "ffffffffffff", "01005e000001")):
+        bench.memory[0x100 * position : 0x100 * position + 6] = bytes.fromhex(destination)
+
+    async def scenario(ctx):
+        await bench.post(ctx, [data(0x100 * position, 60) for position in range(3)])
+        await bench.settle(ctx, 3)
+
+    bench.run(scenario)
+    assert [(e["multicast"], e["broadcast"]) for e in bench.frame_events] == [(0, 0), (0, 1), (1, 0)]
