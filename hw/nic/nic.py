@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The NIC: all blocks, joined.
+
+::
+
+              wire_rx ──► RxPath ─────────────┐                        ┌──────────── TxPath ──► wire_tx
+                          │    │ buffer data  │ descriptors            │ descriptors │    │
+                          │    ▼              ▼                        ▼             ▼    │
+              completions │  DmaWriter    DescriptorFetch (fill)   DescriptorFetch  buffer │ completions
+                          ▼    ▲  ▲           │                        │         data│    ▼
+              CompletionWriter ┘  │           └────────► DmaReader ◄───┴─────────────┘  CompletionWriter
+                          │       └───────────────────────────────────────────────────────┘    │
+                          │ published                                                published │
+                          └─────────────────────► Interrupts ◄─────────────────────────────────┘
+                                                      │ vectors
+     registers ◄─► RegisterBlock ─► write broadcast, Lifecycle (rx, tx), Stats, FunctionReset
+
+**Ordering.** The NIC writes a completion only after every byte of its buffer has been acknowledged by AXI write
+responses, counts a completion as published only after the response to its own write, and fires an interrupt only for
+published completions. Who gives the response is a property of what the NIC is attached to. Where memory does
+(``ordered_by = response``: on chip, and the exported default), a response means the bytes are visible, and a completion
+can report that one was refused. Where the entry of a host link does (``ordered_by = posted``), it means that the write
+has its place in the posted channel, in which the completion and the interrupt come later. Either way a completion is
+never visible before its packet, nor an interrupt before its completion.
+
+**Function reset.** CONTROL.reset keeps frames out (RX off, no new TX frame) and stops every queue; when all DMA has
+been answered and all interfaces are between transfers, every block returns to its state after power-on. Counters start
+at 0: frames that arrived meanwhile, counted as ``drop_link_down`` until then, are forgotten with them, and a frame of
+which the wire has delivered only a part at that moment is ignored whole.
+"""
+
+from amaranth import Cat, Module, ResetInserter
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, flipped
+
+from hw.bus.axi4 import AXI4Signature
+from hw.bus.axi_lite import AXILiteSignature
+from hw.bus.join import join
+from hw.bus.packet import packet_stream
+from hw.config import NicConfig
+from hw.nic.dma.read import DmaReader
+from hw.nic.dma.write import DmaWriter
+from hw.nic.interfaces import TracePoint
+from hw.nic.interrupts import VECTOR_BITS, Interrupts
+from hw.nic.lifecycle import RINGS, Lifecycle
+from hw.nic.register_block import RegisterBlock
+from hw.nic.reset import FunctionReset
+from hw.nic.rings.completion_writer import CompletionWriter
+from hw.nic.rings.descriptor_fetch import DescriptorFetch
+from hw.nic.rx.path import RxPath
+from hw.nic.stats.counters import Stats
+from hw.nic.tx.path import TxPath
+
+AXI_ID_WIDTH = 8
+RX_TRACE_POINTS = ("accepted", "refused", "taken", "dropped", "completed")
+TX_TRACE_POINTS = ("gathered", "sent")
+
+
+class Trace(wiring.Signature):
+    """Simulation-only trace points: ``rx_*`` of :class:`hw.nic.rx.path.RxPath`, ``tx_*`` of
+    :class:`hw.nic.tx.path.TxPath`."""
+
+    def __init__(self, config: NicConfig):
+        names = [f"rx_{name}" for name in RX_TRACE_POINTS] + [f"tx_{name}" for name in TX_TRACE_POINTS]
+        super().__init__({name: Out(TracePoint(config)) for name in names})
+
+
+class Nic(wiring.Component):
+    """A NIC with ``config.queues`` queue pairs; see the module for how its parts relate.
+
+    Errors are reported as :class:`hw.abi.rings.QueueError` and :class:`hw.abi.rings.CompletionError`, refused register
+    accesses by their response; every frame is counted where it ends.
+
+    Ports
+    -----
+    axi : Out
+        DMA. Writes have ID 0; a read's ID is the number of its client (RX descriptors, TX descriptors, TX data).
+    registers : In
+        :file:`hw/abi/nic.rdl`.
+    wire_rx : In
+        Frames from the MAC; ``ready`` is always high.
+    wire_tx : Out
+        Frames to the MAC; ``valid`` stays high inside a frame.
+    interrupt : Out, stream
+        Vectors; each is held until the host takes it.
+    carrier : In
+        The MAC sees a link.
+    trace : Out
+        Only where ``config.serial_width`` is not 0.
+    """
+
+    def __init__(self, config: NicConfig):
+        self._config = config
+        packets = packet_stream(config.data_width, config.serial_width)
+        members = {
+            "axi": Out(AXI4Signature(config.data_width, id_width=AXI_ID_WIDTH)),
+            "registers": In(AXILiteSignature(config.mmio_addr_width)),
+            "wire_rx": In(packets),
+            "wire_tx": Out(packets),
+            "interrupt": Out(stream.Signature(VECTOR_BITS)),
+            "carrier": In(1),
+        }
+        if config.serial_width:
+            members["trace"] = Out(Trace(config))
+        super().__init__(members)
+
+    @property
+    def config(self) -> NicConfig:
+        """The parameters."""
+        return self._config
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self._config
+        m.submodules.function_reset = reset = FunctionReset()
+
+        def add(name, block):
+            m.submodules[name] = ResetInserter(reset.reset)(block)
+            return block
+
+        registers = add("register_block", RegisterBlock(config))
+        rx = add("rx", RxPath(config))
+        tx = add("tx", TxPath(config))
+        reader = add("dma_reader", DmaReader(config, 3, id_width=AXI_ID_WIDTH))
+        writer = add("dma_writer", DmaWriter(config, 3, id_width=AXI_ID_WIDTH))
+        interrupts = add("interrupts", Interrupts(config))
+        stats = add("stats", Stats(config))
+
+        # Read clients: RX descriptors, TX descriptors, TX data. Write clients: RX data, RX completions, TX completions.
+        join(m, rx.write, writer.clients[0])
+        join(m, tx.read, reader.clients[2])
+        listeners = [rx.queue_write, reader.queue_write, writer.queue_write, interrupts.write]
+        lifecycles = []
+        for number, (direction, path) in enumerate((("rx", rx), ("tx", tx))):
+            fetch = add(f"{direction}_fetch", self._fetch(direction))
+            completions = add(f"{direction}_completions", self._completions(direction))
+            blocks = (path, fetch, completions)
+            lifecycle = add(
+                f"{direction}_lifecycle", Lifecycle(config, direction, blocks=len(blocks), faults=len(blocks))
+            )
+            lifecycles.append(lifecycle)
+            for block, control in zip(blocks, lifecycle.control):
+                join(m, control, block.control)
+            for block, faults in zip((path.fault, fetch.faults, completions.faults), lifecycle.faults):
+                join(m, block, faults)
+            join(m, path.descriptors, fetch.descriptors)
+            join(m, path.completions, completions.completions)
+            join(m, fetch.read, reader.clients[number])
+            join(m, completions.write, writer.clients[1 + number])
+            join(m, completions.published, getattr(interrupts, f"{direction}_published"))
+            listeners += [lifecycle.write, fetch.queue_write, completions.queue_write]
+            m.d.comb += [
+                completions.timeout.eq(registers.timeouts.completion),
+                lifecycle.stop.eq(reset.resetting),
+                getattr(registers, f"{direction}_status").eq(lifecycle.status),
+                getattr(interrupts, f"{direction}_started").eq(lifecycle.started),
+                getattr(interrupts, f"{direction}_failed").eq(lifecycle.failed),
+            ]
+        for listener in listeners:
+            join(m, registers.write, listener)
+
+        for event, counted in (
+            (rx.frame_event, stats.rx),
+            (tx.frame_event, stats.tx),
+            (rx.delivery_event, stats.queue_rx_delivered),
+            (rx.drop_event, stats.queue_rx_dropped),
+            (tx.queue_event, stats.queue_tx),
+            (interrupts.sent, stats.interrupt),
+        ):
+            join(m, event, counted)
+
+        self._set_registers(m, registers, rx, tx, reader, writer, stats, reset)
+        self._join_ports(m, registers, rx, tx, reader, writer, interrupts)
+        m.d.comb += [
+            reset.request.eq(registers.control.reset),
+            reset.drained.eq(Cat(lifecycle.idle for lifecycle in lifecycles).all()),
+            reset.quiet.eq(registers.idle & ~self.wire_tx.valid & ~self.interrupt.valid),
+        ]
+        return m
+
+    def _fetch(self, direction):
+        ring = RINGS[direction][0]
+        return DescriptorFetch(
+            self._config,
+            base=f"{ring}_base",
+            size=f"{ring}_size",
+            doorbell=f"{direction}_doorbell",
+            producer={"rx": "fill_producer", "tx": "producer"}[direction],
+        )
+
+    def _completions(self, direction):
+        ring = RINGS[direction][1]
+        return CompletionWriter(
+            self._config,
+            base=f"{ring}_base",
+            size=f"{ring}_size",
+            doorbell=f"{direction}_doorbell",
+            consumer="completion_consumer",
+        )
+
+    def _set_registers(self, m, registers, rx, tx, reader, writer, stats, reset):
+        """What registers say to the blocks, and what the blocks say in registers."""
+        config = self._config
+        m.d.comb += [
+            rx.rx_enable.eq(registers.control.rx_enable & ~reset.resetting),
+            tx.tx_enable.eq(registers.control.tx_enable & ~reset.resetting),
+            rx.carrier.eq(self.carrier),
+            rx.min_length.eq(registers.frame_limits.min_length),
+            rx.max_length.eq(registers.frame_limits.max_length),
+            rx.starvation.eq(registers.timeouts.starvation),
+            rx.default_queue.eq(registers.steering.default_queue),
+            reader.device_id.eq(registers.device.device_id),
+            writer.device_id.eq(registers.device.device_id),
+            stats.snapshot.eq(registers.control.snapshot),
+            stats.read_address.eq(registers.counter_address),
+            registers.counter_value.eq(stats.read_value),
+            registers.counters_busy.eq(stats.busy),
+            registers.resetting.eq(reset.resetting),
+            registers.hold.eq(reset.hold),
+            registers.capabilities.queues.eq(config.queues),
+            registers.capabilities.beat_bytes.eq(config.beat_bytes),
+            registers.capabilities.rx_buffer_kib.eq(config.rx_buffer_bytes // 1024),
+            registers.capabilities.tx_buffer_kib.eq(config.tx_buffer_bytes // 1024),
+            registers.status.carrier.eq(self.carrier),
+            registers.status.link_up.eq(self.carrier & registers.control.rx_enable),
+            registers.status.resetting.eq(reset.resetting),
+            registers.status.snapshot_busy.eq(stats.busy),
+        ]
+
+    def _join_ports(self, m, registers, rx, tx, reader, writer, interrupts):
+        join(m, flipped(self.registers), registers.bus)
+        join(m, flipped(self.wire_rx), rx.wire)
+        for inner, outer in (
+            (tx.wire, self.wire_tx),
+            (writer.axi_aw, self.axi.aw),
+            (writer.axi_w, self.axi.w),
+            (writer.axi_b, self.axi.b),
+            (reader.axi_ar, self.axi.ar),
+            (reader.axi_r, self.axi.r),
+            (interrupts.interrupt, self.interrupt),
+        ):
+            join(m, inner, flipped(outer))
+        if self._config.serial_width:
+            for direction, path, names in (("rx", rx, RX_TRACE_POINTS), ("tx", tx, TX_TRACE_POINTS)):
+                for name in names:
+                    join(m, getattr(path, name), flipped(getattr(self.trace, f"{direction}_{name}")))
