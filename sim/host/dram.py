@@ -75,7 +75,7 @@ class Dram(wiring.Component):
         reads, writes = [], []
         entries = iter(lane.entries)
         for name, port in (("walker", self.walker), ("data", self.data)):
-            shared = {
+            shared: dict[str, Any] = {
                 "size": self.size,
                 "outstanding": self.config.outstanding,
                 "exclusives": name == "walker",
