@@ -3,8 +3,9 @@
 
 from amaranth.hdl import Module
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.lib.wiring import In, Out, flipped
 
+from hw.bus.join import join
 from hw.bus.packet import packet_stream
 from hw.config import NicConfig
 from hw.nic.in_flight import InFlight
@@ -91,11 +92,11 @@ class RxPath(wiring.Component):
         limit = 2 * config.fetch_depth + 4 * config.outstanding_writes + 4
         m.submodules.in_flight = in_flight = InFlight(config.queues, limit)
 
-        connect(m, ingress.frames, steering.input)
-        connect(m, steering.output, planner.input)
-        connect(m, planner.output, writer.segments)
-        connect(m, writer.request, buffer.request)
-        connect(m, buffer.response, writer.response)
+        join(m, ingress.frames, steering.input)
+        join(m, steering.output, planner.input)
+        join(m, planner.output, writer.segments)
+        join(m, writer.request, buffer.request)
+        join(m, buffer.response, writer.response)
         for inner, outer in (
             (ingress.wire, self.wire),
             (ingress.event, self.frame_event),
@@ -107,7 +108,7 @@ class RxPath(wiring.Component):
             (writer.entry, self.completions.entry),
             (writer.event, self.delivery_event),
         ):
-            connect(m, inner, flipped(outer))
+            join(m, inner, flipped(outer))
         m.d.comb += [
             ingress.rx_enable.eq(self.rx_enable),
             ingress.carrier.eq(self.carrier),
@@ -140,5 +141,5 @@ class RxPath(wiring.Component):
                 (writer.taken, self.taken),
                 (writer.completed, self.completed),
             ):
-                connect(m, point, flipped(outer))
+                join(m, point, flipped(outer))
         return m

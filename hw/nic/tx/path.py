@@ -3,8 +3,9 @@
 
 from amaranth.hdl import Module, Mux
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.lib.wiring import In, Out, flipped
 
+from hw.bus.join import join
 from hw.bus.packet import packet_stream
 from hw.config import NicConfig
 from hw.nic.in_flight import InFlight
@@ -83,11 +84,11 @@ class TxPath(wiring.Component):
         limit = 2 * config.fetch_depth + 4 * config.outstanding_reads + 4
         m.submodules.in_flight = in_flight = InFlight(config.queues, limit)
 
-        connect(m, scheduler.jobs, gather.jobs)
-        connect(m, scheduler.pieces, gather.pieces)
-        connect(m, gather.frames, egress.frames)
-        connect(m, egress.request, buffer.request)
-        connect(m, buffer.response, egress.response)
+        join(m, scheduler.jobs, gather.jobs)
+        join(m, scheduler.pieces, gather.pieces)
+        join(m, gather.frames, egress.frames)
+        join(m, egress.request, buffer.request)
+        join(m, buffer.response, egress.response)
         for inner, outer in (
             (scheduler.descriptors, self.descriptors),
             (scheduler.fault, self.fault),
@@ -97,7 +98,7 @@ class TxPath(wiring.Component):
             (egress.wire, self.wire),
             (egress.event, self.frame_event),
         ):
-            connect(m, inner, flipped(outer))
+            join(m, inner, flipped(outer))
         entry = self.completions.entry
         m.d.comb += [
             buffer.write_enable.eq(gather.write_enable),
@@ -120,6 +121,6 @@ class TxPath(wiring.Component):
             self.control.busy.eq(in_flight.busy | scheduler.busy | Mux(entry.valid, 1 << entry.payload.queue, 0)),
         ]
         if config.serial_width:
-            connect(m, gather.gathered, flipped(self.gathered))
-            connect(m, egress.sent, flipped(self.sent))
+            join(m, gather.gathered, flipped(self.gathered))
+            join(m, egress.sent, flipped(self.sent))
         return m

@@ -329,3 +329,18 @@ def test_kinds_of_destination_are_told_apart():
 
     bench.run(scenario)
     assert [(e["multicast"], e["broadcast"]) for e in bench.frame_events] == [(0, 0), (0, 1), (1, 0)]
+
+
+def test_reads_wait_for_room_where_the_wire_is_slow():
+    bench = TxBench(preset("10g", tx_buffer_bytes=2048, max_frame=1024), wire_stall=0.8)
+    frames = [[(0x400 * i + i, 1000 - i)] for i in range(8)]
+
+    async def scenario(ctx):
+        for pieces in frames:
+            await bench.post(ctx, chain(pieces))
+        await ctx.tick().repeat(300)
+        assert bench.commands == 2, "two frames of 1,000 bytes fill 2,048"
+        await bench.settle(ctx, len(frames))
+
+    bench.run(scenario)
+    assert bench.frames == [gathered(bench, pieces) for pieces in frames]
