@@ -25,7 +25,7 @@ from sim.run import Measurement, RunConfig
 from sim.traffic.flows import mac_value, queue_mac
 
 MICROSECOND = 10**6  #: in picoseconds
-STEP = 20 * MICROSECOND  #: between two looks at how far a run is, and two batches for the ownership checker
+STEP = 8 * MICROSECOND  #: between two looks at how far a run is, and two batches for the ownership checker
 SETUP_LIMIT = 100_000 * MICROSECOND
 SETTLE_LIMIT = 20_000 * MICROSECOND  #: after the wire's last frame, plus
 SETTLE_FRAME = 20 * MICROSECOND  #: for each frame that software may still have to work on
