@@ -248,6 +248,67 @@ def test_the_bound_on_waiting_holds_for_every_entry():
     assert max(waits) > timeout
 
 
+def test_a_new_line_has_its_own_bound():
+    """Three entries wait for long; the fourth completes their line, and the fifth begins to wait only then."""
+    bench = Bench(latency=3).build()
+    taken = []
+
+    async def producer(ctx):
+        await bench.start(ctx, 0, timeout=100)
+        await bench.reserve(ctx, 0, 5)
+        for value in range(5):
+            await bench.complete(ctx, 0, value)
+            taken.append(bench.memory.cycle)
+            if value == 2:
+                await ctx.tick().repeat(80)
+        await bench.idle(ctx)
+
+    bench.run(producer)
+    assert bench.groups() == [4, 1]
+    assert bench.memory.writes[1].cycle - taken[4] > 100
+
+
+def test_a_line_that_waits_for_dma_does_not_prolong_the_bound_of_the_next():
+    config = preset("10g")
+    dut = CompletionWriter(config, **RX)
+    sim = Simulator(dut)
+    sim.add_clock(1e-6)
+
+    async def producer(ctx):
+        await write_register(ctx, dut.queue_write, RX["size"], 0, entries=16)
+        ctx.set(dut.timeout, 50)
+        ctx.set(dut.control.enable, 1)
+        # The first write's command occupies the port, the second line waits behind it, and an entry behind that.
+        for _ in range(9):
+            await send(ctx, dut.completions.entry, {"queue": 0, "entry": 0})
+        await ctx.tick().repeat(200)
+        lengths = []
+        ctx.set(dut.write.command.ready, 1)
+        for _ in range(10):
+            _, _, valid, command = await ctx.tick().sample(dut.write.command.valid, dut.write.command.payload)
+            if valid:
+                lengths.append(command.length)
+        assert lengths == [64, 64, 16]
+
+    sim.add_testbench(producer)
+    sim.run()
+
+
+def test_a_slow_memory_loses_nothing():
+    """Far more entries than can be staged, offered without a pause."""
+    bench = Bench(64, seed=6, stall=0.9, latency=(1, 60)).build(outstanding_writes=2)
+
+    async def producer(ctx):
+        await bench.start(ctx, 0, timeout=30)
+        await bench.reserve(ctx, 0, 64)
+        for value in range(64):
+            await bench.complete(ctx, 0, value)
+        await bench.idle(ctx)
+
+    bench.run(producer)
+    assert [bench.at(0, index).rss_hash for index in range(64)] == list(range(64))
+
+
 @pytest.mark.parametrize("width", [64, 512])
 def test_one_entry_a_cycle_is_accepted(width):
     """A burst of 16 entries goes in without a pause; at 512 bits the flow of whole lines never pauses."""
