@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The command line: what it refuses, and one run end to end in Amaranth's simulator."""
+"""The command line: what it refuses, and short runs end to end."""
 
 import json
 
@@ -9,15 +9,7 @@ from typer.testing import CliRunner
 from sim.cli import app
 from sim.traffic.capture import Captured, write_capture
 
-SHORT = [
-    *("--backend", "amaranth", "--set", "frames=12", "--set", "ring=16"),
-    *("--set", "traffic=64", "--set", "verdicts=drop"),
-]
-
-
-@pytest.fixture(autouse=True)
-def _own_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+SHORT = ["--set", "frames=150", "--set", "ring=64", "--set", "traffic=64", "--set", "verdicts=drop"]
 
 
 def invoke(*arguments):
@@ -71,26 +63,28 @@ def test_costs_show_their_sources():
 
 
 def test_a_run_prints_its_table_and_writes_the_same_file_twice(tmp_path):
-    first = invoke("run", "strategies", *SHORT, "--out", "one.json")
+    one, two = tmp_path / "one.json", tmp_path / "two.json"
+    first = invoke("run", "strategies", *SHORT, "--out", str(one))
     assert first.exit_code == 0, first.output
     assert "page_per_packet" in first.stdout
-    assert invoke("run", "strategies", *SHORT, "--out", "two.json").exit_code == 0
-    assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
-    result = json.loads((tmp_path / "one.json").read_text())
+    assert invoke("run", "strategies", *SHORT, "--out", str(two)).exit_code == 0
+    assert one.read_bytes() == two.read_bytes()
+    result = json.loads(one.read_text())
     rows = {(row["name"], row["case"].get("strategy")): row["value"] for row in result["rows"]}
     for strategy in ("page_per_packet", "page_pool"):
-        assert rows["delivered", strategy] + rows["dropped", strategy] == rows["offered", strategy] == 12
+        assert rows["delivered", strategy] + rows["dropped", strategy] == rows["offered", strategy] == 150
         assert rows["within_ceiling", strategy] is True
         assert 0 < rows["memory_cycles", strategy] < rows["cpu_cycles", strategy]
     assert rows["page_pool_is_cheaper", None] is True
 
 
 def test_a_capture_of_ones_own_is_played(tmp_path):
-    write_capture(tmp_path / "own.pcap", [Captured(n * 1000, bytes([n]) * 100) for n in range(5)])
+    capture, out = tmp_path / "own.pcap", tmp_path / "r.json"
+    write_capture(capture, [Captured(n * 1000, bytes([n]) * 100) for n in range(5)])
     settings = ["--set", "traffic=capture", "--set", "verdicts=tx", "--set", "strategies=page_pool"]
-    result = invoke("run", "strategies", *SHORT, *settings, "--pcap", "own.pcap", "--out", "r.json")
+    result = invoke("run", "strategies", *SHORT, *settings, "--pcap", str(capture), "--out", str(out))
     assert result.exit_code == 0, result.output
-    rows = {row["name"]: row["value"] for row in json.loads((tmp_path / "r.json").read_text())["rows"]}
+    rows = {row["name"]: row["value"] for row in json.loads(out.read_text())["rows"]}
     assert rows["delivered"] == 5
 
 
