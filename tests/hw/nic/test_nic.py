@@ -15,7 +15,7 @@ def make_frame(rng, length, queue=0):
     return bytes([2, 0, 0, 0, 0, queue]) + rng.randbytes(length - 6)
 
 
-async def settle(host, ctx, cycles=600):
+async def settle(host, ctx, cycles=300):
     """Let everything offered reach its end."""
     await host.until(ctx, lambda: host.wire_empty, "the wire to be empty")
     await ctx.tick().repeat(cycles)
@@ -31,9 +31,9 @@ def test_frames_arrive_byte_exact_on_their_queues(stall, latency, width):
 
     async def bench(ctx):
         await host.bring_up(ctx)
-        for _ in range(24):
+        for _ in range(14):
             queue = rng.randrange(2)
-            frame = make_frame(rng, rng.choice((60, 61, 63, 64, 300, 594, 1514, 2048, 2049, 4100)), queue)
+            frame = make_frame(rng, rng.choice((60, 61, 63, 64, 300, 1514, 2048, 2049, 4100)), queue)
             expected[queue].append(frame)
             host.play(frame, gap=1 + len(frame) // 4)
         for queue in range(2):
@@ -41,7 +41,7 @@ def test_frames_arrive_byte_exact_on_their_queues(stall, latency, width):
             assert frames == expected[queue]
         await settle(host, ctx)
         counters = await host.counters(ctx)
-        assert balance(counters, 2) == (24, 24)
+        assert balance(counters, 2) == (14, 14)
         assert counters["rx.bytes"] == sum(map(len, (*expected[0], *expected[1])))
         for queue in range(2):
             assert counters[queue, "rx_packets"] == len(expected[queue])
@@ -59,20 +59,20 @@ def test_frames_leave_byte_exact_and_in_order(stall, wire_stall, width):
 
     async def bench(ctx):
         await host.bring_up(ctx)
-        frames = [[make_frame(rng, rng.choice((60, 65, 594, 1514)), queue) for _ in range(10)] for queue in range(2)]
+        frames = [[make_frame(rng, rng.choice((60, 65, 594, 1514)), queue) for _ in range(6)] for queue in range(2)]
         for queue in range(2):
             await host.transmit(ctx, queue, frames[queue], pieces=1 + 2 * queue)
         for queue in range(2):
-            entries = await host.reclaimed(ctx, queue, 10)
-            assert [entry.error for entry in entries] == [CompletionError.NONE.value] * 10
+            entries = await host.reclaimed(ctx, queue, 6)
+            assert [entry.error for entry in entries] == [CompletionError.NONE.value] * 6
             assert entries[-1].index == host.queues[queue].sent
-        await host.until(ctx, lambda: len(host.sent) == 20, "20 frames on the wire")
+        await host.until(ctx, lambda: len(host.sent) == 12, "12 frames on the wire")
         for queue in range(2):
             assert [frame for frame in host.sent if frame[5] == queue] == frames[queue]
         await ctx.tick().repeat(10)
         counters = await host.counters(ctx)
-        assert counters["tx.frames"] == 20
-        assert [counters[queue, "tx_packets"] for queue in range(2)] == [10, 10]
+        assert counters["tx.frames"] == 12
+        assert [counters[queue, "tx_packets"] for queue in range(2)] == [6, 6]
 
     host.run(bench)
 
@@ -108,7 +108,7 @@ def test_interrupt_comes_after_its_completion_and_only_if_armed():
     host.run(bench)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_stopping_in_full_traffic_writes_nothing_afterwards(seed):
     print(f"seed {seed}")
     host = NicHost(seed=seed, stall=0.2, latency=(5, 50))
@@ -116,11 +116,11 @@ def test_stopping_in_full_traffic_writes_nothing_afterwards(seed):
 
     async def bench(ctx):
         await host.bring_up(ctx, buffers=60)
-        for _ in range(40):
-            host.play(make_frame(rng, rng.choice((60, 300, 1514)), rng.randrange(2)))
-        await host.transmit(ctx, 0, [make_frame(rng, 200) for _ in range(20)])
-        await host.transmit(ctx, 1, [make_frame(rng, 200, 1) for _ in range(20)])
-        await ctx.tick().repeat(rng.randrange(300, 1200))
+        for _ in range(24):
+            host.play(make_frame(rng, rng.choice((60, 300, 1000)), rng.randrange(2)))
+        await host.transmit(ctx, 0, [make_frame(rng, 200) for _ in range(12)])
+        await host.transmit(ctx, 1, [make_frame(rng, 200, 1) for _ in range(12)])
+        await ctx.tick().repeat(rng.randrange(200, 700))
         for direction in ("rx", "tx"):
             await host.write(ctx, f"{direction}_control", 0, enable=0)
             assert await host.stopped(ctx, direction, 0) == (QueueState.DISABLED, 0)
@@ -129,10 +129,10 @@ def test_stopping_in_full_traffic_writes_nothing_afterwards(seed):
         own = range(host.queues[0].base, host.queues[1].base)
         assert not [write for write in host.writes[written:] if write[1] in own]
         assert not [burst for burst in host.memory.reads[read:] if burst.address in own]
-        await host.reclaimed(ctx, 1, 20)
+        await host.reclaimed(ctx, 1, 12)
         counters = await host.counters(ctx)
         received, accounted = balance(counters, 2)
-        assert received == accounted == 40
+        assert received == accounted == 24
         assert counters[0, "drop_queue_disabled"] > 0
         assert counters[1, "rx_packets"] + counters[1, "drop_no_buffer"] > 0
         host.sent.clear()
@@ -148,7 +148,7 @@ def test_stopping_in_full_traffic_writes_nothing_afterwards(seed):
     host.run(bench)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_function_reset_in_full_traffic_returns_to_power_on(seed):
     print(f"seed {seed}")
     host = NicHost(seed=seed, stall=0.2, latency=(5, 50), wire_stall=0.2)
@@ -156,11 +156,11 @@ def test_function_reset_in_full_traffic_returns_to_power_on(seed):
 
     async def bench(ctx):
         await host.bring_up(ctx, buffers=60)
-        for _ in range(60):
-            host.play(make_frame(rng, rng.choice((60, 300, 1514)), rng.randrange(2)))
-        frames = [make_frame(rng, 200) for _ in range(20)]
+        for _ in range(24):
+            host.play(make_frame(rng, rng.choice((60, 300, 1000)), rng.randrange(2)))
+        frames = [make_frame(rng, 200) for _ in range(12)]
         await host.transmit(ctx, 0, frames)
-        await ctx.tick().repeat(rng.randrange(200, 900))
+        await ctx.tick().repeat(rng.randrange(200, 600))
         await host.write(ctx, "control", rx_enable=1, tx_enable=1, reset=1)
         assert await host.registers.field(ctx, "status", "resetting") == 1
         assert await host.registers.write(ctx, "timeouts") is Response.SLVERR
