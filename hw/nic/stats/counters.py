@@ -19,6 +19,7 @@ SIZES = (*SIZE_BOUNDS, "size_max")
 CASTS = ("unicast", "multicast", "broadcast")
 PORT_DROPS = tuple(reason for reason in DropReason if reason.value < DropReason.QUEUE_DISABLED.value)
 QUEUE_DROPS = tuple(reason for reason in DropReason if reason.value >= DropReason.QUEUE_DISABLED.value)
+TX_OUTCOMES = ("tx_packets", "tx_read_fault", "tx_frame_length", "tx_aborted")
 LENGTH_BITS = 16
 
 
@@ -65,13 +66,12 @@ def _port_banks() -> dict[str, _Bank]:
 
 def _queue_banks(queues: int) -> dict[str, _Bank]:
     drops = tuple(f"counters.{_drop(reason)}" for reason in QUEUE_DROPS)
-    outcomes = ("tx_packets", "tx_read_fault", "tx_frame_length", "tx_aborted")
     return {
         "queue_rx_packets": _Bank(("counters.rx_packets",), queues),
         "queue_rx_bytes": _Bank(("counters.rx_bytes",), queues, LENGTH_BITS),
         "queue_rx_fault": _Bank(("counters.rx_write_fault",), queues),
         "queue_rx_drop": _Bank(drops, queues),
-        "queue_tx_outcome": _Bank(tuple(f"counters.{name}" for name in outcomes), queues),
+        "queue_tx_outcome": _Bank(tuple(f"counters.{name}" for name in TX_OUTCOMES), queues),
         "queue_tx_bytes": _Bank(("counters.tx_bytes",), queues, LENGTH_BITS),
         "queue_interrupts": _Bank(("counters.interrupts",), queues),
     }
@@ -178,17 +178,18 @@ class Stats(wiring.Component):
 
     def _count_queue_tx(self, m, banks):
         event = self.queue_tx
-        outcome = Signal(2)
-        with m.If(event.aborted):
-            m.d.comb += outcome.eq(3)
-        with m.Elif(event.error == CompletionError.READ_FAULT):
-            m.d.comb += outcome.eq(1)
-        with m.Elif(event.error == CompletionError.FRAME_LENGTH):
-            m.d.comb += outcome.eq(2)
+        outcome = Signal(range(len(TX_OUTCOMES)), init=TX_OUTCOMES.index("tx_packets"))
+        for condition, name in (
+            (event.error == CompletionError.READ_FAULT, "tx_read_fault"),
+            (event.error == CompletionError.FRAME_LENGTH, "tx_frame_length"),
+            (event.aborted, "tx_aborted"),
+        ):
+            with m.If(condition):
+                m.d.comb += outcome.eq(TX_OUTCOMES.index(name))
         m.d.comb += [
             banks["queue_tx_outcome"].strobe.eq(event.strobe),
             banks["queue_tx_outcome"].index.eq(self._queue["queue_tx_outcome"].index(outcome, event.queue)),
-            banks["queue_tx_bytes"].strobe.eq(event.strobe & (outcome == 0)),
+            banks["queue_tx_bytes"].strobe.eq(event.strobe & (outcome == TX_OUTCOMES.index("tx_packets"))),
             banks["queue_tx_bytes"].amount.eq(event.length),
             banks["queue_tx_bytes"].index.eq(event.queue),
         ]
