@@ -6,16 +6,24 @@ from typing import NamedTuple
 
 
 class Event(NamedTuple):
-    """One thing that software did."""
+    """One thing that software did.
+
+    The driver's kinds follow a buffer: ``post`` (given to the device), ``receive`` (its completion was read),
+    ``verdict`` (``function`` is the XDP program's action), ``send`` (queued for sending), ``clean`` (the device is done
+    sending), ``return`` (given back to its strategy). What the device calls the buffer is (``queue``, ``buffer_id``):
+    the descriptor's id in ``post`` and ``receive``, its slot in the TX ring in ``send`` and ``clean``.
+    """
 
     time: int  #: picoseconds: the core's time when it began
     core: int  #: index of the core
     context: str  #: ``hardirq``, ``softirq``, the name of the process, or ``idle``
-    kind: str  #: ``spend``, ``switch``, ``mmio``, or a kind of the driver's own
+    kind: str  #: ``spend``, ``switch``, ``mmio``, or one of the driver's
     packet: int | None  #: serial of the packet, where known
     buffer: int | None  #: address of the buffer, where known
     function: str  #: name of the operation or function
     cost: int  #: picoseconds charged
+    queue: int | None = None  #: index of the queue pair, where there is one
+    buffer_id: int | None = None  #: the device's name for the buffer
 
 
 class EventLog:
@@ -48,9 +56,11 @@ class EventLog:
         *,
         packet: int | None = None,
         buffer: int | None = None,
+        queue: int | None = None,
+        buffer_id: int | None = None,
     ) -> None:
         """Add one event."""
-        self._sink(Event(time, core, context, kind, packet, buffer, function, cost))
+        self._sink(Event(time, core, context, kind, packet, buffer, function, cost, queue, buffer_id))
 
     def cost_by_function(self) -> dict[str, int]:
         """Picoseconds charged to each function, by name, of the events that were kept."""

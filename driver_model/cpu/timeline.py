@@ -120,6 +120,13 @@ class Timeline:
         op.count += times
         self.time += op.ps * times
 
+    def note(self, kind: str, function: str, queue: int, buffer: int, buffer_id: int | None = None) -> None:
+        """Log what happened to a buffer, as of now and of what runs, if the log is on."""
+        if self._log is not None:
+            self._log.record(
+                self.time, self.index, self.context, kind, function, queue=queue, buffer=buffer, buffer_id=buffer_id
+            )
+
     def sync(self) -> None:
         """Bring the machine to this core's time: every edge and event up to it has happened, interrupts included."""
         if self.platform.now < self.time or self._pending or self.scheduler.need_resched:

@@ -62,6 +62,11 @@ class QueueConfig:
                 raise ValueError(f"{name} must be in 0..65535, not {value!r}")
 
 
+def _name(action: Any) -> str:
+    """Of what a program returned, which may be no action at all."""
+    return getattr(action, "name", "unknown").lower()
+
+
 class QueuePair:
     """A queue pair, driven by one core. Everything here runs on that core.
 
@@ -141,7 +146,8 @@ class QueuePair:
             length = self.strategy.buffer_length
             buffers = self._buffers
             checker = self.dev.checker
-            core, log = self.core, self.core.log
+            core = self.core
+            logged = core.log is not None
             descriptors = []
             while ids:
                 got = allocate()
@@ -154,8 +160,8 @@ class QueuePair:
                     checker.posted(core, dma_address, length)
                 buffer_id = ids.pop()
                 buffers[buffer_id] = buffer
-                if log is not None:
-                    log.record(core.time, core.index, core.context, "post", "refill", buffer=buffer.address)
+                if logged:
+                    self._note("post", "refill", buffer, buffer_id)
                 descriptors.append(pack_fill(dma_address, length, buffer_id))
             if descriptors:
                 self.core.spend(self._op_refill, len(descriptors))
@@ -168,7 +174,7 @@ class QueuePair:
     def _receive(self, budget: int) -> int:
         """Handle up to ``budget`` frames; returns how many."""
         completion = self.completions.next
-        log = self.core.log
+        logged = self.core.log is not None
         spend, op_descriptor, op_xdp = self.core.spend, self._op_descriptor, self._op_xdp
         buffers, ids, entries = self._buffers, self._free_ids, self.config.rx_entries
         strategy, statistics, xdp = self.strategy, self.statistics, self._xdp
@@ -193,6 +199,8 @@ class QueuePair:
                     statistics.rx_length_errors += 1
                     self._bad = True
                     length = limit
+                if logged:
+                    self._note("receive", "rx_completion", buffer, buffer_id)
                 received(buffer, length)
             error &= ERROR_MASK
             if error:
@@ -211,11 +219,13 @@ class QueuePair:
             begin(buffer.address, headroom, length)
             spend(op_xdp)
             action = run(xdp)
-            if log is not None:
-                self._record(action, buffer)
+            if logged:
+                self._note("verdict", _name(action), buffer)
             if action is drop:
                 statistics.rx_xdp_drop += 1
                 release(buffer)
+                if logged:
+                    self._note("return", "release", buffer)
             else:
                 self._act(action, [(buffer, length)])
         statistics.rx_packets += work
@@ -234,9 +244,7 @@ class QueuePair:
         self._xdp.begin(buffer.address, self.strategy.headroom, length)
         self.core.spend(self._op_xdp)
         action = self.config.program.run(self._xdp)
-        if self.core.log is not None:
-            for buffer, _ in fragments:
-                self._record(action, buffer)
+        self._note("verdict", _name(action), buffer)
         self._act(action, fragments)
 
     def _act(self, action: XdpAction, fragments: list[tuple[Any, int]]) -> None:
@@ -257,19 +265,17 @@ class QueuePair:
                 statistics.rx_xdp_aborted += 1
             self._release_all(fragments)
 
-    def _record(self, action: XdpAction, buffer: Any) -> None:
-        core = self.core
-        if core.log is not None:
-            name = getattr(action, "name", "unknown").lower()
-            core.log.record(core.time, core.index, core.context, "receive", name, buffer=buffer.address)
+    def _note(self, kind: str, function: str, buffer: Any, buffer_id: int | None = None) -> None:
+        self.core.note(kind, function, self.index, buffer.address, buffer_id)
 
     def release(self, buffer: Any) -> None:
         """A consumer is done with a buffer."""
         self.strategy.release(buffer)
+        self._note("return", "release", buffer)
 
     def _release_all(self, fragments: list[tuple[Any, int]]) -> None:
         for buffer, _ in fragments:
-            self.strategy.release(buffer)
+            self.release(buffer)
 
     def _retry_later(self) -> None:
         """With no buffer posted no completion will come, and so no poll: a timer makes sure of one."""

@@ -57,6 +57,7 @@ class TransmitRing:
         self.running = False  #: the device's side is enabled: frames may be queued and doorbells written
         self._strategy = strategy
         self._statistics = statistics
+        self._index = index
         self._slots: list[tuple[Any, int, bool] | None] = [None] * entries
         self._batch: list[tuple[int, int, int, int]] = []
         self._cleaned = 0
@@ -76,7 +77,7 @@ class TransmitRing:
         count = len(fragments)
         if count > self.entries - self.outstanding or not self.running:
             for buffer, _ in fragments:
-                strategy.release(buffer)
+                self._release(buffer)
             return False
         addresses: list[int] = []
         for buffer, length in fragments:
@@ -87,11 +88,12 @@ class TransmitRing:
         mapped = len(addresses)
         if mapped < count:
             for buffer, length in fragments[:mapped]:
-                strategy.transmitted(buffer, length)
+                self._transmitted(buffer, length)
             for buffer, _ in fragments[mapped:]:
-                strategy.release(buffer)
+                self._release(buffer)
             return False
-        core, log = self.core, self.core.log
+        core = self.core
+        logged = core.log is not None
         slot = self._cleaned + self.outstanding
         mask = self.entries - 1
         for left, (dma_address, (buffer, length)) in enumerate(zip(addresses, fragments, strict=True), 1 - count):
@@ -100,9 +102,9 @@ class TransmitRing:
                 checker.posted(core, dma_address, length)
             self._slots[slot] = (buffer, length, not left)
             self._batch.append((dma_address, length, slot, TX_DATA if left else _LAST))
+            if logged:
+                core.note("send", "xdp_tx", self._index, buffer.address, slot)
             slot += 1
-            if log is not None:
-                log.record(core.time, core.index, core.context, "send", "xdp_tx", buffer=buffer.address)
         core.spend(self._op_descriptor, count)
         self.outstanding += count
         return True
@@ -147,13 +149,12 @@ class TransmitRing:
     def drain(self) -> None:
         """Give back what was queued and never completed. The device has stopped."""
         self._batch = []
-        transmitted = self._strategy.transmitted
         for slot, entry in enumerate(self._slots):
             if entry is not None:
                 buffer, length, last = entry
                 self._slots[slot] = None
                 self._statistics.tx_aborted += last
-                transmitted(buffer, length)
+                self._transmitted(buffer, length)
         self.outstanding = 0
 
     def free(self) -> None:
@@ -161,9 +162,18 @@ class TransmitRing:
         self.ring.free()
         self.completions.free()
 
+    def _release(self, buffer: Any) -> None:
+        self._strategy.release(buffer)
+        self.core.note("return", "release", self._index, buffer.address)
+
+    def _transmitted(self, buffer: Any, length: int) -> None:
+        self._strategy.transmitted(buffer, length)
+        self.core.note("return", "transmitted", self._index, buffer.address)
+
     def _give_back(self, count: int, refused: bool) -> None:
-        transmitted, slots, statistics = self._strategy.transmitted, self._slots, self._statistics
-        core, log = self.core, self.core.log
+        slots, statistics = self._slots, self._statistics
+        core = self.core
+        logged = core.log is not None
         mask = self.entries - 1
         slot = self._cleaned
         for left in range(count - 1, -1, -1):
@@ -173,6 +183,8 @@ class TransmitRing:
                 raise RuntimeError(f"TX completion covers slot {slot}, where nothing is queued")
             buffer, length, last = entry
             slots[slot] = None
+            if logged:
+                core.note("clean", "tx_clean", self._index, buffer.address, slot)
             slot += 1
             self._frame_bytes += length
             if last:
@@ -183,8 +195,6 @@ class TransmitRing:
                     statistics.tx_packets += 1
                     statistics.tx_bytes += self._frame_bytes
                 self._frame_bytes = 0
-            if log is not None:
-                log.record(core.time, core.index, core.context, "sent", "tx_clean", buffer=buffer.address)
-            transmitted(buffer, length)
+            self._transmitted(buffer, length)
         self._cleaned = (self._cleaned + count) & INDEX_MASK
         self.outstanding -= count

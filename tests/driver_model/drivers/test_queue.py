@@ -347,12 +347,17 @@ def test_the_event_log_follows_a_buffer() -> None:
     bench.run(run)
     buffer = next(event.buffer for event in log.events if event.kind == "receive")
     life = [event for event in log.events if event.buffer == buffer]
-    assert [(event.kind, event.function) for event in life] == [
-        ("post", "refill"),
-        ("receive", "tx"),
-        ("send", "xdp_tx"),
-        ("sent", "tx_clean"),
+    name = life[0].buffer_id
+    assert name is not None
+    assert [(event.kind, event.function, event.buffer_id) for event in life] == [
+        ("post", "refill", name),
+        ("receive", "rx_completion", name),
+        ("verdict", "tx", None),
+        ("send", "xdp_tx", 0),
+        ("clean", "tx_clean", 0),
+        ("return", "transmitted", None),
     ]
+    assert {event.queue for event in life} == {0}
     assert [event.time for event in life] == sorted(event.time for event in life)
     assert life[0].context == "test"
     assert {event.context for event in life[1:]} <= {"softirq", "ksoftirqd/0"}
