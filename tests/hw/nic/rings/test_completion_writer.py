@@ -4,109 +4,13 @@
 import random
 
 import pytest
-from amaranth.hdl import Module
-from amaranth.lib import wiring
 from amaranth.sim import Simulator
 
-from hw.abi.codec import Codec
-from hw.abi.rings import QueueError, RxCompletion
 from hw.config import preset
-from hw.nic.dma.write import DmaWriter
 from hw.nic.rings.completion_writer import CompletionWriter
-from tests.hw.axi_memory import AxiMemory
 from tests.hw.nic.queue_writes import write_register
-from tests.hw.streams import receive, send, until
-
-CODEC = Codec(RxCompletion)
-PHASE = CODEC.mask("flags", "phase")
-RX = {"base": "rx_completion_base", "size": "rx_completion_size", "doorbell": "rx_doorbell"}
-
-
-class Bench:
-    """Completion writer, write engine and memory; software that remembers what it was told."""
-
-    def __init__(self, entries=16, **memory):
-        self.entries = entries
-        self.memory = AxiMemory(1 << 16, **memory)
-        self.published: list[tuple[int, int, int, int]] = []  # cycle, queue, producer, count
-
-    def build(self, **changes):
-        self.config = preset("10g", **changes)
-        m = Module()
-        m.submodules.completions = self.dut = CompletionWriter(self.config, **RX)
-        m.submodules.writer = writer = DmaWriter(self.config, 1)
-        wiring.connect(m, self.dut.write, writer.clients[0])
-        self.sim = Simulator(m)
-        self.sim.add_clock(1e-6)
-        self.memory.attach_write(self.sim, writer.axi_aw, writer.axi_w, writer.axi_b)
-        port = self.dut.published
-
-        async def listen(ctx):
-            async for _, _, strobe, queue, producer, count in ctx.tick().sample(
-                port.strobe, port.queue, port.producer, port.count
-            ):
-                if strobe:
-                    self.published.append((self.memory.cycle, queue, producer, count))
-
-        self.sim.add_process(listen)
-        return self
-
-    def base(self, queue):
-        return 0x40 + 0x1040 * queue
-
-    def at(self, queue, index):
-        """The entry of a ring index, if its phase says that it is there."""
-        start = self.base(queue) + index % self.entries * CODEC.size
-        entry = CODEC.unpack(self.memory.data[start : start + CODEC.size])
-        return entry if bool(entry.flags & PHASE) == (index // self.entries % 2 == 0) else None
-
-    async def start(self, ctx, *queues, timeout=0):
-        ctx.set(self.dut.timeout, timeout)
-        for queue in queues:
-            await write_register(ctx, self.dut.queue_write, RX["base"], queue, address=self.base(queue))
-            await write_register(ctx, self.dut.queue_write, RX["size"], queue, entries=self.entries)
-        mask = sum(1 << queue for queue in queues)
-        ctx.set(self.dut.control.clear, mask)
-        await ctx.tick()
-        ctx.set(self.dut.control.clear, 0)
-        ctx.set(self.dut.control.enable, ctx.get(self.dut.control.enable) | mask)
-
-    async def reserve(self, ctx, queue, count):
-        port = self.dut.completions
-        ctx.set(port.queue, queue)
-        assert ctx.get(port.free) >= count
-        ctx.set(port.reserve, 1)
-        ctx.set(port.reserve_count, count)
-        await ctx.tick()
-        ctx.set(port.reserve, 0)
-
-    async def complete(self, ctx, queue, value):
-        raw = CODEC.pack(rss_hash=value, buffer_id=value & 0xFFFF, flags=value & 1)
-        await send(
-            ctx, self.dut.completions.entry, {"queue": queue, "entry": int.from_bytes(raw, "little")}, name="entry"
-        )
-
-    async def consume(self, ctx, queue, index):
-        await write_register(ctx, self.dut.queue_write, "rx_doorbell", queue, completion_consumer=index & 0xFFFF)
-
-    async def idle(self, ctx):
-        await until(ctx, self.dut.control.busy == 0, name="busy to fall")
-        await ctx.tick().repeat(3)
-
-    def run(self, *testbenches):
-        for testbench in testbenches:
-            self.sim.add_testbench(testbench)
-        self.sim.run()
-
-    def groups(self):
-        """How many entries each write carried."""
-        sizes, size = [], 0
-        for beat in self.memory.write_beats:
-            size += beat.strobe.bit_count()
-            if beat.last:
-                sizes.append(size // CODEC.size)
-                size = 0
-        return sizes
+from tests.hw.nic.rings.completion_bench import PHASE, RX, CompletionBench
+from tests.hw.streams import send
 
 
 @pytest.mark.parametrize(
@@ -122,7 +26,7 @@ class Bench:
 def test_every_completion_is_seen_once_and_in_order(width, entries, timeout, stall, seed):
     """Several laps of three rings; software polls memory for the phase alone, and publishes what it consumed."""
     queues, total = 3, 120
-    bench = Bench(entries, seed=seed, stall=stall, latency=(1, 40)).build(data_width=width, queues=queues)
+    bench = CompletionBench(entries, seed=seed, stall=stall, latency=(1, 40)).build(data_width=width, queues=queues)
     random_ = random.Random(seed)
     reserved, given, seen = [0] * queues, [0] * queues, [0] * queues
 
@@ -181,7 +85,7 @@ def test_every_completion_is_seen_once_and_in_order(width, entries, timeout, sta
 
 
 def test_full_lines_go_at_once_and_the_rest_after_the_timeout():
-    bench = Bench(latency=3).build()
+    bench = CompletionBench(latency=3).build()
     cycles = []
 
     async def producer(ctx):
@@ -202,7 +106,7 @@ def test_full_lines_go_at_once_and_the_rest_after_the_timeout():
 
 
 def test_later_parts_of_a_line_go_in_later_writes():
-    bench = Bench(latency=3).build()
+    bench = CompletionBench(latency=3).build()
 
     async def producer(ctx):
         await bench.start(ctx, 0, timeout=10)
@@ -221,7 +125,7 @@ def test_later_parts_of_a_line_go_in_later_writes():
 def test_the_bound_on_waiting_holds_for_every_entry():
     """From being taken to AW: the timeout, and a few cycles of pipeline."""
     timeout = 24
-    bench = Bench(64, latency=2).build()
+    bench = CompletionBench(64, latency=2).build()
     random_ = random.Random(11)
     taken, written = [], {}
 
@@ -250,7 +154,7 @@ def test_the_bound_on_waiting_holds_for_every_entry():
 
 def test_a_new_line_has_its_own_bound():
     """Three entries wait for long; the fourth completes their line, and the fifth begins to wait only then."""
-    bench = Bench(latency=3).build()
+    bench = CompletionBench(latency=3).build()
     taken = []
 
     async def producer(ctx):
@@ -296,7 +200,7 @@ def test_a_line_that_waits_for_dma_does_not_prolong_the_bound_of_the_next():
 
 def test_a_slow_memory_loses_nothing():
     """Far more entries than can be staged, offered without a pause."""
-    bench = Bench(64, seed=6, stall=0.9, latency=(1, 60)).build(outstanding_writes=2)
+    bench = CompletionBench(64, seed=6, stall=0.9, latency=(1, 60)).build(outstanding_writes=2)
 
     async def producer(ctx):
         await bench.start(ctx, 0, timeout=30)
@@ -312,7 +216,7 @@ def test_a_slow_memory_loses_nothing():
 @pytest.mark.parametrize("width", [64, 512])
 def test_one_entry_a_cycle_is_accepted(width):
     """A burst of 16 entries goes in without a pause; at 512 bits the flow of whole lines never pauses."""
-    bench = Bench(128, latency=10).build(data_width=width)
+    bench = CompletionBench(128, latency=10).build(data_width=width)
     total = 16 if width == 64 else 100
     cycles = []
 
@@ -329,114 +233,9 @@ def test_one_entry_a_cycle_is_accepted(width):
     assert set(bench.groups()) == {4}
 
 
-def test_stopping_writes_what_waits_and_then_is_quiet():
-    bench = Bench(latency=10).build()
-
-    async def producer(ctx):
-        await bench.start(ctx, 0, 1, timeout=60000)
-        await bench.reserve(ctx, 0, 3)
-        for value in range(3):
-            await bench.complete(ctx, 0, value)
-        assert ctx.get(bench.dut.control.busy) == 1
-        ctx.set(bench.dut.control.enable, 2)
-        await bench.idle(ctx)
-        assert bench.groups() == [3]
-        assert bench.memory.idle
-        await bench.start(ctx, 0, timeout=0)
-        bench.memory.data[:] = bytes(len(bench.memory.data))
-        await bench.reserve(ctx, 0, 16)
-        await bench.complete(ctx, 0, 77)
-        await bench.idle(ctx)
-        assert bench.at(0, 0).rss_hash == 77
-
-    bench.run(producer)
-
-
-def test_a_write_error_stops_the_queue_alone():
-    bench = Bench(latency=(5, 25), seed=2).build()
-    bench.memory.fail(range(bench.base(0) + 64, bench.base(0) + 128))
-
-    async def producer(ctx):
-        await bench.start(ctx, 0, 1, timeout=5)
-        for queue in (0, 1):
-            await bench.reserve(ctx, queue, 16)
-        for value in range(16):
-            await bench.complete(ctx, 0, value)
-            await bench.complete(ctx, 1, value)
-        await bench.idle(ctx)
-
-    async def faults(ctx):
-        fault = await receive(ctx, bench.dut.faults)
-        assert (fault.queue, fault.error) == (0, QueueError.RING_WRITE)
-        await ctx.tick().repeat(300)
-        assert not ctx.get(bench.dut.faults.valid)
-
-    bench.run(producer, faults)
-    assert max(producer for _, queue, producer, _ in bench.published if queue == 0) == 4
-    assert max(producer for _, queue, producer, _ in bench.published if queue == 1) == 16
-
-
-def test_a_broken_queue_takes_entries_and_drops_them():
-    bench = Bench(latency=2).build()
-    bench.memory.fail(range(bench.base(0), bench.base(0) + 64))
-
-    async def producer(ctx):
-        await bench.start(ctx, 0)
-        await bench.reserve(ctx, 0, 16)
-        await bench.complete(ctx, 0, 0)
-        await receive(ctx, bench.dut.faults)
-        writes = len(bench.memory.writes)
-        for value in range(40):
-            await bench.complete(ctx, 0, value)
-        await bench.idle(ctx)
-        assert len(bench.memory.writes) == writes
-
-    bench.run(producer)
-    assert not bench.published
-
-
-@pytest.mark.parametrize("consumer", [5, 16, 0x8000, 1])
-def test_a_consumer_index_out_of_range_is_a_fault(consumer):
-    """Beyond what was written, far away, and backwards."""
-    bench = Bench(latency=2).build()
-
-    async def producer(ctx):
-        await bench.start(ctx, 0, 1)
-        await bench.reserve(ctx, 0, 8)
-        for value in range(4):
-            await bench.complete(ctx, 0, value)
-        await bench.idle(ctx)
-        await bench.consume(ctx, 0, 2)
-        await bench.consume(ctx, 0, consumer)
-        fault = await receive(ctx, bench.dut.faults)
-        assert (fault.queue, fault.error) == (0, QueueError.DOORBELL)
-        ctx.set(bench.dut.completions.queue, 0)
-        assert ctx.get(bench.dut.completions.free) == 16 - 8 + 2
-
-    bench.run(producer)
-
-
-def test_free_counts_reserved_and_unread_slots():
-    bench = Bench(8, latency=2).build()
-
-    async def producer(ctx):
-        port = bench.dut.completions
-        await bench.start(ctx, 0)
-        await bench.reserve(ctx, 0, 8)
-        assert ctx.get(port.free) == 0
-        for value in range(3):
-            await bench.complete(ctx, 0, value)
-        await bench.idle(ctx)
-        assert ctx.get(port.free) == 0
-        await bench.consume(ctx, 0, 3)
-        assert ctx.get(port.free) == 3
-
-    bench.run(producer)
-
-
 def test_completions_over_their_own_fill_ring_touch_nothing_else():
     """In-place writeback: the neighbours in a line keep their bytes."""
-    bench = Bench(16, latency=3).build()
+    bench = CompletionBench(16, latency=3).build()
     bench.memory.data[:] = b"\x5a" * len(bench.memory.data)
 
     async def producer(ctx):
