@@ -24,7 +24,7 @@ class Moderation(data.Struct):
 
 class Completions(wiring.Signature):
     """What became of one direction of a queue pair: ``published`` for one cycle with ``count`` more completions up to
-    ``producer``; ``restarted``: indices are zero again; ``failed``: the direction went to ERROR."""
+    ``producer``; ``restarted``: indices are zero again; ``failed``: while the direction is in ERROR."""
 
     def __init__(self):
         super().__init__(
@@ -46,8 +46,8 @@ class PairInterrupt(wiring.Component):
     ``moderation.cycles`` after the first. A completion published in the very cycle of ``arm`` is compared as visible.
     So whichever comes first, a completion that software has not seen always fires.
 
-    A direction that fails fires at once if armed, else at the next ``arm``: once for each failure that no interrupt
-    followed.
+    While a direction is in ERROR, arming fires at once, so that software cannot miss it among the other direction's
+    completions; it ends that by disabling the direction.
 
     Ports
     -----
@@ -70,7 +70,7 @@ class PairInterrupt(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        armed, failure = Signal(), Signal()
+        armed = Signal()
         waiting, waiting_next = Signal(INDEX_BITS + 1), Signal(INDEX_BITS + 1)
         delay, delaying = Signal(16), Signal()
 
@@ -92,7 +92,7 @@ class PairInterrupt(wiring.Component):
         m.d.comb += waiting_next.eq(waiting + new)
         fire = Signal()
         with m.If(self.arm):
-            m.d.comb += fire.eq(Cat(unseen).any() | failure | failed)
+            m.d.comb += fire.eq(Cat(unseen).any() | failed)
             m.d.sync += [armed.eq(~fire), waiting.eq(0), delaying.eq(0)]
         with m.Elif(armed):
             m.d.comb += fire.eq(failed | delaying & (delay == 0))
@@ -107,10 +107,6 @@ class PairInterrupt(wiring.Component):
             with m.If(fire):
                 m.d.sync += [armed.eq(0), delaying.eq(0)]
 
-        with m.If(fire):
-            m.d.sync += failure.eq(0)
-        with m.Elif(failed):
-            m.d.sync += failure.eq(1)
         m.d.sync += self.fire.eq(fire)
         return m
 

@@ -68,8 +68,10 @@ class Lifecycle(wiring.Component):
         Always ready.
     status : Out, array
         :class:`QueueStatus` of each queue. ``stopped``: no DMA will be issued and every response has been received.
-    started, failed : Out
-        Bit per queue, for one cycle: ``clear`` is given; state ERROR was entered in the cycle before.
+    started : Out
+        Bit per queue, for one cycle: ``clear`` is given.
+    failed : Out
+        Bit per queue, while its state is ERROR.
     idle : Out
         Every queue is ``stopped``.
     """
@@ -107,20 +109,21 @@ class Lifecycle(wiring.Component):
                 status.state.eq(state),
                 status.stopped.eq(idle[q]),
                 status.error.eq(error),
-                idle[q].eq(((state == QueueState.DISABLED) | (state == QueueState.ERROR)) & ~busy),
+                self.failed[q].eq(state == QueueState.ERROR),
+                idle[q].eq(((state == QueueState.DISABLED) | self.failed[q]) & ~busy),
             ]
             for control in self.control:
                 m.d.comb += [control.enable[q].eq(running), control.clear[q].eq(starting)]
 
             control_write = self._written(f"{self._direction}_control", q)
             start, stop = control_write & self.write.data[0] & ~self.stop, control_write & ~self.write.data[0]
-            m.d.sync += [starting.eq(0), self.failed[q].eq(0)]
+            m.d.sync += starting.eq(0)
             with m.Switch(state):
                 with m.Case(QueueState.DISABLED):
                     with m.If(start & valid[q].as_value().all()):
                         m.d.sync += [state.eq(QueueState.ENABLED), error.eq(QueueError.NONE), starting.eq(1)]
                     with m.Elif(start):
-                        m.d.sync += [state.eq(QueueState.ERROR), self.failed[q].eq(1)]
+                        m.d.sync += state.eq(QueueState.ERROR)
                         m.d.sync += error.eq(Mux(valid[q].sizes.all(), QueueError.RING_BASE, QueueError.RING_SIZE))
                 with m.Case(QueueState.ENABLED):
                     with m.If(stop | self.stop):
@@ -129,7 +132,6 @@ class Lifecycle(wiring.Component):
                         for fault in reversed(self.faults):
                             with m.If(fault.valid & (fault.payload.queue == q)):
                                 m.d.sync += [state.eq(QueueState.ERROR), error.eq(fault.payload.error)]
-                                m.d.sync += self.failed[q].eq(1)
                 with m.Case(QueueState.DRAINING):
                     with m.If(~busy):
                         m.d.sync += state.eq(QueueState.DISABLED)
