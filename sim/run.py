@@ -32,6 +32,7 @@ class RunConfig:
     cores : CPU cores; queue pair *q* belongs to core *q* modulo ``cores``
     queues : queue pairs in use
     ring : entries of each ring
+    moderation_cycles, moderation_count : an interrupt waits at most so many hardware cycles, for so many completions
     profile : cost profile of the cores
     checkers : the ownership checker, and a check of every frame's bytes when the driver sees it
     """
@@ -42,6 +43,8 @@ class RunConfig:
     cores: int = 1
     queues: int = 1
     ring: int = 512
+    moderation_cycles: int = 0
+    moderation_count: int = 0
     profile: str = "e5-1650v4"
     checkers: bool = True
 

@@ -81,6 +81,8 @@ class Scenario:
             consumer=Collector(self._expected()) if config.verdict == "pass" else None,
             rx_entries=config.ring,
             tx_entries=config.ring,
+            moderation_cycles=config.moderation_cycles,
+            moderation_count=config.moderation_count,
         )
         self.driver = NicDriver(self.host, queue, config.queues)
 
@@ -152,13 +154,14 @@ class Scenario:
     def _settle(self, end: int) -> None:
         """Run until the wire has played all its frames and nothing has moved for a while."""
         limit = end + SETTLE_LIMIT + len(self.frames) * SETTLE_FRAME
+        step = STEP + self.config.moderation_cycles * self.machine.cycle_ps
         last: tuple[int, int] | None = None
         while True:
-            self.platform.run(self.platform.now + STEP)
+            self.platform.run(self.platform.now + step)
             self._observe()
             state = (sum(queue.statistics.rx_packets for queue in self.driver.queues), len(self.sent))
             idle = not any(queue.tx.outstanding or queue.napi.scheduled for queue in self.driver.queues)
-            if self.player.exhausted and self.platform.now > end + STEP and idle and state == last:
+            if self.player.exhausted and self.platform.now > end + step and idle and state == last:
                 return
             if self.platform.now > limit:
                 raise RunError(

@@ -3,6 +3,7 @@
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from itertools import islice
 from typing import Any, ClassVar
 
 from driver_model.drivers.strategies import STRATEGIES
@@ -13,10 +14,12 @@ from sim.experiments.ceiling import ceilings
 from sim.experiments.settings import Setting
 from sim.report import Column, Row, decimals
 from sim.run import Measurement, RunConfig
-from sim.traffic.pacing import FCS_BYTES
-from sim.traffic.source import CAPTURE, Traffic
+from sim.traffic.pacing import FCS_BYTES, LineRate
+from sim.traffic.sizes import parse_sizes
+from sim.traffic.source import CAPTURE, MAX_FRAMES, Traffic
 
 MEMORY_OPERATIONS = ("page.", "page_pool.", "dma.")
+SAMPLED_SIZES = 2520  #: frames that a mean size is taken from: whole rounds of the named mixes
 MEMORY_SOURCE = "Brouer, Memory vs. Networking, NetConf 2016; Generic page-pool recycle facility, LSF/MM 2016"
 
 
@@ -32,18 +35,21 @@ class Strategies(Experiment):
             ("64", "128", "256", "512", "1024", "1518", "imix", CAPTURE),
             "frame sizes on the wire, mixes, or capture, joined by +",
         ),
-        "frames": Setting(2000, "frames of each run", low=1, high=10_000_000),
+        "microseconds": Setting(400, "wire time of each run but a capture's", low=1, high=1_000_000),
+        "frames": Setting(0, "frames of each run; 0: as many as last so long, or the whole capture", high=10_000_000),
         "flows": Setting(16, "UDP flows", low=1, high=65536),
         "queues": Setting(1, "queue pairs in use, each with its own NAPI and pool", low=1, high=16),
         "cores": Setting(1, "CPU cores", low=1, high=16),
         "ring": Setting(512, "entries of each ring, a power of two", low=8, high=32768),
+        "moderation_cycles": Setting(0, "hardware cycles that an interrupt waits for more completions", high=65535),
+        "moderation_count": Setting(0, "completions that an interrupt waits for", high=65535),
         "load": Setting("1", "share of the line that is offered"),
         "timing": Setting("rate", "a capture at line rate or at its own times", choices=("rate", "capture")),
         "profile": Setting("e5-1650v4", "cost profile of the cores"),
         "checkers": Setting(True, "ownership checker on or off"),
         "seed": Setting(1, "of sizes, order and payload"),
     }
-    short: ClassVar = {"strategies": "page_pool", "verdicts": "tx", "traffic": "imix", "frames": "60"}
+    short: ClassVar = {"strategies": "page_pool", "verdicts": "tx", "traffic": "imix", "frames": "24", "ring": "32"}
     columns = (
         Column("throughput", "Mpps", decimals(2)),
         Column("ceiling", "ceiling", decimals(2)),
@@ -67,6 +73,8 @@ class Strategies(Experiment):
                     cores=settings["cores"],
                     queues=settings["queues"],
                     ring=settings["ring"],
+                    moderation_cycles=settings["moderation_cycles"],
+                    moderation_count=settings["moderation_count"],
                     profile=settings["profile"],
                     checkers=settings["checkers"],
                 ),
@@ -131,7 +139,13 @@ def _mean_size(lengths: Mapping[int, int]) -> Fraction:
 
 
 def _traffic(machine: MachineConfig, name: str, settings: Mapping[str, Any], capture: str) -> Traffic:
-    common = {key: settings[key] for key in ("frames", "load", "seed")} | {"rate": machine.mac_mbps * 1_000_000}
+    rate, load, seed, frames = machine.mac_mbps * 1_000_000, settings["load"], settings["seed"], settings["frames"]
     if name == CAPTURE:
-        return Traffic(CAPTURE, capture=capture, timing=settings["timing"], **common)
-    return Traffic(name, flows=settings["flows"], queues=settings["queues"], **common)
+        frames = frames or MAX_FRAMES
+        return Traffic(CAPTURE, frames, rate=rate, load=load, seed=seed, capture=capture, timing=settings["timing"])
+    if not frames:
+        line = LineRate(rate, machine.nic.clock_khz, load)
+        lengths = list(islice(parse_sizes(name).lengths(seed), SAMPLED_SIZES))
+        cycles = sum(map(line.frame_cycles, lengths), Fraction(0)) / len(lengths) / line.load
+        frames = max(1, int(settings["microseconds"] * machine.nic.clock_khz / 1000 / cycles))
+    return Traffic(name, frames, settings["flows"], settings["queues"], rate, load, seed)

@@ -1,41 +1,54 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A GTKWave save file for the waves of a machine: a packet's path in groups, states by name."""
+"""A GTKWave save file for the waves of a machine: a packet's path in groups, states and reasons by name."""
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO
 
-from vcd.gtkw import GTKWSave
+from vcd.gtkw import GTKWSave, make_translation_filter
 
-CLOCK = "clk"
-MAX_SIGNALS = 12  #: of a group; more would not fit a screen
+from hw.abi.rings import DropReason, QueueError, QueueState
+from hw.bus.axi4 import Response
 
 
 class Variable(NamedTuple):
     """A variable of a wave file."""
 
-    path: tuple[str, ...]
+    path: str
     width: int
 
     @property
     def reference(self) -> str:
         """As GTKWave names it."""
-        suffix = f"[{self.width - 1}:0]" if self.width > 1 else ""
-        return ".".join(self.path) + suffix
+        return f"{self.path}[{self.width - 1}:0]" if self.width > 1 else self.path
 
 
-#: A packet's way, in its order: title, and what a variable's path below the machine looks like.
+_BEAT = "(valid|ready|payload.(first|last|count|data|error|serial))"
+_CHANNEL = "(valid|ready|payload.(addr|id|len|data|strb|last|resp))"
+
+#: A packet's way, in its order: title, and what a variable's path below the machine looks like. A dot is a dot.
 GROUPS = (
-    ("wire, receive", r"device\.wire_rx__(valid|ready|p(ayload)?__(first|last|count|data|error|serial))"),
-    ("packet buffer, receive", r"device\.rx\.(buffer|packet_buffer)\..*(valid|ready|level|drop|commit)"),
-    ("descriptors", r"device\..*(fetch|cache).*\.(available|fetching|take|take_count|queue)"),
-    ("DMA, write", r"device\.axi__(aw|w|b)__(valid|ready|p(ayload)?__(addr|len|data|strb|last|resp))"),
-    ("DMA, read", r"device\.axi__(ar|r)__(valid|ready|p(ayload)?__(addr|len|data|last|resp))"),
-    ("completions", r"device\..*(completion|published).*(strobe|valid|ready|producer|count|queue)"),
-    ("interrupt", r"device\.(interrupt__(valid|ready|p(ayload)?))|host_interrupt__valid"),
-    ("wire, transmit", r"device\.wire_tx__(valid|ready|p(ayload)?__(first|last|count|data|error|serial))"),
-    ("states", r"device\..*(fsm_state|state)"),
+    ("clock", "clk"),
+    ("wire, receive", f"player.wire__{_BEAT}"),
+    ("packet buffer, receive", "device.rx.(ingress.commit|planner.(commit|drop)|frame_event__.+|drop_event__.+)"),
+    ("descriptors, receive", "device.rx.descriptors__.+"),
+    ("DMA, write", f"device.axi__(aw|w|b)__{_CHANNEL}"),
+    ("completions, receive", "device.rx.(slots__.+|entry__(valid|ready|payload.entry))"),
+    ("interrupt", "device.interrupts.(rx_published__.+|tx_published__.+|pending|fire|interrupt__.+)"),
+    ("interrupt at the host", "link.host_interrupt__.+"),
+    ("descriptors, transmit", "device.tx.descriptors__.+"),
+    ("DMA, read", f"device.axi__(ar|r)__{_CHANNEL}"),
+    ("wire, transmit", f"recorder.wire__{_BEAT}"),
+    ("queue states", r"device.(rx|tx)_lifecycle.status\[\d+\].(state|stopped|error)"),
+)
+
+#: Variables whose values have names: the last part of the path, within which parts of it, and the names.
+NAMES: tuple[tuple[str, Any, int], ...] = (
+    (r".*status\[\d+\]\.state", QueueState, 2),
+    (r".*status\[\d+\]\.error", QueueError, 4),
+    (r".*_event__reason", DropReason, 4),
+    (r".*axi__[br]__payload\.resp", Response, 2),
 )
 
 
@@ -50,35 +63,50 @@ def variables(header: TextIO) -> Iterator[Variable]:
             case ["$upscope"]:
                 scopes.pop()
             case ["$var"]:
-                yield Variable((*scopes, words[4]), int(words[2]))
+                yield Variable(".".join((*scopes, words[4])), int(words[2]))
             case ["$enddefinitions"]:
                 return
 
 
 def write_save_file(waves: Path) -> Path:
-    """Write the save file beside a VCD file; returns its path.
+    """Write the save file beside a VCD file, with a file of names for each kind of state; returns its path.
 
     Raises ``ValueError`` if the waves are not those of a machine.
     """
     with waves.open() as header:
         found = list(variables(header))
+    groups = {title: _matching(found, pattern) for title, pattern in GROUPS}
+    if not any(groups.values()):
+        raise ValueError(f"Waves {str(waves)!r} hold none of a machine's signals")
     save = waves.with_suffix(".gtkw")
     with save.open("w") as file:
         gtkw = GTKWSave(file)
         gtkw.dumpfile(str(waves.absolute()))
-        gtkw.treeopen("")
-        clock = next((variable for variable in found if variable.path[-1] == CLOCK), None)
-        if clock is not None:
-            gtkw.trace(clock.reference)
-        matched = 0
-        for title, pattern in GROUPS:
-            expression = re.compile(rf"(.*\.)?{pattern}")
-            chosen = [variable for variable in found if expression.fullmatch(".".join(variable.path))][:MAX_SIGNALS]
-            matched += len(chosen)
-            if chosen:
-                with gtkw.group(title):
-                    for variable in chosen:
-                        gtkw.trace(variable.reference, datafmt="hex" if variable.width > 1 else "bin")
-        if not matched:
-            raise ValueError(f"Waves {str(waves)!r} hold none of a machine's signals")
+        for title, chosen in groups.items():
+            if not chosen:
+                continue
+            with gtkw.group(title):
+                for variable in chosen:
+                    gtkw.trace(
+                        variable.reference,
+                        datafmt="hex" if variable.width > 1 else "bin",
+                        translate_filter_file=_names(variable, waves.parent),
+                    )
     return save
+
+
+def _matching(found: list[Variable], pattern: str) -> list[Variable]:
+    dots = re.sub(r"(?<!\\)\.(?!\+)", r"\\.", pattern)
+    expression = re.compile(rf"(.*\.)?machine\.{dots}")
+    return [variable for variable in found if "$" not in variable.path and expression.fullmatch(variable.path)]
+
+
+def _names(variable: Variable, folder: Path) -> str | None:
+    """A file with the names of a variable's values; None if they have none."""
+    for pattern, values, width in NAMES:
+        if variable.width == width and re.fullmatch(pattern, variable.path):
+            path = folder / f"{values.__name__}.names"
+            translations = [(value.value, name) for name, value in values.__members__.items()]
+            path.write_text(make_translation_filter(translations, datafmt="hex", size=width) + "\n")
+            return str(path.absolute())
+    return None

@@ -31,7 +31,7 @@ def refusal(*arguments):
         (["run", "strategies", "--set", "speed=1"], "MachineConfig has no parameter 'speed'; it has nic, link"),
         (["run", "strategies", "--set", "speed=1"], "experiment strategies has strategies, verdicts, traffic"),
         (["run", "strategies", "--set", "frames"], "set as key=value, not 'frames'"),
-        (["run", "strategies", "--set", "frames=0"], "frames must be in 1..10000000, not '0'"),
+        (["run", "strategies", "--set", "frames=-1"], "frames must be in 0..10000000, not '-1'"),
         (["run", "strategies", "--set", "verdicts=keep"], "verdicts must be of drop, tx, pass, not 'keep'"),
         (["run", "strategies", "--set", "traffic=10"], "size on the wire must be in 64..9220 bytes, not 10"),
         (["run", "strategies", "--set", "ring=100"], "ring must be a power of two in 8..32768, not 100"),

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Runs: what they refuse, what they measure, and that every frame is accounted for."""
+
+import json
+from dataclasses import asdict, replace
+from fractions import Fraction
+
+import pytest
+
+from sim.backends.base import launch
+from sim.config import preset
+from sim.run import Measurement, RunConfig
+from sim.traffic.sample import sample_capture
+from sim.traffic.source import Traffic
+
+MACHINE = preset("10g")
+
+
+def run(config, machine=MACHINE):
+    machine = replace(machine, access_log=config.checkers)
+    cases = [{"label": "test", "run": asdict(config)}]
+    return Measurement.from_json(launch("verilator", machine, "sim.run:run_cases", cases)["cases"][0])
+
+
+def test_a_measurement_survives_json():
+    measured = Measurement(
+        156_250, 3_600_000, 10, 8, {"no_buffer": 2}, {60: 8}, Fraction(169, 2), {"page.alloc": (8, 800_000)}, {"a": 1}
+    )
+    assert Measurement.from_json(json.loads(json.dumps(measured.as_json()))) == measured
+    assert measured.cycles_per_packet == Fraction(169, 16)
+    assert measured.cpu_cycles("page.alloc") == 360
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"strategy": "hope"}, "strategy must be one of page_per_packet, page_pool, not 'hope'"),
+        ({"verdict": "keep"}, "verdict must be one of drop, tx, pass, not 'keep'"),
+        ({"cores": 0}, "cores must be in 1..16, not 0"),
+        ({"ring": 100}, "ring must be a power of two in 8..32768, not 100"),
+        ({"queues": 3}, "queues must be in 1..2 on this machine, not 3"),
+        ({"ring": 16384}, "memory_size must be at least 134217728 for 1 rings of 16384 entries"),
+        ({"traffic": Traffic(queues=2)}, "spread over 2 queues, but only 1 are in use"),
+    ],
+)
+def test_refused_runs(change, message):
+    with pytest.raises(ValueError, match=message):
+        RunConfig(**({"traffic": Traffic()} | change)).check(MACHINE)
+
+
+def test_a_64_byte_flood_is_received_at_line_rate():
+    measured = run(RunConfig(Traffic("64", frames=1500, flows=8)))
+    assert not measured.dropped
+    assert measured.cycles_per_packet == Fraction(21, 2)
+
+
+@pytest.mark.parametrize("verdict", ["drop", "tx", "pass"])
+@pytest.mark.parametrize("strategy", ["page_per_packet", "page_pool"])
+def test_imix_and_a_capture_arrive_byte_exact_whatever_the_strategy(tmp_path, strategy, verdict):
+    imix = run(RunConfig(Traffic("imix", frames=240), strategy=strategy, verdict=verdict))
+    assert (imix.delivered, dict(imix.lengths)) == (240, {60: 140, 590: 80, 1514: 20})
+    capture = str(sample_capture(tmp_path / "sample.pcapng", connections=6))
+    played = run(RunConfig(Traffic("capture", capture=capture), strategy=strategy, verdict=verdict))
+    assert played.delivered == played.offered > 60
+
+
+def test_two_queues_on_two_cores_and_frames_over_several_buffers():
+    traffic = Traffic("64:8,9000:1", frames=180, flows=6, queues=2)
+    measured = run(RunConfig(traffic, queues=2, cores=2, verdict="tx"))
+    assert measured.delivered == 180
+    assert measured.statistics["queue0_rx_packets"] == measured.statistics["queue1_rx_packets"] == 90
+
+
+def test_overload_drops_are_counted_by_reason():
+    measured = run(RunConfig(Traffic("64", frames=1200), strategy="page_per_packet", ring=64))
+    assert set(measured.dropped) <= {"no_buffer", "completion_full", "overflow"}
+    assert 0 < sum(measured.dropped.values()) == measured.offered - measured.delivered
+    assert measured.cycles_per_packet > Fraction(21, 2)
