@@ -36,9 +36,8 @@ class MachineConfig:
     host_width : bits of a beat of link and memory, at least the NIC's
     memory_size : bytes of host memory, from address 0; whole pages
     mac_mbps : megabits a second of the wire; it paces what the NIC sends, as traffic paces what it receives
-    stall_rate : 1/256 of the cycles in which buses between the parts are held back at random, and of the frames after
-        which the wire pauses, 0..192
-    stall_seed : which those are
+    stalls : streams between the parts (the wire's, every channel of every bus, interrupts) can be held back at random
+        while the machine runs, see :meth:`sim.host.mailbox.MailboxClient.set_stalls`
     access_log : keep :meth:`sim.backends.base.Backend.accesses`; no part of the hardware
     """
 
@@ -48,12 +47,17 @@ class MachineConfig:
     host_width: int = 64
     memory_size: int = 64 << 20
     mac_mbps: int = 10_000
-    stall_rate: int = 0
-    stall_seed: int = 1
+    stalls: bool = False
     access_log: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
-        for name, kind in (("nic", NicConfig), ("link", LinkConfig), ("dram", DramConfig), ("access_log", bool)):
+        for name, kind in (
+            ("nic", NicConfig),
+            ("link", LinkConfig),
+            ("dram", DramConfig),
+            ("stalls", bool),
+            ("access_log", bool),
+        ):
             if not isinstance(getattr(self, name), kind):
                 raise TypeError(f"{name} must be a {kind.__name__}, not {getattr(self, name)!r}")
         if self.host_width not in WIDTHS or self.host_width < self.nic.data_width:
@@ -65,8 +69,6 @@ class MachineConfig:
         if self.memory_size % PAGE_BYTES:
             raise ValueError(f"memory_size must be a multiple of {PAGE_BYTES}, not {self.memory_size!r}")
         _integer("mac_mbps", self.mac_mbps, 10, 1_000_000)
-        _integer("stall_rate", self.stall_rate, 0, 192)
-        _integer("stall_seed", self.stall_seed, 1, (1 << 32) - 1)
         if self.nic.serial_width > SERIAL_BITS:
             raise ValueError(f"nic.serial_width must be in 0..{SERIAL_BITS} here, not {self.nic.serial_width!r}")
 

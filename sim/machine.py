@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The whole simulated machine."""
 
+from itertools import count
 from typing import Any
-from zlib import crc32
 
 from amaranth import Module, Signal
 from amaranth.hdl import Shape, ShapeCastable
@@ -16,6 +16,7 @@ from sim.host.link import HostLink
 from sim.host.mailbox import Mailbox
 from sim.host.stall import BusStall, FrameStall, StreamStall
 from sim.host.storage import Storage
+from sim.host.trace import TraceRecorder
 from sim.host.wire_player import WirePlayer
 from sim.host.wire_recorder import WireRecorder
 
@@ -28,6 +29,7 @@ class Machine(wiring.Component):
         WirePlayer ──► wire_rx ┌─────┐ axi ► WidthConverter ► HostLink ► Dram ► storage "memory"
                                │ Nic │ registers ◄─────────── HostLink ◄─ Mailbox
         WireRecorder ◄ wire_tx └─────┘ interrupt ───────────► HostLink ─► Mailbox
+                                  └──── trace ──────────────► TraceRecorder (where frames have serials)
 
     No ports: software reads and writes storages (:class:`sim.host.storage.Storage`). One clock, domain sync.
 
@@ -59,50 +61,70 @@ class Machine(wiring.Component):
 
         cycle = Signal(64)
         m.d.sync += cycle.eq(cycle + 1)
-        for part in (player, recorder, mailbox):
+        parts = [player, recorder, mailbox]
+        if config.nic.serial_width:
+            m.submodules.trace = trace = TraceRecorder(config.nic)
+            parts.append(trace)
+            join(m, device.trace, trace.points)
+            m.d.sync += [
+                trace.arrived.strobe.eq(device.wire_rx.valid & device.wire_rx.ready & device.wire_rx.payload.first),
+                trace.arrived.serial.eq(device.wire_rx.payload.serial),
+            ]
+        for part in parts:
             m.d.comb += part.cycle.eq(cycle)
         m.d.comb += device.carrier.eq(mailbox.carrier)
 
         join(m, converter.wide, link.device)
         join(m, dram.storage, memory.port)
-        self._join_frames(m, "wire_rx", player.wire, device.wire_rx)
-        self._join_frames(m, "wire_tx", device.wire_tx, recorder.wire)
-        self._join_bus(m, "device_axi", device.axi, converter.narrow)
-        self._join_bus(m, "host_axi", link.host, dram.data)
-        self._join_bus(m, "host_registers", mailbox.registers, link.host_registers)
-        self._join_bus(m, "device_registers", link.device_registers, device.registers)
-        self._join_vectors(m, "device_interrupt", device.interrupt, link.device_interrupt)
-        self._join_vectors(m, "host_interrupt", link.host_interrupt, mailbox.interrupt)
+        stalls = Stalls(m, mailbox.stall if config.stalls else None)
+        stalls.join_frames("wire_rx", player.wire, device.wire_rx)
+        stalls.join_frames("wire_tx", device.wire_tx, recorder.wire)
+        stalls.join_bus("device_axi", device.axi, converter.narrow)
+        stalls.join_bus("host_axi", link.host, dram.data)
+        stalls.join_bus("host_registers", mailbox.registers, link.host_registers)
+        stalls.join_bus("device_registers", link.device_registers, device.registers)
+        stalls.join_stream("device_interrupt", device.interrupt, link.device_interrupt)
+        stalls.join_stream("host_interrupt", link.host_interrupt, mailbox.interrupt)
         return m
 
-    def _seed(self, name: str) -> int:
-        """Of the stalls at one place: unlike those at any other."""
-        return self.config.stall_seed << 32 | crc32(name.encode())
 
-    def _join_bus(self, m: Module, name: str, manager: Any, subordinate: Any) -> None:
-        if self.config.stall_rate:
-            stall = BusStall(manager.signature, self.config.stall_rate, self._seed(name))
-            m.submodules[f"{name}_stall"] = stall
-            join(m, stall.subordinate, subordinate)
+class Stalls:
+    """Joins parts; where ``control`` is given, with random stalls between them that it sets."""
+
+    def __init__(self, m: Module, control: Any = None):
+        self._m = m
+        self._control = control
+        self._places = count()
+
+    def join_bus(self, name: str, manager: Any, subordinate: Any) -> None:
+        """Join a bus of streams, such as AXI4 or AXI4-Lite."""
+        if self._control is not None:
+            first, *_ = [next(self._places) for _ in manager.signature.members]
+            stall = self._add(name, BusStall(manager.signature, first))
+            join(self._m, stall.subordinate, subordinate)
             subordinate = stall.manager
-        join(m, manager, subordinate)
+        join(self._m, manager, subordinate)
 
-    def _join_frames(self, m: Module, name: str, source: Any, sink: Any) -> None:
-        if self.config.stall_rate:
-            nic = self.config.nic
-            stall = FrameStall(nic.data_width, nic.serial_width, self.config.stall_rate, self._seed(name))
-            m.submodules[f"{name}_stall"] = stall
-            join(m, stall.output, sink)
-            sink = stall.input
-        join(m, source, sink)
+    def join_frames(self, name: str, source: Any, sink: Any) -> None:
+        """Join a packet stream, whose frames are never interrupted."""
+        if self._control is not None:
+            sink = self._before(sink, self._add(name, FrameStall(source.signature, next(self._places))))
+        join(self._m, source, sink)
 
-    def _join_vectors(self, m: Module, name: str, source: Any, sink: Any) -> None:
-        if self.config.stall_rate:
-            stall = StreamStall(source.payload.shape(), self.config.stall_rate, self._seed(name))
-            m.submodules[f"{name}_stall"] = stall
-            join(m, stall.output, sink)
-            sink = stall.input
-        join(m, source, sink)
+    def join_stream(self, name: str, source: Any, sink: Any) -> None:
+        """Join any other stream."""
+        if self._control is not None:
+            sink = self._before(sink, self._add(name, StreamStall(source.payload.shape(), next(self._places))))
+        join(self._m, source, sink)
+
+    def _add(self, name: str, stall: Any) -> Any:
+        self._m.submodules[f"{name}_stall"] = stall
+        connect(self._m, self._control, stall.control)
+        return stall
+
+    def _before(self, sink: Any, stall: Any) -> Any:
+        join(self._m, stall.output, sink)
+        return stall.input
 
 
 def join(m: Module, source: Any, sink: Any) -> None:

@@ -76,6 +76,11 @@ class SimPlatform(Platform):
         """Plug the partner of the device's wire in or out; out after reset."""
         self._mailbox.set_carrier(up)
 
+    def set_stalls(self, rate: int, seed: int) -> None:
+        """Hold back the streams between the machine's parts at random: see
+        :meth:`sim.host.mailbox.MailboxClient.set_stalls`."""
+        self._mailbox.set_stalls(rate, seed)
+
     def read(self, address: int, length: int) -> bytes:
         if not 0 <= address <= self.memory_size - length:
             raise ValueError(f"Load of {length} bytes at {address:#x} is outside of 0..{self.memory_size - 1:#x}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The mailbox: how software reaches the machine's registers, interrupts and carrier, through storage alone."""
+"""The mailbox: how software reaches the machine's registers, interrupts, carrier and stalls, through storage alone."""
 
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ from amaranth.lib.wiring import In, Out
 from hw.bus.axi4 import Response
 from hw.bus.axi_lite import AXILiteSignature
 from sim.backends.base import Backend
+from sim.host.stall import PLACES, StallControl, stall_setting
 from sim.host.storage import Storage
 
 STORAGE = "mailbox"
@@ -33,6 +34,7 @@ class Operation(IntEnum):
     WRITE = 0
     READ = 1
     CARRIER = 2
+    STALL = 3
 
 
 class EventKind(IntEnum):
@@ -43,7 +45,7 @@ class EventKind(IntEnum):
     INTERRUPT = 2
 
 
-#: A slot of the command ring; ``index`` counts 64-bit registers.
+#: A slot of the command ring; ``index`` counts 64-bit registers or is the number of a place that stalls.
 CommandSlot = data.StructLayout({"value": 64, "index": 16, "operation": 2, "unused": 38, "lap": 8})
 
 CYCLE_BITS = 37
@@ -73,6 +75,7 @@ class Mailbox(wiring.Component):
     registers : Out AXILiteSignature(addr_width)
     interrupt : In stream of 16-bit vectors
     carrier : Out 1
+    stall : Out StallControl
 
     Parameters
     ----------
@@ -89,6 +92,7 @@ class Mailbox(wiring.Component):
                 "registers": Out(AXILiteSignature(addr_width)),
                 "interrupt": In(stream.Signature(16)),
                 "carrier": Out(1),
+                "stall": Out(StallControl),
             }
         )
 
@@ -117,6 +121,8 @@ class Mailbox(wiring.Component):
             registers.ar.p.addr.eq(command.index * WORD_BYTES),
             registers.w.p.data.eq(command.value),
             registers.w.p.strb.eq(-1),
+            self.stall.place.eq(command.index),
+            self.stall.setting.eq(command.value),
             writes.w_data.eq(command.index),
             reads.w_data.eq(command.index),
         ]
@@ -139,9 +145,11 @@ class Mailbox(wiring.Component):
                         take.eq(reads.w_rdy & registers.ar.ready),
                         reads.w_en.eq(take),
                     ]
-                with m.Default():
+                with m.Case(Operation.CARRIER):
                     m.d.comb += take.eq(1)
                     m.d.sync += self.carrier.eq(command.value[0])
+                with m.Case(Operation.STALL):
+                    m.d.comb += [take.eq(1), self.stall.strobe.eq(1)]
         with m.If(take):
             m.d.sync += [slot.eq(following), taken.eq(taken + 1)]
             with m.If(slot == SLOTS - 1):
@@ -250,6 +258,16 @@ class MailboxClient:
     def set_carrier(self, up: bool) -> None:
         """Tell the device whether its wire has a partner; down after reset."""
         self._issue(Operation.CARRIER, 0, int(up))
+
+    def set_stalls(self, rate: int, seed: int) -> None:
+        """Hold back the streams between the machine's parts, where it has been built with stalls.
+
+        In ``rate`` of 256 cycles, 0..255, a stream neither offers nor takes; after ``rate`` of 256 frames the wire
+        pauses, in both directions. Each stream has its own times; ``seed`` decides which. Rate 0, as after reset, ends
+        the stalls.
+        """
+        for place in range(PLACES):
+            self._issue(Operation.STALL, place, stall_setting(rate, seed, place))
 
     def _issue(self, operation: int, index: int, value: int) -> None:
         waiting = (self._issued - self._words[TAKEN // 8]) & 0xFFFF_FFFF

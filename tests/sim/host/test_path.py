@@ -17,6 +17,7 @@ from sim.host.link import HostLink
 from sim.host.link_config import link_preset
 from sim.host.stall import BusStall
 from tests.hw.bus.axi_manager import AxiManager
+from tests.sim.host.stalls import set_stalls
 from tests.sim.host.storage_model import attach_storage
 
 SIZE = 1 << 14
@@ -34,8 +35,8 @@ def test_reads_see_the_writes_before_them(preset: str, width: int, rate: int) ->
     m.submodules.converter = converter = WidthConverter(64, width)
     m.submodules.link = link = HostLink(link_preset(preset, latency_ns=60), width, KHZ)
     m.submodules.dram = dram = Dram(DramConfig(), width, SIZE, KHZ)
-    m.submodules.near = near = BusStall(AXI4Signature(width), rate, seed)
-    m.submodules.far = far = BusStall(AXI4Signature(width), rate, seed + 1)
+    m.submodules.near = near = BusStall(AXI4Signature(width), 0)
+    m.submodules.far = far = BusStall(AXI4Signature(width), 5)
     for source, sink in (
         (converter.wide, near.manager),
         (near.subordinate, link.device),
@@ -52,6 +53,8 @@ def test_reads_see_the_writes_before_them(preset: str, width: int, rate: int) ->
     model = bytearray(memory)
 
     async def bench(ctx: Any) -> None:
+        for stall, places in ((near, 5), (far, 10)):
+            await set_stalls(ctx, stall, rate, seed, places)
         for _ in range(8):
             length = rng.randint(1, 300)
             address = rng.randrange(SIZE // 4096) * 4096 + rng.randrange(4096 - length)
