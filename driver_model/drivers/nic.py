@@ -6,6 +6,7 @@ from functools import partial
 from typing import NamedTuple
 
 from driver_model.cpu.core import Core
+from driver_model.drivers.fault import QueueFault
 from driver_model.drivers.host import Host
 from driver_model.drivers.queue import QueueConfig, QueuePair
 from hw.abi.registers import Register, RegisterMap, register_map
@@ -45,6 +46,8 @@ class NicDriver:
     Attributes
     ----------
     queues : the queue pairs, from :meth:`open` on; kept after :meth:`stop` for their statistics
+    faults : directions that the device stopped because of an error, in the order in which the driver learned of them;
+        the other queues go on, and the stopped ones start again by :meth:`stop` and :meth:`open`
     """
 
     def __init__(self, host: Host, config: QueueConfig, queues: int | None = None) -> None:
@@ -56,6 +59,7 @@ class NicDriver:
         self.config = config
         self.core: Core = host.cores[0]
         self.queues: list[QueuePair] = []
+        self.faults: list[QueueFault] = []
         self.registers: RegisterMap = register_map(1)
         self._wanted = queues
         self._control = 0
@@ -165,7 +169,7 @@ class NicDriver:
     def _start(self, index: int) -> None:
         host, registers = self.host, self.registers
         at = index % len(host.cores)
-        queue = QueuePair(index, host.devices[at], host.softnets[at], registers, self.config)
+        queue = QueuePair(index, host.devices[at], host.softnets[at], registers, self.config, self._check)
         self.queues.append(queue)
         core = queue.core
         setup = {
@@ -194,19 +198,37 @@ class NicDriver:
         core, index = queue.core, queue.index
         queue.receiving = False
         core.mmio_write(self.registers.address("rx_control", index), 0)
-        self._wait_stopped(core, index, "rx")
+        self._wait_stopped(queue, "rx")
         sends = self._status(core, index, "tx").state is QueueState.ENABLED
         queue.finish(core.time + STOP_TIMEOUT_PS, sends)
         queue.tx.running = False
         core.mmio_write(self.registers.address("tx_control", index), 0)
-        self._wait_stopped(core, index, "tx")
+        self._wait_stopped(queue, "tx")
         queue.close()
 
     def _close(self, queue: QueuePair) -> None:
         queue.finish(queue.core.time + STOP_TIMEOUT_PS, sends=False)
         queue.close()
 
-    def _wait_stopped(self, core: Core, index: int, direction: str) -> None:
+    def _check(self, queue: QueuePair) -> None:
+        """Leave the error state of a direction that the device stopped; the other one goes on."""
+        core, index = queue.core, queue.index
+        for direction in ("rx", "tx"):
+            status = self._status(core, index, direction)
+            if status.state is QueueState.ERROR:
+                self._note(queue, direction, status.error)
+                core.mmio_write(self.registers.address(f"{direction}_control", index), 0)
+
+    def _note(self, queue: QueuePair, direction: str, error: QueueError) -> None:
+        core = queue.core
+        fault = QueueFault(core.time, queue.index, direction, error)
+        self.faults.append(fault)
+        queue.stopped(direction)
+        if core.log is not None:
+            core.log.record(core.time, core.index, core.context, "fault", str(fault))
+
+    def _wait_stopped(self, queue: QueuePair, direction: str) -> None:
+        core, index = queue.core, queue.index
         deadline = core.time + STOP_TIMEOUT_PS
         while not (status := self._status(core, index, direction)).stopped:
             if core.time >= deadline:
@@ -214,6 +236,8 @@ class NicDriver:
                     f"Queue {index} {direction} did not stop within {STOP_TIMEOUT_PS // 10**9} ms: {status.state.name}"
                 )
             core.sleep_until(core.time + POLL_STEP_PS)
+        if status.error is not QueueError.NONE and not getattr(queue.statistics, f"{direction}_stopped"):
+            self._note(queue, direction, status.error)
 
     def _status(self, core: Core, queue: int, direction: str) -> QueueStatus:
         if direction not in ("rx", "tx"):

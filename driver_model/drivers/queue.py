@@ -80,9 +80,19 @@ class QueuePair:
     dev, softnet : the device and the network state of the queue's core
     registers : the device's register map
     config : see :class:`QueueConfig`
+    check : called in a process of the core when the queue seems to have stopped: an interrupt came and nothing had been
+        completed, or a whole poll went by with the TX ring full
     """
 
-    def __init__(self, index: int, dev: Device, softnet: Softnet, registers: RegisterMap, config: QueueConfig) -> None:
+    def __init__(
+        self,
+        index: int,
+        dev: Device,
+        softnet: Softnet,
+        registers: RegisterMap,
+        config: QueueConfig,
+        check: Callable[["QueuePair"], None],
+    ) -> None:
         self.index = index
         self.dev = dev
         self.core = core = dev.core
@@ -94,6 +104,9 @@ class QueuePair:
         self.completions = CompletionRing(dev, config.rx_entries, RX_FORMAT)
         self.tx = TransmitRing(dev, config.tx_entries, self.strategy, self.statistics, registers, index)
         self.receiving = False
+        self._check = check
+        self._checking = False
+        self._interrupted = False
         self._buffers: list[Any] = [None] * config.rx_entries
         self._free_ids = list(range(config.rx_entries - 1, -1, -1))
         self._published = 0
@@ -114,6 +127,7 @@ class QueuePair:
     def interrupt(self) -> None:
         """The queue's interrupt handler. The device's interrupts are one-shot: there is nothing to disable."""
         self.statistics.interrupts += 1
+        self._interrupted = True
         napi_schedule(self.napi)
 
     def poll(self, budget: int) -> int:
@@ -121,19 +135,44 @@ class QueuePair:
 
         Arming carries the indices seen so far, so a completion that came after the last look fires at once.
         """
-        tx = self.tx
+        tx, completions = self.tx, self.completions
+        interrupted, self._interrupted = self._interrupted, False
+        before = completions.consumer, tx.completions.consumer
+        stuck = tx.full
         if tx.outstanding:
             tx.clean()
         work = self._receive(budget)
+        silent = interrupted and before == (completions.consumer, tx.completions.consumer)
+        if (silent or (stuck and before[1] == tx.completions.consumer)) and (self.receiving or tx.running):
+            self._suspect()
         if self.receiving:
             self.refill()
         tx.flush()
-        if work < budget and napi_complete_done(self.napi, work) and (self.receiving or tx.running):
+        if work < budget and napi_complete_done(self.napi, work) and not self._checking:
             self.arm()
         return work
 
+    def _suspect(self) -> None:
+        """Have the queue checked by a process, and armed only then: a direction in ERROR interrupts at every arm."""
+        if self._checking:
+            return
+        self._checking = True
+
+        def check() -> None:
+            self._check(self)
+            self._checking = False
+            self.arm()
+
+        self.core.spawn(f"check queue {self.index}", check)
+
+    def _finish_check(self) -> None:
+        while self._checking:
+            self.core.sleep_until(self.core.time + FINISH_STEP_PS)
+
     def arm(self) -> None:
-        """Ask for an interrupt when there is a completion beyond those seen."""
+        """Ask for an interrupt when there is a completion beyond those seen, unless both directions have stopped."""
+        if not (self.receiving or self.tx.running):
+            return
         self.core.mmio_write(self._arm, self.completions.consumer | self.tx.completions.consumer << self._arm_tx)
 
     # Receive
@@ -290,6 +329,16 @@ class QueuePair:
 
     # Start and stop, in a process
 
+    def stopped(self, direction: str) -> None:
+        """The device stopped ``rx`` or ``tx`` because of an error: nothing more is posted or queued there. What was
+        queued for sending is given up by :meth:`close`."""
+        if direction == "rx":
+            self.receiving = False
+            self.statistics.rx_stopped += 1
+        else:
+            self.tx.running = False
+            self.statistics.tx_stopped += 1
+
     def open(self) -> None:
         """Fill the ring, allow polling, arm the interrupt. The device's side is enabled."""
         self.receiving = self.tx.running = True
@@ -302,6 +351,7 @@ class QueuePair:
         about to write a doorbell; :meth:`finish` lets polls begin again."""
         self.receiving = self.tx.running = False
         napi_disable(self.napi)
+        self._finish_check()
 
     def finish(self, deadline: int, sends: bool) -> None:
         """The device receives no more: handle all completions that it wrote and, if it still sends, wait until it has
@@ -320,6 +370,7 @@ class QueuePair:
     def close(self) -> None:
         """Give back every buffer, the pool and the rings. The device has stopped."""
         napi_disable(self.napi)
+        self._finish_check()
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None

@@ -28,6 +28,8 @@ class QueueStatistics:
     tx_errors: int = 0  #: frames that the device refused and reported; ``counters.tx_*`` of the device have all
     tx_aborted: int = 0  #: frames that were still queued when the queue was stopped
     interrupts: int = 0
+    rx_stopped: int = 0  #: times the device stopped receiving because of an error
+    tx_stopped: int = 0  #: times it stopped sending because of one
 
     def ethtool(self, queue: int) -> dict[str, int]:
         """Under ethtool's names, with the queue's number."""

@@ -55,6 +55,7 @@ class TransmitRing:
         self.completions = CompletionRing(dev, entries, TX_DONE_FORMAT)
         self.outstanding = 0  #: descriptors queued and not given back
         self.running = False  #: the device's side is enabled: frames may be queued and doorbells written
+        self.full = False  #: a frame found no room, and nothing was given back since
         self._strategy = strategy
         self._statistics = statistics
         self._index = index
@@ -76,6 +77,7 @@ class TransmitRing:
         strategy, checker = self._strategy, self.dev.checker
         count = len(fragments)
         if count > self.entries - self.outstanding or not self.running:
+            self.full = self.running
             for buffer, _ in fragments:
                 self._release(buffer)
             return False
@@ -198,3 +200,4 @@ class TransmitRing:
             self._transmitted(buffer, length)
         self._cleaned = (self._cleaned + count) & INDEX_MASK
         self.outstanding -= count
+        self.full = False

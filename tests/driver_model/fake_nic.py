@@ -22,6 +22,7 @@ class FakeQueue:
     def __init__(self) -> None:
         self.registers: dict[str, int] = {}
         self.rx = self.tx = QueueState.DISABLED
+        self.faults = {"rx": QueueError.NONE, "tx": QueueError.NONE}
         self.clear_rx()
         self.clear_tx()
         self.armed: tuple[int, int] | None = None
@@ -91,10 +92,12 @@ class FakeNic:
         elif name == "rx_control":
             queue.rx = QueueState.ENABLED if value else QueueState.DISABLED
             if value:
+                queue.faults["rx"] = QueueError.NONE
                 queue.clear_rx()
         elif name == "tx_control":
             queue.tx = QueueState.ENABLED if value else QueueState.DISABLED
             if value:
+                queue.faults["tx"] = QueueError.NONE
                 queue.clear_tx()
         else:
             queue.registers[name] = value
@@ -113,10 +116,18 @@ class FakeNic:
         if name in ("rx_status", "tx_status"):
             queue = self.queues[index]
             state = queue.rx if name == "rx_status" else queue.tx
+            error = queue.faults[name[:2]].value
             register = self.map.queue[name]
-            stopped = state is QueueState.DISABLED and not self.stuck
-            return register.pack(state=state.value, stopped=stopped, error=QueueError.NONE.value), False
+            stopped = state is not QueueState.ENABLED and not self.stuck
+            return register.pack(state=state.value, stopped=stopped, error=error), False
         return self.queues[index].registers.get(name, 0), False
+
+    def fail(self, index: int, direction: str, error: QueueError) -> None:
+        """A direction goes to state ERROR now."""
+        queue = self.queues[index]
+        setattr(queue, direction, QueueState.ERROR)
+        queue.faults[direction] = error
+        self._schedule()
 
     # The wire
 
@@ -137,7 +148,8 @@ class FakeNic:
                 self._receive(queue)
             if queue.tx is QueueState.ENABLED and self.control & 2:
                 self._send(queue)
-            if queue.armed is not None and queue.armed != (queue.rx_producer, queue.tx_done):
+            failed = QueueState.ERROR in (queue.rx, queue.tx)
+            if queue.armed is not None and (failed or queue.armed != (queue.rx_producer, queue.tx_done)):
                 queue.armed = None
                 vector = self.map.queue["moderation"].get(queue.registers["moderation"], "vector")
                 self.platform.interrupt(vector)
