@@ -11,8 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from driver_model.cpu.profile import Profile
+from driver_model.drivers.nic import DeviceError
+from driver_model.memory.ownership import OwnershipError
 from hw.export import export
 from sim.backends.base import BACKENDS, JobError
+from sim.backends.build import BuildError
 from sim.bench import bench_rows
 from sim.config import PRESETS
 from sim.experiments.registry import EXPERIMENTS, experiment
@@ -24,6 +27,7 @@ from sim.trace.gtkw import write_save_file
 
 USAGE = 2  #: exit code for what the user can put right
 FAILURE = 1
+FAILED_RUN = (RunError, DeviceError, OwnershipError)  #: their messages say all; a traceback adds nothing
 
 app = typer.Typer(
     help="A cycle-accurate NIC, driven by a model of Linux's packet-memory path.",
@@ -51,8 +55,12 @@ def _explained() -> Iterator[None]:
     except (ValueError, TypeError) as error:
         messages.print(f"pagewheel: {error}", markup=False)
         raise typer.Exit(USAGE) from None
-    except (JobError, RunError, OSError) as error:
+    except (BuildError, OSError, *FAILED_RUN) as error:
         messages.print(f"pagewheel: {error}", markup=False)
+        raise typer.Exit(FAILURE) from None
+    except JobError as error:
+        known = error.kind in {f"{kind.__module__}.{kind.__qualname__}" for kind in FAILED_RUN}
+        messages.print(f"pagewheel: {error.reason if known else error}", markup=False)
         raise typer.Exit(FAILURE) from None
 
 

@@ -96,6 +96,7 @@ class Scenario:
         self._settle((start + self.frames[-1].start) * self.machine.cycle_ps)
         after = self.system.operations()
         self._process("closing", self._close)
+        self._check_device()
         return self._account(before, after)
 
     # Software
@@ -160,7 +161,9 @@ class Scenario:
             self.platform.run(self.platform.now + step)
             self._observe()
             state = (sum(queue.statistics.rx_packets for queue in self.driver.queues), len(self.sent))
-            idle = not any(queue.tx.outstanding or queue.napi.scheduled for queue in self.driver.queues)
+            idle = not any(
+                (queue.tx.running and queue.tx.outstanding) or queue.napi.scheduled for queue in self.driver.queues
+            )
             if self.player.exhausted and self.platform.now > end + step and idle and state == last:
                 return
             if self.platform.now > limit:
@@ -203,6 +206,15 @@ class Scenario:
     def _queues_by_address(self) -> dict[bytes, int]:
         return {mac_value(queue_mac(q)).to_bytes(6, "little"): q for q in range(self.config.queues)}
 
+    def _check_device(self) -> None:
+        """The device reported no error."""
+        if self.driver.faults:
+            raise RunError("; ".join(f"The device reported an error: {fault}" for fault in self.driver.faults))
+        if self.platform.refused:
+            names = Counter(self.driver.registers.describe(write.offset) for write in self.platform.refused)
+            refused = ", ".join(f"{count} to {name}" for name, count in names.items())
+            raise RunError(f"The device refused register writes: {refused}")
+
     def _account(self, before: Operations, after: Operations) -> Measurement:
         """Check that nothing is missing or left over, and sum up."""
         times, lengths = self.times, Counter(self.lengths)
@@ -219,8 +231,6 @@ class Scenario:
             raise RunError(f"{offered} frames were sent, and the device counted {self.statistics['rx_frames']}")
         if not delivered:
             raise RunError(f"None of {offered} frames was delivered; dropped by reason: {dropped}")
-        if self.platform.refused:
-            raise RunError(f"The device refused register writes: {self.platform.refused}")
         if self.player.late:
             raise RunError(f"{self.player.late} frames came too late for their start on the wire")
         if self.checker is not None:

@@ -88,6 +88,15 @@ class RegisterMap:
             raise ValueError(f"Queue must be in 0..{self.queues - 1}, not {queue!r}")
         return self.queue_base + queue * self.queue_stride + self.queue[name].offset
 
+    def describe(self, offset: int) -> str:
+        """What is at a byte offset, for messages: ``control``, ``rx_doorbell of queue 1``."""
+        queue, inside = divmod(offset - self.queue_base, self.queue_stride)
+        registers, where = (self.port, "") if queue < 0 else (self.queue, f" of queue {queue}")
+        for register in registers.values():
+            if register.offset == (offset if queue < 0 else inside):
+                return f"{register.name}{where}"
+        return f"{offset:#x}, where no register is"
+
 
 def description(queues: int) -> AddrmapNode:
     """The elaborated SystemRDL description for a number of queue pairs, for exporters."""

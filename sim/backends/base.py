@@ -18,7 +18,18 @@ class StorageError(Exception):
 
 
 class JobError(Exception):
-    """A job failed in the simulator's process; the message holds its traceback."""
+    """A job failed in the simulator's process; the message holds its traceback.
+
+    Attributes
+    ----------
+    kind : the exception's class, as ``package.module.Name``; empty if the process just ended
+    reason : the exception's own message
+    """
+
+    def __init__(self, message: str, kind: str = "", reason: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.reason = reason
 
 
 class Access(NamedTuple):

@@ -195,7 +195,7 @@ def run(design: Design, job: str, argument: Any, waves: Path | None) -> Any:
             raise JobError(f"The simulator ended without a result for {job!r}")
         outcome = json.loads(result.read_text())
     if "error" in outcome:
-        raise JobError(f"{job} failed in the simulator:\n{outcome['error']}")
+        raise JobError(f"{job} failed in the simulator:\n{outcome['error']}", outcome["kind"], outcome["reason"])
     return outcome["result"]
 
 
@@ -207,8 +207,9 @@ async def serve(wake: LogicObject) -> None:
     def work() -> str:
         try:
             return json.dumps({"result": resolve(job)(backend, design, argument)})
-        except Exception:
-            return json.dumps({"error": traceback.format_exc()})
+        except Exception as error:
+            kind = f"{type(error).__module__}.{type(error).__qualname__}"
+            return json.dumps({"error": traceback.format_exc(), "kind": kind, "reason": str(error)})
 
     backend = VerilatorBackend(storages, wake, access_log=design.access_log)
     (folder / "result.json").write_text(await backend.run(work))

@@ -22,6 +22,14 @@ def test_registers_do_not_overlap():
         assert all(offset % 8 == 0 and offset < 0x1000 for offset in offsets)
 
 
+def test_addresses_are_described():
+    registers = register_map(2)
+    assert registers.describe(registers.address("control")) == "control"
+    assert registers.describe(registers.address("rx.frames")) == "rx.frames"
+    assert registers.describe(registers.address("rx_doorbell", queue=1)) == "rx_doorbell of queue 1"
+    assert registers.describe(0x2F00) == "0x2f00, where no register is"
+
+
 def test_fields_pack_and_unpack():
     limits = register_map(1).port["frame_limits"]
     word = limits.pack(min_length=64, max_length=1518)
