@@ -3,6 +3,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 
 from driver_model.cpu.profile import Profile
@@ -47,9 +48,12 @@ class Scenario:
     backend : where it is simulated
     machine : the configuration that ``backend`` simulates
     config : the run
+    program : XDP program instead of the verdict's own; it may give each frame a verdict of its own
     """
 
-    def __init__(self, backend: Backend, machine: MachineConfig, config: RunConfig) -> None:
+    def __init__(
+        self, backend: Backend, machine: MachineConfig, config: RunConfig, *, program: XdpProgram | None = None
+    ) -> None:
         config.check(machine)
         self.backend = backend
         self.machine = machine
@@ -71,14 +75,15 @@ class Scenario:
         self.seen = Collector(self._expected())  # what the driver saw
         self.left = Collector(self._expected())  # what left again
         self.sent: list[SentFrame] = []
-        self.times: list[int] = []  # of each delivery, in picoseconds
+        self.times: list[int] = []  # of each delivery to software, in picoseconds
         self.lengths: list[int] = []
         self.statistics: dict[str, int] = {}
         self.host = Host(self.system.cores, checker=self.checker)
+        self.passed = Collector(self._expected())  # what passed to the stack
         queue = QueueConfig(
             strategy=STRATEGIES[config.strategy],
-            program=XdpProgram(config.verdict, self._program()),
-            consumer=Collector(self._expected()) if config.verdict == "pass" else None,
+            program=self._observed(PROGRAMS[config.verdict] if program is None else program),
+            consumer=self.passed,
             rx_entries=config.ring,
             tx_entries=config.ring,
             moderation_cycles=config.moderation_cycles,
@@ -116,27 +121,24 @@ class Scenario:
         self.driver.stop()
         self.statistics |= self.driver.ethtool_statistics()
 
-    def _program(self) -> Callable[[XdpBuff], XdpAction]:
-        """The verdict's program, which notes each frame as it passes."""
-        verdict = PROGRAMS[self.config.verdict].run
-        times, lengths, read, check = self.times, self.lengths, self.platform.read, self.seen.check
-        if not (self.config.checkers and self.whole) or self.config.verdict == "pass":
+    def _observed(self, program: XdpProgram) -> XdpProgram:
+        """A program that does what another does, and notes each frame as it passes."""
+        times, lengths, read, check, run = self.times, self.lengths, self.platform.read, self.seen.check, program.run
+        drop, passes = XdpAction.DROP, XdpAction.PASS
 
-            def note(xdp: XdpBuff) -> XdpAction:
-                times.append(xdp.core.time)
-                lengths.append(xdp.data_end - xdp.data)
-                return verdict(xdp)
+        def note(xdp: XdpBuff) -> XdpAction:
+            time, length = xdp.core.time, xdp.data_end - xdp.data
+            action = run(xdp)
+            if action is drop or action is passes:
+                times.append(time)
+                lengths.append(length)
+            return action
 
-            return note
+        def check_and_note(xdp: XdpBuff) -> XdpAction:
+            check(xdp.queue, read(xdp.data, xdp.data_end - xdp.data))
+            return note(xdp)
 
-        def note_and_check(xdp: XdpBuff) -> XdpAction:
-            length = xdp.data_end - xdp.data
-            times.append(xdp.core.time)
-            lengths.append(length)
-            check(xdp.queue, read(xdp.data, length))
-            return verdict(xdp)
-
-        return note_and_check
+        return replace(program, run=check_and_note if self.config.checkers and self.whole else note)
 
     def _process(self, name: str, function: Callable[[], None]) -> None:
         """Run a process on the first core to its end."""
@@ -217,12 +219,11 @@ class Scenario:
 
     def _account(self, before: Operations, after: Operations) -> Measurement:
         """Check that nothing is missing or left over, and sum up."""
-        times, lengths = self.times, Counter(self.lengths)
-        if self.config.verdict == "tx":
-            self._check_sent()
-            times = [frame.last * self.machine.cycle_ps for frame in self.sent]
-            lengths = Counter(len(frame.data) for frame in self.sent)
-        elif not self.whole:
+        self._check_sent()
+        times = sorted(self.times + [frame.last * self.machine.cycle_ps for frame in self.sent])
+        if self.whole or not self.times:
+            lengths = Counter(self.lengths + [len(frame.data) for frame in self.sent])
+        else:
             lengths = Counter(len(frame.data) for frame in self.frames)
         offered, delivered, dropped = len(self.frames), len(times), self._dropped()
         if delivered + sum(dropped.values()) != offered:
