@@ -65,8 +65,9 @@ class WritePort(wiring.Signature):
 
     Each ``command`` is followed by exactly its bytes on ``data``, which a client must be able to deliver without
     waiting for anything but ``ready`` (best at one beat a cycle). ``done`` comes once per command, in order, after all
-    of the command's AXI write responses: ``error`` if one was not OKAY. All clients' writes enter the one AXI write
-    channel in the order in which their commands were accepted.
+    of the command's AXI write responses: ``error`` if one was not OKAY. A client takes it at once, whatever else it
+    waits for: a response that waits could hold up the very write that it waits for. All clients' writes enter the one
+    AXI write channel in the order in which their commands were accepted.
     """
 
     def __init__(self, config: NicConfig):
@@ -254,4 +255,3 @@ class TracePoint(wiring.Signature):
                 "detail": Out(16),
             }
         )
-

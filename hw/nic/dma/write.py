@@ -30,7 +30,7 @@ class DmaWriter(wiring.Component):
     exactly the beats that its addresses touch.
 
     **Backpressure.** At most ``outstanding_writes`` bursts are without response. A client that withholds the data of an
-    accepted command, or leaves ``done`` untaken, stalls all clients.
+    accepted command, or leaves ``done`` untaken, stalls all clients; none of the NIC's does either.
 
     **Errors.** A burst answered with anything but OKAY sets ``error`` in its command's ``done``; the rest of the
     command is written all the same.

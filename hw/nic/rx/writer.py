@@ -3,6 +3,7 @@
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
@@ -33,14 +34,15 @@ class RxWriter(wiring.Component):
     """Move segments to memory, and complete them.
 
     Each segment is one command, sent before its bytes; its bytes follow gaplessly, also from one segment to the next,
-    shifted to lane 0 where a segment begins inside a word. First byte four cycles after the command; commands in flight
-    without ``done`` up to twice ``config.outstanding_writes``. A word of the packet buffer is free as soon as it has
-    been read, so that a long frame makes room while it leaves; the words of dropped frames are free when their turn
-    comes.
+    shifted to lane 0 where a segment begins inside a word. First byte four cycles after the command; up to twice
+    ``config.outstanding_writes`` commands whose entry was not handed over. A word of the packet buffer is free as soon
+    as it has been read, so that a long frame makes room while it leaves; the words of dropped frames are free when
+    their turn comes.
 
-    When a segment's ``done`` has come, its completion entry is handed over, in order; it carries WRITE_FAULT if memory
-    refused some byte. With a frame's last entry ``event`` tells the whole frame's length, and ``fault`` if any entry
-    carried one, the cycle after.
+    A ``done`` is taken in the cycle in which it comes, so that memory's responses never wait for the completion writer,
+    whose own writes may be behind them. The segment's completion entry is handed over from the cycle after, in order;
+    it carries WRITE_FAULT if memory refused some byte. With a frame's last entry ``event`` tells the whole frame's
+    length, and ``fault`` if any entry carried one, the cycle after.
 
     Members
     -------
@@ -171,22 +173,27 @@ class RxWriter(wiring.Component):
         segment = pending.output.payload
         completion = Signal(RxCompletion)
         done = self.write.done
+        # As deep as `pending`, so there is room for every command's answer: its error bit.
+        m.submodules.answers = answers = SyncFIFO(width=1, depth=pending.depth)
         handed = Signal()
         length, total = Signal(16), Signal(16)  # of the frame's segments before this one, and with it
         fault, any_fault = Signal(), Signal()
         m.d.comb += [
-            self.entry.valid.eq(done.valid & pending.output.valid),
-            done.ready.eq(self.entry.ready & pending.output.valid),
-            pending.output.ready.eq(self.entry.ready & done.valid),
+            done.ready.eq(1),
+            answers.w_en.eq(done.valid),
+            answers.w_data.eq(done.payload.error),
+            self.entry.valid.eq(answers.r_rdy & pending.output.valid),
             handed.eq(self.entry.valid & self.entry.ready),
+            answers.r_en.eq(handed),
+            pending.output.ready.eq(handed),
             completion.buffer_id.eq(segment.buffer_id),
             completion.length.eq(segment.length),
-            completion.error.eq(Mux(done.payload.error, CompletionError.WRITE_FAULT, CompletionError.NONE)),
+            completion.error.eq(Mux(answers.r_data, CompletionError.WRITE_FAULT, CompletionError.NONE)),
             completion.flags.end_of_packet.eq(segment.end_of_packet),
             self.entry.payload.queue.eq(segment.queue),
             self.entry.payload.entry.eq(completion),
             total.eq(length + segment.length),
-            any_fault.eq(fault | done.payload.error),
+            any_fault.eq(fault | answers.r_data),
         ]
         with m.If(handed):
             m.d.sync += [

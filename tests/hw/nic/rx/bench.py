@@ -40,7 +40,8 @@ class RxBench:
         self.faults: list[tuple[int, int]] = []
         self.completed_at: list[int] = []
         self.cycle = 0
-        self.frozen = False
+        self.frozen = False  # nothing is taken
+        self.full = False  # the completion writer takes nothing
         self.path, self.cache = RxPath(config), DescriptorCache(config)
         self.slots = SlotCounter(config, slots)
         self.commands: deque[list[int]] = deque()  # address and bytes left
@@ -179,7 +180,8 @@ class RxBench:
         commands, done = self.commands, self.done
         while True:
             for port in (write.command, write.data, entry):
-                ctx.set(port.ready, int(not self.frozen and self.random.random() >= self.stall))
+                blocked = self.frozen or (self.full and port is entry)
+                ctx.set(port.ready, int(not blocked and self.random.random() >= self.stall))
             offers = bool(done) and done[0][0] <= self.cycle
             ctx.set(write.done.valid, offers)
             if offers:

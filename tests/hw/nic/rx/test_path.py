@@ -385,3 +385,24 @@ def test_more_short_frames_than_can_be_noted_overflow_too():
     bench.run(scenario)
     assert 40 <= bench.drops(DropReason.OVERFLOW) <= 48
     assert bench.drops(DropReason.OVERFLOW) + bench.drops(DropReason.NO_BUFFER) == len(frames)
+
+
+@pytest.mark.parametrize("width", [64, 512])
+def test_responses_of_memory_never_wait_for_the_completion_writer(width):
+    bench, rng = RxBench(preset("10g", data_width=width)), random.Random(14)
+    buffers = buffers_of(20, 2048)
+    frames = [frame_of(rng, 64) for _ in buffers]
+
+    async def scenario(ctx):
+        bench.full = True
+        await bench.post(ctx, descriptors(buffers))
+        for frame in frames:
+            await bench.send(ctx, frame)
+        await ctx.tick().repeat(300)
+        assert all(buffers[identity][0] in bench.memory for identity in buffers), "a frame was not written"
+        assert not bench.done, "a response waits"
+        bench.full = False
+        await bench.settle(ctx, len(frames))
+
+    bench.run(scenario)
+    assert bench.received(buffers) == frames
