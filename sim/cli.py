@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The command line: ``pagewheel``."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,12 +20,15 @@ from sim.backends.build import BuildError
 from sim.bench import bench_rows
 from sim.config import PRESETS
 from sim.experiments.registry import EXPERIMENTS, experiment
-from sim.experiments.runner import machine_config, measure, run_experiment
+from sim.experiments.runner import machine_config, measure, plan, run_experiment
 from sim.experiments.settings import split
 from sim.report import Column, Result, decimals, print_table
 from sim.scenario import RunError
 from sim.trace.gtkw import write_save_file
+from sim.trace.job import trace_run
+from sim.trace.table import print_timeline
 
+TIMELINE_FILE = Path("build/timeline.json")
 USAGE = 2  #: exit code for what the user can put right
 FAILURE = 1
 FAILED_RUN = (RunError, DeviceError, OwnershipError)  #: their messages say all; a traceback adds nothing
@@ -145,6 +149,33 @@ def stats(
         ).cases:
             for counter, value in measured.statistics.items():
                 print(f"{counter}: {value}")
+
+
+@app.command()
+def timeline(
+    strategy: Annotated[str, typer.Option(help="Buffer strategy.")] = "page_pool",
+    verdict: Annotated[str, typer.Option(help="XDP verdict.")] = "tx",
+    traffic: Annotated[str, typer.Option(help="Frame size, mix, or capture.")] = "imix",
+    packets: Annotated[int, typer.Option(help="How many packets to print.", min=1)] = 3,
+    preset: PresetOption = "10g",
+    backend: BackendOption = "verilator",
+    assignments: SetOption = None,
+    pcap: PcapOption = None,
+    out: Annotated[Path, typer.Option("--out", help="Trace for Perfetto.", metavar="FILE")] = TIMELINE_FILE,
+) -> None:
+    """Follow packets from the wire to their buffer's return; also as a file for https://ui.perfetto.dev."""
+    with _explained():
+        chosen = experiment("strategies")
+        given = chosen.short | {"strategies": strategy, "verdicts": verdict, "traffic": traffic}
+        given |= split(assignments or ())
+        planned = plan(chosen, given, preset_name=preset, capture=pcap)
+        if len(planned.cases) != 1:
+            raise ValueError(f"A timeline is of one strategy, verdict and traffic, not of {len(planned.cases)} cases")
+        traced = trace_run(planned.machine, planned.cases[0].run, backend)
+        print_timeline(console, traced.packets, traced.functions, planned.machine.cycle_ps, packets)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(traced.chrome) + "\n")
+        messages.print(f"{len(traced.packets)} packets: {out}, for https://ui.perfetto.dev", markup=False)
 
 
 @app.command()

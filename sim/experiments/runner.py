@@ -2,7 +2,7 @@
 """Runs an experiment: settings to cases, cases to one simulator, measurements to a result."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,24 +38,27 @@ def machine_config(name: str, changes: Mapping[str, str]) -> MachineConfig:
     return machine
 
 
-def measure(
-    experiment: Experiment,
-    given: Mapping[str, str],
-    *,
-    preset_name: str = "10g",
-    backend: str = "verilator",
-    capture: Path | None = None,
-    waves: Path | None = None,
-) -> Sweep:
-    """Run all cases on one simulated machine, reset between them.
+@dataclass(frozen=True)
+class Plan:
+    """All that is to be run: checked, and nothing simulated yet."""
+
+    machine: MachineConfig
+    settings: Mapping[str, Any]
+    capture: Path
+    cases: Sequence[Case]
+
+
+def plan(
+    experiment: Experiment, given: Mapping[str, str], *, preset_name: str = "10g", capture: Path | None = None
+) -> Plan:
+    """What an experiment runs.
 
     Parameters
     ----------
     given : settings of the experiment by name, and of the machine (``nic.fetch_depth``, ``link``, ``dram.outstanding``)
     capture : file for traffic ``capture``; without one, the sample is made and used
-    waves : file for waves of the whole run
 
-    Raises ``ValueError`` for anything that is not allowed, before a simulator is started.
+    Raises ``ValueError`` for anything that is not allowed.
     """
     own = {key: text for key, text in given.items() if key in experiment.settings}
     settings = resolve(experiment.settings, own)
@@ -69,6 +72,22 @@ def measure(
     cases = experiment.cases(machine, settings, str(path))
     for case in cases:
         case.run.check(machine)
+    return Plan(machine, settings, path, cases)
+
+
+def measure(
+    experiment: Experiment,
+    given: Mapping[str, str],
+    *,
+    preset_name: str = "10g",
+    backend: str = "verilator",
+    capture: Path | None = None,
+    waves: Path | None = None,
+) -> Sweep:
+    """Run all cases of :func:`plan` on one simulated machine, reset between them; ``waves`` is a file for waves of the
+    whole run."""
+    planned = plan(experiment, given, preset_name=preset_name, capture=capture)
+    machine, settings, path, cases = planned.machine, planned.settings, planned.capture, planned.cases
     arguments = [{"label": case.label, "run": asdict(case.run)} for case in cases]
     raw = launch(backend, machine, "sim.run:run_cases", arguments, waves=waves)
     config = {
