@@ -12,6 +12,7 @@ from driver_model.drivers.host import Host
 from driver_model.drivers.nic import NicDriver
 from driver_model.drivers.queue import QueueConfig
 from driver_model.drivers.strategies import STRATEGIES
+from driver_model.events import EventLog
 from driver_model.memory.ownership import OwnershipChecker
 from driver_model.net.collector import Collector
 from driver_model.net.xdp import PROGRAMS, XdpAction, XdpBuff, XdpProgram
@@ -19,6 +20,7 @@ from hw.abi.registers import register_map
 from hw.abi.rings import DropReason
 from sim.backends.base import Backend
 from sim.config import MachineConfig
+from sim.host.trace import HardwareEvent, TraceClient
 from sim.host.wire_player import PlayerClient
 from sim.host.wire_recorder import RecorderClient, SentFrame
 from sim.platform import SimPlatform
@@ -49,10 +51,18 @@ class Scenario:
     machine : the configuration that ``backend`` simulates
     config : the run
     program : XDP program instead of the verdict's own; it may give each frame a verdict of its own
+    log : event log of the software; None leaves it off. With one, on a machine whose frames have serials,
+        :attr:`happened` keeps the hardware's side
     """
 
     def __init__(
-        self, backend: Backend, machine: MachineConfig, config: RunConfig, *, program: XdpProgram | None = None
+        self,
+        backend: Backend,
+        machine: MachineConfig,
+        config: RunConfig,
+        *,
+        program: XdpProgram | None = None,
+        log: EventLog | None = None,
     ) -> None:
         config.check(machine)
         self.backend = backend
@@ -64,8 +74,14 @@ class Scenario:
         self.platform.kernel.adopt(self.player.token, self.player.refill)
         for token in self.recorder.tokens:
             self.platform.kernel.adopt(token, self._take_sent)
+        self.happened: list[HardwareEvent] = []
+        self.trace: TraceClient | None = None
+        if log is not None and machine.nic.serial_width:
+            self.trace = TraceClient(backend)
+            for token in self.trace.tokens:
+                self.platform.kernel.adopt(token, self._take_trace)
         self.profile = Profile.load(config.profile)
-        self.system = System(self.platform, self.profile, config.cores)
+        self.system = System(self.platform, self.profile, config.cores, log=log)
         self.checker: OwnershipChecker | None = None
         if config.checkers:
             self.checker = OwnershipChecker(machine.cycle_ps, device_log=machine.access_log)
@@ -178,6 +194,7 @@ class Scenario:
     def _observe(self) -> None:
         """Give the recorder's frames and the device's accesses to those who check them."""
         self._take_sent()
+        self._take_trace()
         accesses = self.backend.accesses()
         if self.checker is not None:
             # A read is logged in whole words; only what lies inside of them is sure to have been asked for.
@@ -194,6 +211,12 @@ class Scenario:
 
     def _take_sent(self) -> None:
         self.sent += self.recorder.recorded()
+
+    def _take_trace(self) -> None:
+        if self.trace is not None:
+            self.happened += self.trace.recorded()
+            if self.trace.lost:
+                raise RunError(f"{self.trace.lost} records of the hardware trace were overwritten unread")
 
     # Result
 
