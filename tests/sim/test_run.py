@@ -51,7 +51,8 @@ def test_refused_runs(change, message):
 def test_a_64_byte_flood_is_received_at_line_rate():
     measured = run(RunConfig(Traffic("64", frames=1500, flows=8)))
     assert not measured.dropped
-    assert measured.cycles_per_packet == Fraction(21, 2)
+    # Not exactly: the last of a few frames may wait a little longer for software than the first.
+    assert Fraction(21, 2) <= measured.cycles_per_packet < Fraction(106, 10)
 
 
 @pytest.mark.parametrize("verdict", ["drop", "tx", "pass"])
