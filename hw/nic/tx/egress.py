@@ -38,7 +38,7 @@ class TxEgress(wiring.Component):
     -------
     frames : stream of :class:`hw.nic.tx.layouts.TxFrame`
     request, response : the packet buffer's read side, tagged with :class:`SendBeat`
-    released : a word of the packet buffer has been read and is free
+    released : a word set aside for the frame is not needed any more: one for each beat, padding too
     wire : frames to the MAC
     event : a frame's last beat was taken, the cycle after; its length counts the padding
     sent : trace point of the same
@@ -88,7 +88,7 @@ class TxEgress(wiring.Component):
             moves.eq(self.request.valid & self.request.ready),
             self.frames.ready.eq(self.request.ready & beat.last),
         ]
-        m.d.sync += self.released.eq(moves & ~beat.pad)
+        m.d.sync += self.released.eq(moves)
         with m.If(moves):
             m.d.sync += [
                 started.eq(~beat.last),

@@ -10,7 +10,7 @@ from hw.abi.rings import CompletionError, TxCompletion
 from hw.config import NicConfig
 from hw.nic.commit_fifo import CommitFifo
 from hw.nic.interfaces import CompletionPort, QueueTxEvent, ReadPort, TracePoint
-from hw.nic.tx.layouts import MIN_FRAME, TxFrame, TxJob, TxPiece
+from hw.nic.tx.layouts import PADDED_FRAME, TxFrame, TxJob, TxPiece, reserved_words
 
 
 class TxGather(wiring.Component):
@@ -67,7 +67,7 @@ class TxGather(wiring.Component):
             data.StructLayout({"job": TxJob(config), "piece": TxPiece()}), 2 << ceil_log2(config.outstanding_reads)
         )
         # One entry for each frame that the buffer can hold, so that bytes read never wait for the wire.
-        words_per_frame = -(-MIN_FRAME // config.beat_bytes)
+        words_per_frame = -(-PADDED_FRAME // config.beat_bytes)
         m.submodules.frames = frames = CommitFifo(TxFrame(config), self._words // words_per_frame)
         connect(m, flipped(self.frames), frames.output)
         self._issue(m, pending)
@@ -148,7 +148,7 @@ class TxGather(wiring.Component):
                 m.d.sync += start.eq(after + spills)
 
         unread = job.error != CompletionError.NONE
-        reserved = (job.length + beat_bytes - 1) >> ceil_log2(beat_bytes)
+        reserved = reserved_words(job.length, beat_bytes)
         error = Signal(CompletionError)
         m.d.comb += error.eq(Mux(unread, job.error, Mux(failure, CompletionError.READ_FAULT, CompletionError.NONE)))
         m.d.comb += [

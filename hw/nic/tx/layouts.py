@@ -1,13 +1,21 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What the stages of the TX path hand to each other."""
 
+from amaranth.hdl import Mux
 from amaranth.lib import data
+from amaranth.utils import ceil_log2
 
 from hw.abi.rings import BUFFER_ID_BITS, INDEX_BITS, CompletionError
 from hw.config import NicConfig
 
 MIN_FRAME = 14
 PADDED_FRAME = 60
+
+
+def reserved_words(length, beat_bytes):
+    """Words of the packet buffer set aside for a frame: those of the frame as it is sent. So each frame in the buffer
+    holds at least ``reserved_words(0, beat_bytes)`` of them, the one being sent until its last beat."""
+    return (Mux(length < PADDED_FRAME, PADDED_FRAME, length) + beat_bytes - 1) >> ceil_log2(beat_bytes)
 
 
 class TxJob(data.StructLayout):

@@ -4,13 +4,12 @@
 from amaranth.hdl import Array, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
-from amaranth.utils import ceil_log2
 
 from hw.abi.rings import INDEX_BITS, CompletionError, QueueError, TxDescriptor, TxDescriptorType
 from hw.config import NicConfig
 from hw.nic.commit_fifo import CommitFifo
 from hw.nic.interfaces import CompletionSlots, DescriptorPort, queue_fault_stream
-from hw.nic.tx.layouts import MIN_FRAME, TxJob, TxPiece
+from hw.nic.tx.layouts import MIN_FRAME, TxJob, TxPiece, reserved_words
 from hw.nic.tx.turns import TurnOrder
 
 MAX_COUNTED_LENGTH = (1 << 16) - 1
@@ -41,7 +40,7 @@ class TxScheduler(wiring.Component):
     enable, clear, busy : as in :class:`hw.nic.interfaces.QueueControl`; what was emitted is not busy here
     tx_enable : frames may be taken
     descriptors, slots : the rings' cache and the completion rings' free slots
-    released : the packet buffer has one word less to send
+    released : a word of the packet buffer that was reserved for a frame is free again
     returned : that many words of the packet buffer were reserved for a frame that is not sent
     jobs, pieces : what was taken; a job's pieces are there when the job is
     emits : a job of the queue at ``descriptors.queue`` is emitted in this cycle
@@ -115,7 +114,7 @@ class TxScheduler(wiring.Component):
         is_discarding = discarding.bit_select(queue, 1)
         m.d.comb += [
             unsent.eq(~ends | is_discarding | (total < MIN_FRAME) | (total > config.max_frame)),
-            words.eq(Mux(unsent, 0, (total + config.beat_bytes - 1) >> ceil_log2(config.beat_bytes))),
+            words.eq(Mux(unsent, 0, reserved_words(total, config.beat_bytes))),
             fits.eq(words <= free_words),
         ]
 

@@ -344,3 +344,22 @@ def test_reads_wait_for_room_where_the_wire_is_slow():
 
     bench.run(scenario)
     assert bench.frames == [gathered(bench, pieces) for pieces in frames]
+
+
+@pytest.mark.parametrize("width", [64, 128, 512])
+def test_a_buffer_full_of_frames_to_be_padded_keeps_each_as_it_is(width):
+    config = preset("10g", data_width=width, tx_buffer_bytes=2048, max_frame=1024, fetch_depth=256, serial_width=16)
+    bench = TxBench(config)
+    frames = [[(16 * i, 14 + i % 3)] for i in range(180)]
+
+    async def scenario(ctx):
+        await bench.post(ctx, [data(*pieces[0], i) for i, pieces in enumerate(frames)])
+        await ctx.tick().until(bench.path.wire.valid)
+        bench.wire_stall = 1.0
+        await ctx.tick().repeat(1500)
+        bench.wire_stall = 0.0
+        await bench.settle(ctx, len(frames))
+
+    bench.run(scenario)
+    assert bench.frames == [gathered(bench, pieces) for pieces in frames]
+    assert bench.serials == list(range(len(frames)))
