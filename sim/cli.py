@@ -90,6 +90,9 @@ def run(
     assignments: SetOption = None,
     pcap: PcapOption = None,
     waves: Annotated[bool, typer.Option("--waves", help="A short run with waves, in build/waves.")] = False,
+    sent: Annotated[
+        Path | None, typer.Option("--sent", help="Capture for what one run sends (pcap or pcapng).", metavar="FILE")
+    ] = None,
     out: OutOption = None,
 ) -> None:
     """Run an experiment and print its table."""
@@ -101,11 +104,13 @@ def run(
             given = {**chosen.short, **given}
             file = Path("build/waves") / f"{name}.vcd"
             file.parent.mkdir(parents=True, exist_ok=True)
-        result = run_experiment(chosen, given, preset_name=preset, backend=backend, capture=pcap, waves=file)
+        result = run_experiment(chosen, given, preset_name=preset, backend=backend, capture=pcap, waves=file, sent=sent)
         print_table(console, result, chosen.columns, chosen.question)
         if out is not None:
             result.write(out)
             messages.print(f"Result: {out}", markup=False)
+        if sent is not None:
+            messages.print(f"Sent: {sent}", markup=False)
         if file is not None:
             save = write_save_file(file)
             messages.print(f"Waves: {file}; look at them with: gtkwave {save}", markup=False)

@@ -14,6 +14,7 @@ from driver_model.memory.page import PAGE_SIZE
 from driver_model.net.xdp import PROGRAMS
 from sim.backends.base import Backend
 from sim.config import MachineConfig
+from sim.traffic.capture import write_capture
 from sim.traffic.source import Traffic
 
 MAX_CORES = 16
@@ -143,8 +144,9 @@ class Measurement:
 def run_cases(backend: Backend, machine: MachineConfig, cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Job for :func:`sim.backends.base.launch`: one run after another, with a reset between them.
 
-    Each case has a ``label`` for progress and a ``run``, the fields of a :class:`RunConfig`. Returns ``cases``, the
-    measurements in the same order, and ``profiles``, the digest of each cost profile used.
+    Each case has a ``label`` for progress and a ``run``, the fields of a :class:`RunConfig`; one with ``sent`` has the
+    frames that left written to the capture file of that name. Returns ``cases``, the measurements in the same order,
+    and ``profiles``, the digest of each cost profile used.
     """
     from sim.scenario import Scenario  # only inside a simulator: the rest of this module is for those who prepare runs
 
@@ -155,7 +157,10 @@ def run_cases(backend: Backend, machine: MachineConfig, cases: Sequence[Mapping[
         config = RunConfig(traffic=Traffic(**values.pop("traffic")), **values)
         if number > 1:
             backend.reset()
-        result = Scenario(backend, machine, config).run()
+        scenario = Scenario(backend, machine, config)
+        result = scenario.run()
+        if "sent" in case:
+            write_capture(case["sent"], scenario.captured())
         profiles[config.profile] = Profile.load(config.profile).digest
         measured.append(result.as_json())
         _progress(number, len(cases), case["label"], result)

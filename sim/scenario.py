@@ -25,6 +25,7 @@ from sim.host.wire_player import PlayerClient
 from sim.host.wire_recorder import RecorderClient, SentFrame
 from sim.platform import SimPlatform
 from sim.run import Measurement, RunConfig
+from sim.traffic.capture import Captured
 from sim.traffic.flows import mac_value, queue_mac
 
 MICROSECOND = 10**6  #: in picoseconds
@@ -119,6 +120,10 @@ class Scenario:
         self._process("closing", self._close)
         self._check_device()
         return self._account(before, after)
+
+    def captured(self) -> list[Captured]:
+        """The frames that left, as a tap on the wire would have captured them: time 0 is that of the reset."""
+        return [Captured(frame.first * self.machine.cycle_ps // 1000, frame.data) for frame in self.sent]
 
     # Software
 

@@ -13,7 +13,7 @@ from sim.experiments.base import Case, Experiment
 from sim.experiments.settings import SettingError, changed, resolve
 from sim.report import Result
 from sim.run import Measurement
-from sim.traffic.capture import read_capture
+from sim.traffic.capture import check_name, read_capture
 from sim.traffic.sample import sample_capture
 
 SAMPLE = Path("build") / "sample.pcapng"
@@ -83,12 +83,27 @@ def measure(
     backend: str = "verilator",
     capture: Path | None = None,
     waves: Path | None = None,
+    sent: Path | None = None,
 ) -> Sweep:
-    """Run all cases of :func:`plan` on one simulated machine, reset between them; ``waves`` is a file for waves of the
-    whole run."""
+    """Run all cases of :func:`plan` on one simulated machine, reset between them.
+
+    Parameters
+    ----------
+    waves : file for waves of the whole run
+    sent : capture file, pcap or pcapng, for the frames that leave in the only case
+    """
     planned = plan(experiment, given, preset_name=preset_name, capture=capture)
     machine, settings, path, cases = planned.machine, planned.settings, planned.capture, planned.cases
-    arguments = [{"label": case.label, "run": asdict(case.run)} for case in cases]
+    arguments: list[dict[str, Any]] = [{"label": case.label, "run": asdict(case.run)} for case in cases]
+    if sent is not None:
+        check_name(sent)
+        if len(cases) != 1 or cases[0].run.verdict != "tx":
+            verdicts = ", ".join(sorted({case.run.verdict for case in cases}))
+            raise SettingError(
+                f"What is sent is captured of one run with verdict tx, not of {len(cases)} with {verdicts}: set "
+                f"strategies, verdicts and traffic to one each"
+            )
+        arguments[0]["sent"] = str(sent)
     raw = launch(backend, machine, "sim.run:run_cases", arguments, waves=waves)
     config = {
         "preset": preset_name,
@@ -111,9 +126,12 @@ def run_experiment(
     backend: str = "verilator",
     capture: Path | None = None,
     waves: Path | None = None,
+    sent: Path | None = None,
 ) -> Result:
     """Run all cases as :func:`measure` does, and make the rows of the result."""
-    sweep = measure(experiment, given, preset_name=preset_name, backend=backend, capture=capture, waves=waves)
+    sweep = measure(
+        experiment, given, preset_name=preset_name, backend=backend, capture=capture, waves=waves, sent=sent
+    )
     result = Result(experiment.name, sweep.config, sweep.seed, profiles=sweep.profiles)
     for case, measured in sweep.cases:
         result.rows += experiment.rows(sweep.machine, case, measured)

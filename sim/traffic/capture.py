@@ -69,11 +69,16 @@ def read_capture(path: str | Path) -> list[Captured]:
     return frames
 
 
+def check_name(path: Path) -> None:
+    """Raise :class:`CaptureError` unless a file's name tells in which form to write it."""
+    if path.suffix not in SUFFIXES:
+        raise CaptureError(f"A capture's name must end in {' or '.join(SUFFIXES)}, not {str(path)!r}")
+
+
 def write_capture(path: str | Path, frames: Iterable[Captured]) -> None:
     """Write frames as pcap (nanosecond times) or pcapng (microsecond times), by the file's suffix."""
     path = Path(path)
-    if path.suffix not in SUFFIXES:
-        raise CaptureError(f"A capture's name must end in {' or '.join(SUFFIXES)}, not {str(path)!r}")
+    check_name(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".pcap":
         with RawPcapWriter(str(path), linktype=ETHERNET, nano=True) as pcap:

@@ -3,6 +3,7 @@
 
 import json
 
+import dpkt
 import pytest
 from typer.testing import CliRunner
 
@@ -40,6 +41,8 @@ def refusal(*arguments):
         (["run", "strategies", "--set", "profile=z80"], "profile must be one of e5-1650v4, not 'z80'"),
         (["run", "strategies", "--set", "nic.queues=99"], "queues must be an integer in 1..16, not 99"),
         (["run", "strategies", "--pcap", "none.pcap"], "Capture 'none.pcap' cannot be read"),
+        (["run", "strategies", "--sent", "sent.txt"], "name must end in .pcap or .pcapng, not 'sent.txt'"),
+        (["run", "strategies", "--sent", "s.pcap"], "of one run with verdict tx, not of 48 with drop, pass, tx"),
         (["stats", "--strategy", "hope"], "strategies must be of page_per_packet, page_pool, not 'hope'"),
         (["verilog", "-o", "out", "--preset", "1g"], "Preset must be one of 10g, not '1g'"),
         (["costs", "z80"], "Profile must be one of e5-1650v4, not 'z80'"),
@@ -86,6 +89,18 @@ def test_a_capture_of_ones_own_is_played(tmp_path):
     assert result.exit_code == 0, result.output
     rows = {row["name"]: row["value"] for row in json.loads(out.read_text())["rows"]}
     assert rows["delivered"] == 5
+
+
+@pytest.mark.parametrize("suffix", ["pcap", "pcapng"])
+def test_what_is_sent_is_captured(tmp_path, suffix):
+    capture, sent = tmp_path / "own.pcap", tmp_path / "captures" / f"sent.{suffix}"
+    frames = [bytes([n]) * (60 + 200 * n) for n in range(5)]
+    write_capture(capture, [Captured(0, frame) for frame in frames])
+    settings = ["--set", "traffic=capture", "--set", "verdicts=tx", "--set", "strategies=page_pool"]
+    result = invoke("run", "strategies", *SHORT, *settings, "--pcap", str(capture), "--sent", str(sent))
+    assert result.exit_code == 0, result.output
+    with sent.open("rb") as file:
+        assert [frame for _, frame in getattr(dpkt, suffix).Reader(file)] == frames
 
 
 def test_stats_have_ethtool_and_page_pool_names():
