@@ -26,7 +26,9 @@ class RxIngress(wiring.Component):
     A frame is dropped for the first of these that holds: LINK_DOWN (``rx_enable`` or ``carrier`` low at its first
     beat), BAD_FCS, RUNT, OVERSIZE, OVERFLOW (the buffer had no room for one of its beats, or for one more frame: a
     frame for each 64 bytes of buffer). Every frame gives one ``event``, the cycle after its last beat, with its length
-    counted up to 65,535 whatever became of it. Beats before the first ``first`` after reset belong to no frame.
+    counted up to 65,535 whatever became of it. Beats before the first ``first`` after reset belong to no frame. A frame
+    with an empty beat, or one before its last that is not full, is as damaged as one with ``error``: BAD_FCS. Its bytes
+    would not lie in the buffer as its length says.
 
     Members
     -------
@@ -80,6 +82,7 @@ class RxIngress(wiring.Component):
         length, total = Signal(16), Signal(16)
         destination, address = Signal(48), Signal(48)
         refused, refuse = Signal(), Signal()
+        uneven_before, uneven = Signal(), Signal()
         overflowed, overflow = Signal(), Signal()
         committed, position, next_word = (Signal(range(2 * self._words), name=n) for n in ("committed", "word", "next"))
         limit, too_long, store = Signal(16), Signal(), Signal()
@@ -91,6 +94,9 @@ class RxIngress(wiring.Component):
             total.eq(Mux(sum_[16], MAX_COUNTED_LENGTH, sum_)),
             address.eq(Mux(beat.first, first_bytes, destination)),
             refuse.eq(Mux(beat.first, ~(self.rx_enable & self.carrier), refused)),
+            uneven.eq(
+                (~beat.first & uneven_before) | (beat.count == 0) | (~beat.last & (beat.count != config.beat_bytes))
+            ),
             position.eq(Mux(beat.first, committed, next_word)),
             limit.eq(Mux(self.max_length < config.max_frame, self.max_length, config.max_frame)),
             too_long.eq(total > limit),
@@ -110,6 +116,7 @@ class RxIngress(wiring.Component):
                 length.eq(total),
                 destination.eq(address),
                 refused.eq(refuse),
+                uneven_before.eq(uneven),
                 overflowed.eq(overflow),
                 next_word.eq(position + store),
             ]
@@ -118,7 +125,7 @@ class RxIngress(wiring.Component):
         m.d.comb += drop.eq(1)
         with m.If(refuse):
             m.d.comb += reason.eq(DropReason.LINK_DOWN)
-        with m.Elif(beat.error):
+        with m.Elif(beat.error | uneven):
             m.d.comb += reason.eq(DropReason.BAD_FCS)
         with m.Elif(total < self.min_length):
             m.d.comb += reason.eq(DropReason.RUNT)

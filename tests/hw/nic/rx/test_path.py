@@ -406,3 +406,34 @@ def test_responses_of_memory_never_wait_for_the_completion_writer(width):
 
     bench.run(scenario)
     assert bench.received(buffers) == frames
+
+
+@pytest.mark.parametrize("width", [64, 512])
+@pytest.mark.parametrize("counts", ["empty end", "gap", "empty start"])
+def test_a_frame_with_a_beat_of_too_few_bytes_is_damaged_and_leaves_those_after_it_whole(width, counts):
+    bench, rng = RxBench(preset("10g", data_width=width)), random.Random(15)
+    buffers = buffers_of(4, 2048)
+    frames = [frame_of(rng, 300) for _ in range(3)]
+    full = bench.config.beat_bytes
+    beats = {
+        "empty end": [full] * 8 + [0],
+        "gap": [full] * 4 + [full - 1] + [full] * 4,
+        "empty start": [0] + [full] * 8,
+    }[counts]
+
+    async def scenario(ctx):
+        await bench.post(ctx, descriptors(buffers))
+        await bench.send(ctx, frames[0])
+        wire = bench.path.wire
+        for i, count in enumerate(beats):
+            ctx.set(wire.payload, {"count": count, "first": i == 0, "last": i == len(beats) - 1})
+            ctx.set(wire.valid, 1)
+            await ctx.tick()
+        for frame in frames[1:]:
+            await bench.send(ctx, frame)
+        await bench.settle(ctx, 4)
+
+    bench.run(scenario)
+    assert bench.received(buffers) == frames
+    assert bench.drops(DropReason.BAD_FCS) == 1
+    assert bench.frame_events[1]["length"] == sum(beats)
