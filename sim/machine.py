@@ -72,7 +72,7 @@ class Machine(wiring.Component):
             ]
         for part in parts:
             m.d.comb += part.cycle.eq(cycle)
-        m.d.comb += device.carrier.eq(mailbox.carrier)
+        m.d.comb += [device.carrier.eq(mailbox.carrier), mailbox.posted_errors.eq(link.posted_errors)]
 
         join(m, converter.wide, link.device)
         join(m, dram.storage, memory.port)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from driver_model.platform import Platform, Timer
 from sim.backends.base import Backend
 from sim.backends.kernel import Event, EventKernel
-from sim.host.mailbox import Interrupt, MailboxClient, RegisterRead
+from sim.host.mailbox import Interrupt, MailboxClient, PostedErrors, RegisterRead
 
 MEMORY = "memory"  #: the storage that is host memory
 
@@ -33,6 +33,7 @@ class SimPlatform(Platform):
     ----------
     kernel : the event kernel that runs all software
     refused : register writes that the device refused, in the order of their responses
+    posted_errors : writes of the device that memory refused after they had been acknowledged: their bytes are lost
     spurious_interrupts : interrupt messages with a vector that nobody asked for
     """
 
@@ -42,6 +43,7 @@ class SimPlatform(Platform):
         self.memory_size = len(backend.storage[MEMORY])
         self.register_space = register_space
         self.refused: list[RefusedWrite] = []
+        self.posted_errors = 0
         self.spurious_interrupts = 0
         self._memory = backend.storage[MEMORY].data
         self._mailbox = MailboxClient(backend)
@@ -122,5 +124,7 @@ class SimPlatform(Platform):
                     handler()
             elif isinstance(event, RegisterRead):
                 self._reads.popleft()(event.value, event.error)
+            elif isinstance(event, PostedErrors):
+                self.posted_errors = event.count
             else:
                 self.refused.append(RefusedWrite(self.now, event.offset))

@@ -244,6 +244,11 @@ class Scenario:
             names = Counter(self.driver.registers.describe(write.offset) for write in self.platform.refused)
             refused = ", ".join(f"{count} to {name}" for name, count in names.items())
             raise RunError(f"The device refused register writes: {refused}")
+        if self.platform.posted_errors:
+            raise RunError(
+                f"Memory refused {self.platform.posted_errors} writes of the device: they were outside of "
+                f"0..{self.machine.memory_size - 1:#x}"
+            )
 
     def _account(self, before: Operations, after: Operations) -> Measurement:
         """Check that nothing is missing or left over, and sum up."""

@@ -43,6 +43,7 @@ class EventKind(IntEnum):
     READ = 0
     WRITE_ERROR = 1
     INTERRUPT = 2
+    POSTED_ERROR = 3
 
 
 #: A slot of the command ring; ``index`` counts 64-bit registers or is the number of a place that stalls.
@@ -66,7 +67,8 @@ class Mailbox(wiring.Component):
 
     An event is written by the very edge that takes the interrupt, read response or write error from its stream, and
     wakes software by a watch on the ring. Of several at once, interrupts go first, then read responses, then write
-    errors; the others wait. So no event overtakes an interrupt that came before it.
+    errors; the others wait. So no event overtakes an interrupt that came before it. A change of ``posted_errors`` is
+    the last of all.
 
     Ports
     -----
@@ -74,6 +76,8 @@ class Mailbox(wiring.Component):
         Edges taken since reset.
     registers : Out AXILiteSignature(addr_width)
     interrupt : In stream of 16-bit vectors
+    posted_errors : In 32
+        Writes of the device that memory refused, as the host counts them.
     carrier : Out 1
     stall : Out StallControl
 
@@ -91,6 +95,7 @@ class Mailbox(wiring.Component):
                 "cycle": In(64),
                 "registers": Out(AXILiteSignature(addr_width)),
                 "interrupt": In(stream.Signature(16)),
+                "posted_errors": In(32),
                 "carrier": Out(1),
                 "stall": Out(StallControl),
             }
@@ -160,7 +165,7 @@ class Mailbox(wiring.Component):
         slot, lap = Signal(range(SLOTS)), Signal(8, init=1)
         event = Signal(EventSlot)
         happened, reported = Signal(), Signal(init=1)
-        refused = Signal()
+        refused, told = Signal(), Signal(32)
         m.d.comb += [
             refused.eq(registers.b.valid & (registers.b.p.resp != Response.OKAY)),
             interrupt.ready.eq(1),
@@ -170,7 +175,7 @@ class Mailbox(wiring.Component):
             reads.r_en.eq(registers.r.valid & registers.r.ready),
             event.lap.eq(lap),
             event.cycle.eq(self.cycle + 1),
-            happened.eq(interrupt.valid | registers.r.valid | refused),
+            happened.eq(interrupt.valid | registers.r.valid | refused | (self.posted_errors != told)),
         ]
         with m.If(interrupt.valid):
             m.d.comb += [event.kind.eq(EventKind.INTERRUPT), event.index.eq(interrupt.payload)]
@@ -181,8 +186,11 @@ class Mailbox(wiring.Component):
                 event.value.eq(registers.r.p.data),
                 event.error.eq(registers.r.p.resp != Response.OKAY),
             ]
-        with m.Else():
+        with m.Elif(refused):
             m.d.comb += [event.kind.eq(EventKind.WRITE_ERROR), event.index.eq(writes.r_data)]
+        with m.Else():
+            m.d.comb += [event.kind.eq(EventKind.POSTED_ERROR), event.value.eq(self.posted_errors)]
+            m.d.sync += told.eq(self.posted_errors)
         m.d.comb += port.write_strobe.eq(-1)
         with m.If(happened):
             m.d.comb += [
@@ -220,6 +228,13 @@ class WriteError(NamedTuple):
     offset: int
 
 
+class PostedErrors(NamedTuple):
+    """Memory refused writes of the device that nobody waited for."""
+
+    cycle: int
+    count: int  #: all since reset
+
+
 class Interrupt(NamedTuple):
     """An interrupt message arrived."""
 
@@ -227,7 +242,7 @@ class Interrupt(NamedTuple):
     vector: int
 
 
-Event = RegisterRead | WriteError | Interrupt
+Event = RegisterRead | WriteError | Interrupt | PostedErrors
 
 
 class MailboxClient:
@@ -308,6 +323,8 @@ class MailboxClient:
             return Interrupt(cycle, index)
         if kind == EventKind.READ:
             return RegisterRead(cycle, index * WORD_BYTES, value, bool(word >> 18 & 1))
+        if kind == EventKind.POSTED_ERROR:
+            return PostedErrors(cycle, value)
         return WriteError(cycle, index * WORD_BYTES)
 
 

@@ -10,7 +10,16 @@ from amaranth.lib import wiring
 
 from hw.bus.axi4 import Response
 from sim.backends.base import BACKENDS, Backend, launch
-from sim.host.mailbox import SLOTS, Interrupt, Mailbox, MailboxClient, MailboxError, RegisterRead, WriteError
+from sim.host.mailbox import (
+    SLOTS,
+    Interrupt,
+    Mailbox,
+    MailboxClient,
+    MailboxError,
+    PostedErrors,
+    RegisterRead,
+    WriteError,
+)
 
 HERE = "tests.sim.host.test_mailbox"
 COUNT = 8
@@ -18,7 +27,7 @@ COUNT = 8
 
 class Registers(wiring.Component):
     """A mailbox on eight registers that answer in the cycle after an access; the ninth refuses. A write to register 7
-    raises an interrupt with that vector. ``slow`` takes addresses every third cycle and data every second."""
+    raises an interrupt with that vector, one to register 6 counts so many posted errors. ``slow`` takes addresses every third cycle and data every second."""
 
     def __init__(self, slow: bool):
         self.slow = slow
@@ -51,6 +60,8 @@ class Registers(wiring.Component):
             m.d.sync += Cat(have_address, have_data).eq(0)
             with m.If(address < 8 * COUNT):
                 m.d.sync += words[address >> 3].eq(value)
+            with m.If(address == 48):
+                m.d.sync += mailbox.posted_errors.eq(mailbox.posted_errors + value)
             with m.If(address == 56):
                 m.d.sync += [mailbox.interrupt.valid.eq(1), mailbox.interrupt.payload.eq(value)]
         with m.If(mailbox.interrupt.valid & mailbox.interrupt.ready):
@@ -103,6 +114,10 @@ def exact(backend: Backend, design: RegistersDesign, argument: None) -> list[Any
     client.set_carrier(True)  # read at 31, carrier high from edge 32 on, so seen by edge 33
     client.read_register(56)  # address taken at 33
     client.read_register(64)
+    events += collect(backend, client, 2)
+    backend.advance(40)
+    client.write_register(48, 3)  # response at 43, counted from edge 43 on
+    client.write_register(64, 1)  # response at 45
     return events + collect(backend, client, 2)
 
 
@@ -114,6 +129,8 @@ def test_cycles_are_as_promised(backend: str) -> None:
         ["WriteError", *WriteError(25, 64)],
         ["RegisterRead", *RegisterRead(34, 56, 6, False)],
         ["RegisterRead", *RegisterRead(35, 64, 1, True)],
+        ["PostedErrors", *PostedErrors(44, 3)],
+        ["WriteError", *WriteError(45, 64)],
     ]
 
 
