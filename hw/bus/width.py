@@ -28,7 +28,8 @@ class WidthConverter(wiring.Component):
 
     Throughput is one narrow beat a cycle in each direction, with no cycle lost between bursts. Latency: AW and AR 0
     cycles, W 1 cycle after the narrow beat that completes a wide one, R 1 cycle, B 0. W is taken from the cycle after
-    its AW. ``outstanding`` bounds the bursts of one ID whose data is not complete (reads) and the bursts whose data is
+    its AW is offered, whether or not that was taken: a subordinate may want to see both (IHI 0022, A3.3.1).
+    ``outstanding`` bounds the bursts of one ID whose data is not complete (reads) and the bursts whose data is
     not (writes): then AR or AW waits.
 
     Parameters
@@ -73,21 +74,23 @@ class WidthConverter(wiring.Component):
 
 
 def _address(m: Module, narrow: Any, wide: Any, start: Any, wide_bytes: int) -> None:
-    """Pass an address on with its length in wide beats, and tell the data path."""
+    """Pass an address on with its length in wide beats, and tell the data path once, when it is first offered."""
     shift = wide_bytes.bit_length() - 1
     burst = narrow.payload
     offset = Signal(range(wide_bytes), name=f"{narrow.valid.name}_offset")
     last_byte = Signal(range(257 * wide_bytes), name=f"{narrow.valid.name}_last_byte")
+    told = Signal(name=f"{narrow.valid.name}_told")
+    m.d.sync += told.eq(wide.valid & ~wide.ready)
     m.d.comb += [
         offset.eq(burst.addr & ~((1 << burst.size) - 1)),
         last_byte.eq(offset + ((burst.len + 1) << burst.size) - 1),
         wide.payload.eq(burst),
-        wide.valid.eq(narrow.valid & start.ready),
-        narrow.ready.eq(wide.ready & start.ready),
+        wide.valid.eq(narrow.valid & (told | start.ready)),
+        narrow.ready.eq(wide.ready & (told | start.ready)),
         start.payload.cursor.eq(offset),
         start.payload.size.eq(burst.size),
         start.payload.len.eq(burst.len),
-        start.valid.eq(narrow.valid & wide.ready),
+        start.valid.eq(narrow.valid & ~told),
     ]
     with m.If(~burst.lock):
         m.d.comb += [wide.payload.len.eq(last_byte >> shift), wide.payload.size.eq(shift)]

@@ -121,6 +121,46 @@ def test_full_throughput() -> None:
     assert {burst.beats for burst in memory.reads + memory.writes} == {1}
 
 
+def test_data_does_not_wait_for_its_address_to_be_taken() -> None:
+    """A subordinate may wait for both before it takes the address (IHI 0022, A3.3.1); here it takes W first."""
+    dut = WidthConverter(64, 256, outstanding=2)
+    manager = AxiManager(dut.narrow)
+    written = [manager.write(0x40 * n, bytes([n]) * 40) for n in range(6)]
+    m = Module()
+    m.submodules.dut = dut
+    sim = Simulator(m)
+    sim.add_clock(1e-8)
+    manager.attach(sim)
+    addresses, words = [], []
+
+    async def subordinate(ctx: Any) -> None:
+        for n in range(len(written)):
+            ctx.set(dut.wide.w.ready, 1)
+            beats = 0
+            for _ in range(100):
+                *_, valid, word = await ctx.tick().sample(dut.wide.w.valid, dut.wide.w.payload)
+                if valid:
+                    beats += 1
+                    words.append((word.data & 0xFF, word.strb, word.last))
+                if beats == 2:
+                    break
+            assert beats == 2, f"waited 100 cycles for the data of burst {n}"
+            ctx.set(dut.wide.w.ready, 0)
+            ctx.set(dut.wide.aw.ready, 1)
+            *_, valid, address = await ctx.tick().sample(dut.wide.aw.valid, dut.wide.aw.payload.addr)
+            assert valid, "an address that was offered went away"
+            addresses.append(address)
+            ctx.set(dut.wide.aw.ready, 0)
+            ctx.set(dut.wide.b.valid, 1)
+            await ctx.tick().until(dut.wide.b.ready)
+            ctx.set(dut.wide.b.valid, 0)
+
+    sim.add_testbench(subordinate)
+    sim.run()
+    assert addresses == [access.address for access in written]
+    assert words == [(n, strobe, last) for n in range(6) for strobe, last in ((0xFFFF_FFFF, 0), (0xFF, 1))]
+
+
 def test_errors_reach_each_beat() -> None:
     dut = WidthConverter(64, 256)
     memory = AxiMemory(SIZE)
