@@ -171,7 +171,7 @@ def timeline(
     """Follow packets from the wire to their buffer's return; also as a file for https://ui.perfetto.dev."""
     with _explained():
         chosen = experiment("strategies")
-        given = chosen.short | {"strategies": strategy, "verdicts": verdict, "traffic": traffic}
+        given = {**chosen.short, "strategies": strategy, "verdicts": verdict, "traffic": traffic}
         given |= split(assignments or ())
         planned = plan(chosen, given, preset_name=preset, capture=pcap)
         if len(planned.cases) != 1:

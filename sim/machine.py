@@ -61,7 +61,7 @@ class Machine(wiring.Component):
 
         cycle = Signal(64)
         m.d.sync += cycle.eq(cycle + 1)
-        parts = [player, recorder, mailbox]
+        parts: list[Any] = [player, recorder, mailbox]
         if config.nic.serial_width:
             m.submodules.trace = trace = TraceRecorder(config.nic)
             parts.append(trace)

@@ -52,11 +52,11 @@ def function_table(functions: Mapping[str, FunctionTime], packets: int) -> Table
     for heading in ("times", "us", "ns/packet", "share %"):
         table.add_column(heading, justify="right")
     total = sum(time.picoseconds for time in functions.values())
-    for name, (count, picoseconds) in functions.items():
+    for name, (intervals, picoseconds) in functions.items():
         share = 100 * picoseconds / total if total else 0.0
         table.add_row(
             name,
-            str(count),
+            str(intervals),
             f"{picoseconds / NANOSECOND**2:.2f}",
             f"{picoseconds / NANOSECOND / packets:.1f}",
             f"{share:.1f}",

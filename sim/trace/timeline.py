@@ -28,7 +28,11 @@ STEPS = MappingProxyType(
         "returned": "the buffer is the strategy's again",
     }
 )
-FATE_PENDING = "pending"
+#: The steps that are events of the driver, by their kind.
+SOFTWARE_STEPS = MappingProxyType(
+    {"receive": "received", "verdict": "verdict", "send": "queued", "clean": "cleaned", "return": "returned"}
+)
+PENDING = "pending"
 
 
 class Step(NamedTuple):
@@ -54,7 +58,7 @@ class Packet:
 
     serial: int
     queue: int | None = None
-    fate: str = FATE_PENDING
+    fate: str = PENDING
     steps: list[Step] = field(default_factory=list)
 
     def times(self) -> dict[str, int]:
@@ -88,7 +92,7 @@ class Timeline:
 class FunctionTime(NamedTuple):
     """What a function cost on all cores."""
 
-    count: int  #: intervals charged
+    intervals: int  #: that were charged
     picoseconds: int
 
 
@@ -97,8 +101,8 @@ def function_times(events: Iterable[Event], start: int, stop: int) -> dict[str, 
     total: dict[str, FunctionTime] = {}
     for event in events:
         if event.kind == "spend" and start <= event.time < stop:
-            count, picoseconds = total.get(event.function, (0, 0))
-            total[event.function] = FunctionTime(count + 1, picoseconds + event.cost)
+            intervals, picoseconds = total.get(event.function, (0, 0))
+            total[event.function] = FunctionTime(intervals + 1, picoseconds + event.cost)
     return dict(sorted(total.items(), key=lambda item: (-item[1].picoseconds, item[0])))
 
 
@@ -117,17 +121,16 @@ def join_timeline(hardware: Iterable[HardwareEvent], software: Iterable[Event], 
     owner: dict[int, Packet] = {}  # by the address of a buffer that software holds
     events = []
     for event in software:
-        packet = None
-        if event.kind == "receive" and event.buffer is not None:
-            packet = owner[event.buffer] = received.next_completed(event)
-            packet.steps.append(Step(event.time, "received", event.buffer))
-        elif event.buffer is not None:
-            packet = owner.get(event.buffer)
-        if packet is not None:
-            _software_step(packet, event, sending)
-            event = event._replace(packet=packet.serial)
+        buffer = event.buffer
+        if buffer is not None:
+            if event.kind == "receive":
+                owner[buffer] = received.next_completed(event)
+            packet = owner.get(buffer)
+            if packet is not None:
+                _software_step(packet, event, sending)
+                event = event._replace(packet=packet.serial)
             if event.kind == "return":
-                del owner[event.buffer]
+                owner.pop(buffer, None)
         events.append(event)
     order = {name: place for place, name in enumerate(STEPS)}
     for packet in received.packets:
@@ -136,16 +139,12 @@ def join_timeline(hardware: Iterable[HardwareEvent], software: Iterable[Event], 
 
 
 def _software_step(packet: Packet, event: Event, sending: "_Sending") -> None:
+    if event.kind in SOFTWARE_STEPS:
+        packet.steps.append(Step(event.time, SOFTWARE_STEPS[event.kind], event.buffer))
     if event.kind == "verdict":
         packet.fate = event.function
-        packet.steps.append(Step(event.time, "verdict", event.buffer))
     elif event.kind == "send":
-        packet.steps.append(Step(event.time, "queued", event.buffer))
         packet.steps += sending.next_gathered(event)
-    elif event.kind == "clean":
-        packet.steps.append(Step(event.time, "cleaned", event.buffer))
-    elif event.kind == "return":
-        packet.steps.append(Step(event.time, "returned", event.buffer))
 
 
 class TimelineError(ValueError):
