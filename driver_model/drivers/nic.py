@@ -92,13 +92,13 @@ class NicDriver:
         memory comes back.
         """
         if self._opened:
-            for queue in self.queues:
+            for queue in self._open_queues:
                 self._on(queue.core, f"quiesce queue {queue.index}", queue.quiesce)
         self._control = 0
         self.core.mmio_write(self.registers.address("control"), self.registers.port["control"].pack(reset=1))
         self._wait_clear("status", "resetting", "the function reset to end")
         if self._opened:
-            for queue in self.queues:
+            for queue in self._open_queues:
                 self._on(queue.core, f"close queue {queue.index}", partial(self._close, queue))
             self._opened = False
 
@@ -123,10 +123,21 @@ class NicDriver:
         if not self._opened:
             raise DeviceError("The device is not open")
         self._enable(rx=False, tx=True)
-        for queue in self.queues:
+        for queue in self._open_queues:
             self._on(queue.core, f"stop queue {queue.index}", partial(self._stop, queue))
         self._enable(rx=False, tx=False)
         self._opened = False
+
+    def stop_queue(self, index: int) -> None:
+        """Stop one queue pair as :meth:`stop` does, in traffic or not: the others go on, and the device counts frames
+        for it in ``drop_queue_disabled``. It stays closed until the device is opened anew.
+
+        Raises :class:`DeviceError` if the queue pair is not open, or does not stop.
+        """
+        queue = next((queue for queue in self._open_queues if queue.index == index), None)
+        if queue is None:
+            raise DeviceError(f"Queue pair {index!r} is not open")
+        self._on(queue.core, f"stop queue {index}", partial(self._stop, queue))
 
     def status(self, queue: int, direction: str) -> QueueStatus:
         """State of one direction, ``rx`` or ``tx``, of a queue pair."""
@@ -163,6 +174,10 @@ class NicDriver:
     def in_flight(self) -> int:
         """Pages that the queues' strategies hold or lent out."""
         return sum(queue.strategy.in_flight for queue in self.queues)
+
+    @property
+    def _open_queues(self) -> list[QueuePair]:
+        return [queue for queue in self.queues if self._opened and not queue.closed]
 
     # Queues, on their own core
 

@@ -104,6 +104,7 @@ class QueuePair:
         self.completions = CompletionRing(dev, config.rx_entries, RX_FORMAT)
         self.tx = TransmitRing(dev, config.tx_entries, self.strategy, self.statistics, registers, index)
         self.receiving = False
+        self.closed = False  #: everything was given back
         self._check = check
         self._checking = False
         self._interrupted = False
@@ -369,6 +370,7 @@ class QueuePair:
 
     def close(self) -> None:
         """Give back every buffer, the pool and the rings. The device has stopped."""
+        self.closed = True
         napi_disable(self.napi)
         self._finish_check()
         if self._retry is not None:

@@ -81,6 +81,27 @@ def test_stopping_in_full_traffic_handles_all_that_was_completed(name: str) -> N
 
 
 @STRATEGY
+def test_one_queue_is_stopped_and_the_other_goes_on(name: str) -> None:
+    sent = [frames(100, 11), frames(100, 12)]
+    bench = Bench(name, "tx", cores=2, queues=2, rx_entries=64, tx_entries=64)
+
+    def run() -> None:
+        bench.start()
+        for queue in range(2):
+            bench.nic.receive(queue, sent[queue][:50])
+        bench.wait(lambda: bench.nic.queues[0].sent, "the first frame")
+        bench.driver.stop_queue(0)
+        bench.nic.receive(1, sent[1][50:])
+        bench.wait(lambda: bench.nic.queues[1].sent == sent[1], "the other queue's frames")
+        bench.finish()
+
+    bench.run(run)
+    stopped = bench.nic.queues[0].sent
+    assert stopped == sent[0][: len(stopped)]
+    assert bench.total("tx_packets") == bench.total("rx_xdp_tx") == len(stopped) + 100
+
+
+@STRATEGY
 @pytest.mark.parametrize("cores", [1, 2])
 def test_reset_in_full_traffic_gives_everything_back(name: str, cores: int) -> None:
     sent = frames(400, 4)
@@ -200,6 +221,16 @@ def test_calls_in_the_wrong_order() -> None:
     bench = Bench()
     with pytest.raises(DeviceError, match="is not open"):
         bench.run(bench.driver.stop)
+
+    bench = Bench(queues=2)
+
+    def stop_twice() -> None:
+        bench.start()
+        bench.driver.stop_queue(1)
+        bench.driver.stop_queue(1)
+
+    with pytest.raises(DeviceError, match="Queue pair 1 is not open"):
+        bench.run(stop_twice)
 
     bench = Bench()
 
