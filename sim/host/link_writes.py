@@ -22,8 +22,9 @@ class LinkWrites(wiring.Component):
     """Acknowledges a write burst at the device's end, and repeats it at the host's end when all of it has arrived.
 
     A burst enters the lane in the cycle that takes its last W beat, and B (OKAY, whatever memory will say) is offered
-    in the next. At the host's end, in the order of entry, AW goes out from its release time on and W follows from the
-    next cycle, one beat a cycle. All bursts carry ID 0 there, so that memory keeps their order.
+    in the next. At the host's end, in the order of entry, AW goes out from its release time on and W with it, one beat
+    a cycle; neither waits for the other to be taken (IHI 0022, A3.3.1). All bursts carry ID 0 there, so that memory
+    keeps their order.
 
     AW waits while the burst does not fit the credits (beats and bursts); they come back a latency after the host's end
     took the burst's last beat. W waits for its AW and for ``RESPONSES`` untaken B.
@@ -120,7 +121,7 @@ class LinkWrites(wiring.Component):
             responses.r_en.eq(self.b.ready),
         ]
 
-        arrived = Signal(range(bursts + 1))  # bursts whose AW went out, and whose W did not yet
+        arrived = Signal(range(-1, bursts + 1))  # bursts whose AW was taken, less those whose W was
         sent_address = headers.output.valid & headers.output.ready
         sent_beat = self.host_w.valid & self.host_w.ready
         sent_last = sent_beat & self.host_w.payload.last
@@ -130,7 +131,7 @@ class LinkWrites(wiring.Component):
             self.host_aw.valid.eq(headers.output.valid),
             headers.output.ready.eq(self.host_aw.ready),
             self.host_w.payload.eq(stored.r_data),
-            self.host_w.valid.eq(stored.r_rdy & (arrived != 0)),
+            self.host_w.valid.eq(stored.r_rdy & (arrived + headers.output.valid > 0)),
             stored.r_en.eq(sent_beat),
             returns.now.eq(self.now),
             returns.release.eq(self.now + self.latency),
