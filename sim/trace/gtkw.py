@@ -13,7 +13,8 @@ from hw.bus.axi4 import Response
 
 
 class Variable(NamedTuple):
-    """A variable of a wave file."""
+    """A variable of a wave file. Amaranth's simulator marks names with dots in them by a backslash, and declares those
+    whose values it names as strings."""
 
     path: str
     width: int
@@ -22,6 +23,11 @@ class Variable(NamedTuple):
     def reference(self) -> str:
         """As GTKWave names it."""
         return f"{self.path}[{self.width - 1}:0]" if self.width > 1 else self.path
+
+    @property
+    def plain(self) -> str:
+        """The path without marks."""
+        return self.path.replace("\\", "")
 
 
 _BEAT = "(valid|ready|payload.(first|last|count|data|error|serial))"
@@ -41,6 +47,7 @@ GROUPS = (
     ("DMA, read", f"device.axi__(ar|r)__{_CHANNEL}"),
     ("wire, transmit", f"recorder.wire__{_BEAT}"),
     ("queue states", r"device.(rx|tx)_lifecycle.status\[\d+\].(state|stopped|error)"),
+    ("frames by number", "trace.(arrived|points)__.+"),
 )
 
 #: Variables whose values have names: the last part of the path, within which parts of it, and the names.
@@ -98,13 +105,13 @@ def write_save_file(waves: Path) -> Path:
 def _matching(found: list[Variable], pattern: str) -> list[Variable]:
     dots = re.sub(r"(?<!\\)\.(?!\+)", r"\\.", pattern)
     expression = re.compile(rf"(.*\.)?machine\.{dots}")
-    return [variable for variable in found if "$" not in variable.path and expression.fullmatch(variable.path)]
+    return [variable for variable in found if "$" not in variable.path and expression.fullmatch(variable.plain)]
 
 
 def _names(variable: Variable, folder: Path) -> str | None:
     """A file with the names of a variable's values; None if they have none."""
     for pattern, values, width in NAMES:
-        if variable.width == width and re.fullmatch(pattern, variable.path):
+        if variable.width == width and re.fullmatch(pattern, variable.plain):
             path = folder / f"{values.__name__}.names"
             translations = [(value.value, name) for name, value in values.__members__.items()]
             path.write_text(make_translation_filter(translations, datafmt="hex", size=width) + "\n")
