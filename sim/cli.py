@@ -18,7 +18,7 @@ from hw.export import export
 from sim.backends.base import BACKENDS, JobError
 from sim.backends.build import BuildError
 from sim.bench import bench_rows
-from sim.config import PRESETS
+from sim.config import PRESETS, SERIAL_BITS
 from sim.experiments.registry import EXPERIMENTS, experiment
 from sim.experiments.runner import machine_config, measure, plan, run_experiment
 from sim.experiments.settings import split
@@ -101,7 +101,7 @@ def run(
         given = split(assignments or ())
         file = None
         if waves:
-            given = {**chosen.short, **given}
+            given = {**chosen.short, "nic.serial_width": str(SERIAL_BITS), **given}
             file = Path("build/waves") / f"{name}.vcd"
             file.parent.mkdir(parents=True, exist_ok=True)
         result = run_experiment(chosen, given, preset_name=preset, backend=backend, capture=pcap, waves=file, sent=sent)
