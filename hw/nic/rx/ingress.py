@@ -35,7 +35,7 @@ class RxIngress(wiring.Component):
     wire : frames from the MAC
     rx_enable, carrier : frames are wanted; the wire is alive
     min_length, max_length : limits in bytes without FCS; none beyond ``config.max_frame`` is accepted whatever the
-        latter
+        latter. They may change at any time; a frame that once was too long stays so
     write_enable, write_address, write_data : to the packet buffer
     read_pointer : from the reader: number of words read, modulo twice the buffer's; those are free
     frames : stream of :class:`hw.nic.rx.layouts.RxFrame`
@@ -86,6 +86,7 @@ class RxIngress(wiring.Component):
         overflowed, overflow = Signal(), Signal()
         committed, position, next_word = (Signal(range(2 * self._words), name=n) for n in ("committed", "word", "next"))
         limit, too_long, store = Signal(16), Signal(), Signal()
+        was_too_long = Signal()
         sum_ = Signal(17)
         first_bytes = Signal(48)
         m.d.comb += [
@@ -99,7 +100,7 @@ class RxIngress(wiring.Component):
             ),
             position.eq(Mux(beat.first, committed, next_word)),
             limit.eq(Mux(self.max_length < config.max_frame, self.max_length, config.max_frame)),
-            too_long.eq(total > limit),
+            too_long.eq((~beat.first & was_too_long) | (total > limit)),
             overflow.eq(
                 (~beat.first & overflowed)
                 | ((position - self.read_pointer)[: len(position)] == self._words)
@@ -116,6 +117,7 @@ class RxIngress(wiring.Component):
                 length.eq(total),
                 destination.eq(address),
                 refused.eq(refuse),
+                was_too_long.eq(too_long),
                 uneven_before.eq(uneven),
                 overflowed.eq(overflow),
                 next_word.eq(position + store),

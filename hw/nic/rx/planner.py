@@ -112,7 +112,7 @@ class RxPlanner(wiring.Component):
                     m.d.sync += [looked.eq(looked + 1), uncovered.eq(remaining - entry.length)]
                     with m.If(covers):
                         m.d.comb += [self.descriptors.take.eq(1), fifo.commit.eq(1), self.input.ready.eq(1)]
-            with m.Elif(self.descriptors.fetching & (waited != self.starvation)):
+            with m.Elif(self.descriptors.fetching & (waited < self.starvation)):
                 m.d.sync += waited.eq(waited + 1)
             with m.Else():
                 m.d.comb += [drop.eq(1), reason.eq(DropReason.NO_BUFFER)]

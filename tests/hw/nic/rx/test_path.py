@@ -437,3 +437,43 @@ def test_a_frame_with_a_beat_of_too_few_bytes_is_damaged_and_leaves_those_after_
     assert bench.received(buffers) == frames
     assert bench.drops(DropReason.BAD_FCS) == 1
     assert bench.frame_events[1]["length"] == sum(beats)
+
+
+def test_a_limit_that_rises_inside_a_frame_too_long_does_not_let_it_in():
+    bench, rng = RxBench(preset("10g")), random.Random(16)
+    buffers = buffers_of(4, 2048)
+    frames = [frame_of(rng, 200), frame_of(rng, 300), frame_of(rng, 300)]
+
+    async def scenario(ctx):
+        await bench.post(ctx, descriptors(buffers))
+        ctx.set(bench.path.max_length, 200)
+        for frame in frames:
+            await bench.send(ctx, frame, idle=2)
+        await bench.settle(ctx, len(frames))
+
+    async def raise_limit(ctx):
+        await ctx.tick().until(bench.path.frame_event.strobe)
+        await ctx.tick().repeat(33)
+        assert ctx.get(bench.path.wire.valid), "the second frame is on the wire"
+        ctx.set(bench.path.max_length, 9216)
+
+    bench.run(scenario, raise_limit)
+    assert bench.drops(DropReason.OVERSIZE) == 1
+    assert bench.received(buffers) == [frames[0], frames[2]]
+
+
+def test_a_starvation_bound_that_falls_below_the_time_waited_ends_the_wait():
+    bench, rng = RxBench(preset("10g")), random.Random(17)
+    frame = frame_of(rng, 60)
+
+    async def scenario(ctx):
+        ctx.set(bench.cache.fetching, 1)
+        ctx.set(bench.path.starvation, 5000)
+        await bench.send(ctx, frame)
+        await ctx.tick().repeat(100)
+        assert not bench.queue_events
+        ctx.set(bench.path.starvation, 50)
+        await bench.settle(ctx, 1, bound=50)
+
+    bench.run(scenario)
+    assert bench.drops(DropReason.NO_BUFFER) == 1
