@@ -42,6 +42,9 @@ class BurstSplitter(wiring.Component):
     aligned to ``max_burst_bytes``. One burst a cycle, also across transfers; a transfer's first burst is offered one
     cycle after the transfer was taken. Order is kept. A length of 0 is not allowed.
 
+    A transfer that runs beyond the last address goes on in the last ``max_burst_bytes`` there are: where no memory is,
+    it is refused, and does not reach what lies at address 0.
+
     Parameters
     ----------
     beat_bytes : bytes of a bus beat
@@ -95,7 +98,7 @@ class BurstSplitter(wiring.Component):
             m.d.sync += [
                 first.eq(0),
                 rest.length.eq(rest.length - size),
-                rest.address[span:].eq(rest.address[span:] + 1),
+                rest.address[span:].eq(rest.address[span:] + ~rest.address[span:].all()),
                 rest.address[:span].eq(0),
             ]
         with m.If(self.transfers.ready):

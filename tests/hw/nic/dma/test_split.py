@@ -78,6 +78,21 @@ def test_bursts_follow_the_definition(beat, burst, ready):
         assert address // 4096 == (address + beats * beat - 1) // 4096
 
 
+def test_a_transfer_beyond_the_last_address_does_not_come_round_to_the_first():
+    top = 1 << 64
+    bursts, _ = split([(top - 80, 64), (top - 80, 80)], beat=8, burst=64)
+    assert [address for address, *_ in bursts] == [top - 80, top - 64, top - 80, top - 64]
+    # As many bursts as if addresses went on, the third of them at the top again.
+    bursts, _ = split([(top - 80, 200)], beat=8, burst=64)
+    assert [(address, beats) for address, beats, *_ in bursts] == [
+        (top - 80, 2),
+        (top - 64, 8),
+        (top - 64, 8),
+        (top - 64, 7),
+    ]
+    assert [last for *_, last, _ in bursts] == [0, 0, 0, 1]
+
+
 def test_one_burst_a_cycle():
     _, cycles = split([(64 * i, 64 if i % 2 else 256) for i in range(40)], beat=8, burst=64)
     assert cycles[-1] - cycles[0] == len(cycles) - 1
