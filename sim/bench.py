@@ -6,20 +6,25 @@ from dataclasses import asdict, replace
 from time import perf_counter
 from typing import Any
 
+from sim.account import account_rows
 from sim.backends.base import BACKENDS, Backend, launch
 from sim.config import MachineConfig, preset
 from sim.report import Row
-from sim.run import RunConfig
+from sim.run import Measurement, RunConfig
 from sim.traffic.source import Traffic
 
-FRAMES = {"verilator": 20_000, "amaranth": 100}  #: enough for a few seconds
+FRAMES = {"verilator": 20_000, "amaranth": 30}  #: enough for a few seconds
 
 
 def bench_rows(preset_name: str, backends: Sequence[str] = BACKENDS) -> list[Row]:
     """A flood of 64-byte frames with page_pool and XDP DROP, with and without checkers, on each backend.
 
     Rows ``cycles_per_second`` and ``packets_per_second``: simulated cycles and received packets for each second of wall
-    time, from the start of the set-up to the end of the run; building the model and the frames is not counted.
+    time, from the start of the driver's set-up to the end of its closing; building the model, starting the simulator
+    and making the frames is not counted.
+
+    Rows ``hardware_cycles`` and ``stage.NAME`` are not about speed: where the simulated cycles of a packet go
+    (:mod:`sim.account`), counted by the run with checkers.
     """
     rows = []
     for backend in backends:
@@ -31,6 +36,10 @@ def bench_rows(preset_name: str, backends: Sequence[str] = BACKENDS) -> list[Row
             for name in ("cycles", "packets"):
                 unit = f"{name}/s of wall time"
                 rows.append(Row(case, f"{name}_per_second", unit, measured[name] / measured["seconds"]))
+            if checkers:
+                measurement = Measurement.from_json(measured["measurement"])
+                rows.append(Row(case, "hardware_cycles", "cycles/packet", measurement.cycles_per_packet))
+                rows += account_rows(case, machine, run, measurement)
     return rows
 
 
@@ -43,4 +52,9 @@ def measure(backend: Backend, machine: MachineConfig, run: Mapping[str, Any]) ->
     cycle, start = backend.cycle, perf_counter()
     measurement = scenario.run()
     seconds = perf_counter() - start
-    return {"cycles": backend.cycle - cycle, "packets": measurement.delivered, "seconds": seconds}
+    return {
+        "cycles": backend.cycle - cycle,
+        "packets": measurement.delivered,
+        "seconds": seconds,
+        "measurement": measurement.as_json(),
+    }
