@@ -134,7 +134,7 @@ class QueuePair:
     def poll(self, budget: int) -> int:
         """NAPI poll: complete sending, receive up to ``budget`` frames, fill the ring, publish; re-arm when done.
 
-        Arming carries the indices seen so far, so a completion that came after the last look fires at once.
+        Arming carries the indices seen so far, so a completion that came after the last look interrupts as well.
         """
         tx, completions = self.tx, self.completions
         interrupted, self._interrupted = self._interrupted, False

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Interrupts of the queue pairs: race-free arming, moderation, and one stream of messages."""
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -41,10 +41,11 @@ class Completions(wiring.Signature):
 class PairInterrupt(wiring.Component):
     """Decides when one queue pair interrupts. One-shot: ``fire`` disarms.
 
-    Arming says which completions software has seen. If others are visible, ``fire`` comes at once; else with the
-    completions published from then on: as soon as ``moderation.count`` of them wait, and at the latest
-    ``moderation.cycles`` after the first. A completion published in the very cycle of ``arm`` is compared as visible.
-    So whichever comes first, a completion that software has not seen always fires.
+    Arming says which completions software has seen. ``fire`` comes as soon as ``moderation.count`` others wait, and at
+    the latest ``moderation.cycles`` after the first of them, or after ``arm`` if that one was visible before; at once
+    where either is 0. A completion published in the very cycle of ``arm`` is compared as visible. So whichever comes
+    first, a completion that software has not seen always fires; and moderation bounds the rate of interrupts even
+    where completions come during every poll.
 
     While a direction is in ERROR, arming fires at once, so that software cannot miss it among the other direction's
     completions; it ends that by disabling the direction.
@@ -74,7 +75,7 @@ class PairInterrupt(wiring.Component):
         waiting, waiting_next = Signal(INDEX_BITS + 1), Signal(INDEX_BITS + 1)
         delay, delaying = Signal(16), Signal()
 
-        unseen = []
+        beyond = []
         for side, consumer in ((self.rx, self.seen.rx_consumer), (self.tx, self.seen.tx_consumer)):
             producer, visible = Signal(INDEX_BITS), Signal(INDEX_BITS)
             with m.If(side.restarted):
@@ -84,23 +85,29 @@ class PairInterrupt(wiring.Component):
             with m.Else():
                 m.d.comb += visible.eq(producer)
             m.d.sync += producer.eq(visible)
-            unseen.append(visible != consumer)
+            beyond.append((visible - consumer)[:INDEX_BITS])
 
         published = self.rx.published | self.tx.published
         failed = self.rx.failed | self.tx.failed
         new = Mux(self.rx.published, self.rx.count, 0) + Mux(self.tx.published, self.tx.count, 0)
-        m.d.comb += waiting_next.eq(waiting + new)
-        fire = Signal()
+        m.d.comb += waiting_next.eq(Mux(self.arm, sum(beyond), waiting + new))
+        fire, due = Signal(), Signal()
+        m.d.comb += due.eq((waiting_next >= self.moderation.count) | (self.moderation.cycles == 0))
         with m.If(self.arm):
-            m.d.comb += fire.eq(Cat(unseen).any() | failed)
-            m.d.sync += [armed.eq(~fire), waiting.eq(0), delaying.eq(0)]
+            m.d.comb += fire.eq(failed | waiting_next.any() & due)
+            m.d.sync += [
+                armed.eq(~fire),
+                waiting.eq(waiting_next),
+                delaying.eq(waiting_next.any()),
+                delay.eq(self.moderation.cycles - 1),
+            ]
         with m.Elif(armed):
             m.d.comb += fire.eq(failed | delaying & (delay == 0))
             with m.If(published):
                 m.d.sync += waiting.eq(waiting_next)
                 with m.If(~delaying):
                     m.d.sync += [delaying.eq(1), delay.eq(self.moderation.cycles - 1)]
-                with m.If((waiting_next >= self.moderation.count) | (self.moderation.cycles == 0)):
+                with m.If(due):
                     m.d.comb += fire.eq(1)
             with m.If(delaying):
                 m.d.sync += delay.eq(delay - 1)

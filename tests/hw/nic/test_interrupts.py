@@ -107,8 +107,6 @@ def test_armed_pair_fires_once_at_a_completion(bench, direction):
 @pytest.mark.parametrize(("rx", "tx"), [(6, 0), (0, 3), (6, 3), (0xFFFF, 0)])
 def test_arming_behind_the_producer_fires_at_once(bench, rx, tx):
     async def run(b):
-        b.write("moderation", 2, cycles=1000, count=1000)
-        await b.tick()
         b.publish("rx", 2, rx)
         b.publish("tx", 2, tx)
         await b.tick()
@@ -116,6 +114,40 @@ def test_arming_behind_the_producer_fires_at_once(bench, rx, tx):
         assert await b.fired() == 1
         b.arm(2, rx, tx)
         assert await b.fired() == 0
+
+    bench.run(run)
+
+
+@pytest.mark.parametrize(("count", "more"), [(100, 0), (100, 3), (9, 3)])
+def test_moderation_holds_back_what_came_before_arming(bench, count, more):
+    """Otherwise completions that come during each poll would interrupt at each re-arming."""
+
+    async def run(b):
+        b.write("moderation", 0, cycles=40, count=count)
+        await b.tick()
+        b.publish("rx", 0, 4, count=4)
+        b.publish("tx", 0, 2, count=2)
+        await b.tick()
+        first = b.cycle
+        b.arm(0)
+        await b.tick(10)
+        if more:
+            b.publish("rx", 0, 4 + more, count=more)
+        await b.tick(60)
+        assert [cycle - first for cycle, _, _ in b.sent] == [(10 if 6 + more >= count else 40) + 3]
+
+    bench.run(run)
+
+
+@pytest.mark.parametrize(("unseen", "fires"), [(5, 0), (6, 1), (7, 1)])
+def test_arming_fires_at_once_where_the_count_waits(bench, unseen, fires):
+    async def run(b):
+        b.write("moderation", 0, cycles=1000, count=6)
+        await b.tick()
+        b.publish("rx", 0, 3, count=3)
+        await b.tick()
+        b.arm(0, rx=3 - unseen & 0xFFFF)
+        assert await b.fired() == fires
 
     bench.run(run)
 
