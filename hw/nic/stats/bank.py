@@ -16,9 +16,9 @@ class CounterBank(wiring.Component):
     updated since is known by a cleared flag, so no sweep delays the first event.
 
     A snapshot copies every counter *as of one cycle*: updates before the cycle of ``snapshot`` are in it, those of that
-    cycle and later are not. It goes through the bank in cycles without an update, and an update that comes to a counter
-    before the sweep did copies the old value in passing. So updates never wait, and a snapshot takes ``counters`` free
-    cycles and two more.
+    cycle and later are not. A sweep goes through the bank, one counter a cycle; an update that comes to a counter
+    before the sweep did copies the old value in passing, and the sweep stands still for it. So updates never wait, and
+    a snapshot takes at most twice ``counters`` cycles, whatever the load.
 
     Parameters
     ----------
@@ -67,54 +67,55 @@ class CounterBank(wiring.Component):
         m.submodules.copies = copies = Memory(shape=COUNTER_BITS, depth=counters, init=[])
         write = live.write_port()
         read = live.read_port(transparent_for=[write])
+        sweep_read = live.read_port(transparent_for=[write])
         copy_write = copies.write_port()
         copy_read = copies.read_port()
 
         written = Signal(counters)
-        copied = Signal(counters, init=(1 << counters) - 1)
+        copied = Signal(counters)
         taken = Signal()
-        sweeping = Signal()
-        sweep = Signal(range(counters))
 
-        begin = Signal()
-        m.d.comb += begin.eq(self.snapshot & ~self.busy)
-        with m.If(begin):
-            m.d.sync += [sweeping.eq(1), sweep.eq(0), copied.eq(0), taken.eq(1)]
-        with m.Elif(sweeping & ~self.strobe):
-            m.d.sync += sweep.eq(sweep + 1)
-            with m.If(sweep == counters - 1):
-                m.d.sync += sweeping.eq(0)
-
-        # Stage 1 reads; a free cycle of a sweep is an update by nothing.
+        # Stage 1 reads, stage 2 adds and writes back.
         index = Signal(range(counters))
         amount = Signal.like(self.amount)
-        update, copying = Signal(), Signal()
-        m.d.comb += read.addr.eq(Mux(self.strobe, self.index, sweep))
-        m.d.sync += [
-            index.eq(read.addr),
-            amount.eq(Mux(self.strobe, self.amount, 0)),
-            update.eq(self.strobe),
-            copying.eq(begin & self.strobe | sweeping),
-        ]
-
-        # Stage 2 adds, writes back, and hands the value before the update to the copy if it is the first to come by.
+        update = Signal()
         select = Signal(counters)
         value = Signal(COUNTER_BITS)
         m.d.comb += [
+            read.en.eq(self.strobe),
+            read.addr.eq(self.index),
             select.eq(Const(1, counters) << index),
             value.eq(Mux((written & select).any(), read.data, 0)),
             write.addr.eq(index),
             write.data.eq(value + amount),
             write.en.eq(update),
-            copy_write.addr.eq(index),
-            copy_write.data.eq(value),
-            copy_write.en.eq(copying & ~(copied & select).any()),
-            self.busy.eq(sweeping | copying),
         ]
+        m.d.sync += [index.eq(self.index), amount.eq(self.amount), update.eq(self.strobe)]
         with m.If(update):
             m.d.sync += written.eq(written | select)
+
+        # The copy takes the value before an update if that is the first to come by, else what the sweep has read.
+        sweep = Signal(range(counters))
+        sweep_select = Signal(counters)
+        passing, advance = Signal(), Signal()
+        m.d.comb += [
+            passing.eq(self.busy & update & ~(copied & select).any()),
+            sweep_select.eq(Const(1, counters) << sweep),
+            advance.eq(self.busy & ~passing),
+            sweep_read.en.eq(self.busy | self.snapshot),
+            sweep_read.addr.eq(Mux(self.busy, sweep + advance, 0)),
+            copy_write.addr.eq(Mux(passing, index, sweep)),
+            copy_write.data.eq(Mux(passing, value, Mux((written & sweep_select).any(), sweep_read.data, 0))),
+            copy_write.en.eq(passing | (advance & ~(copied & sweep_select).any())),
+        ]
         with m.If(copy_write.en):
-            m.d.sync += copied.eq(copied | select)
+            m.d.sync += copied.eq(copied | Mux(passing, select, sweep_select))
+        with m.If(self.snapshot & ~self.busy):
+            m.d.sync += [self.busy.eq(1), sweep.eq(0), copied.eq(0), taken.eq(1)]
+        with m.Elif(advance):
+            m.d.sync += sweep.eq(sweep + 1)
+            with m.If(sweep == counters - 1):
+                m.d.sync += self.busy.eq(0)
 
         m.d.comb += [copy_read.addr.eq(self.copy_index), self.copy.eq(Mux(taken, copy_read.data, 0))]
         return m

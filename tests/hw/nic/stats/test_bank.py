@@ -80,6 +80,31 @@ def test_snapshot_ends_after_as_many_free_cycles_as_counters():
     simulate(bank, bench)
 
 
+@pytest.mark.parametrize("counters", [1, 2, 6])
+@pytest.mark.parametrize("spread", [False, True])
+def test_snapshot_ends_with_an_update_in_every_cycle(counters, spread):
+    bank = CounterBank(counters)
+
+    async def bench(ctx):
+        ctx.set(bank.strobe, 1)
+        ctx.set(bank.amount, 1)
+        for cycle in range(10 * counters):
+            ctx.set(bank.index, (-cycle if spread else counters - 1) % counters)
+            await ctx.tick()
+        ctx.set(bank.snapshot, 1)
+        cycles = 0
+        while cycles == 0 or ctx.get(bank.busy):
+            ctx.set(bank.index, (-cycles if spread else counters - 1) % counters)
+            cycles += 1
+            assert cycles <= 2 * counters + 2, "snapshot takes too long"
+            await ctx.tick()
+            ctx.set(bank.snapshot, 0)
+        expected = [10] * counters if spread else [0] * (counters - 1) + [10 * counters]
+        assert await copies(ctx, bank) == expected
+
+    simulate(bank, bench)
+
+
 def test_reset_forgets_counts_and_copies():
     bank = CounterBank(3, amount_width=4)
     reset = Signal()
