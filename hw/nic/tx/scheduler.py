@@ -21,8 +21,9 @@ class TxScheduler(wiring.Component):
     The descriptors of a queue are looked at, one a cycle, until the frame's end. A frame is taken, in one cycle, when
     its end is in the cache, its completion slots are free and the packet buffer has room for it. A queue whose frame's
     end is not there, or without slots for the completions that the frame asks for, is passed over and tried again in
-    its next turn; it never holds up another. Room in the packet buffer is waited for: it comes as the wire takes
-    frames. So what is taken can always be finished, whatever becomes of its queue.
+    its next turn; it never holds up another. (A frame that asks for more completions than its ring has entries waits
+    until the queue is stopped.) Room in the packet buffer is waited for: it comes as the wire takes frames. So what is
+    taken can always be finished, whatever becomes of its queue.
 
     A frame may have ``max_descriptors`` descriptors, contexts included: half the cache, so that fetches in whole lines
     always bring them in. The pieces of a longer one, up to its end, are taken and completed with FRAME_LENGTH unread,
