@@ -30,6 +30,7 @@ from sim.traffic.flows import mac_value, queue_mac
 
 MICROSECOND = 10**6  #: in picoseconds
 STEP = 8 * MICROSECOND  #: between two looks at how far a run is, and two batches for the ownership checker
+STALLED = 4  #: times as long where everything is held back at random
 SETUP_LIMIT = 100_000 * MICROSECOND
 SETTLE_LIMIT = 20_000 * MICROSECOND  #: after the wire's last frame, plus
 SETTLE_FRAME = 20 * MICROSECOND  #: for each frame that software may still have to work on
@@ -178,7 +179,7 @@ class Scenario:
     def _settle(self, end: int) -> None:
         """Run until the wire has played all its frames and nothing has moved for a while."""
         limit = end + SETTLE_LIMIT + len(self.frames) * SETTLE_FRAME
-        step = STEP + self.config.moderation_cycles * self.machine.cycle_ps
+        step = STEP * (STALLED if self.machine.stalls else 1) + self.config.moderation_cycles * self.machine.cycle_ps
         last: tuple[int, int] | None = None
         while True:
             self.platform.run(self.platform.now + step)

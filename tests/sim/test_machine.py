@@ -12,6 +12,7 @@ from hw.config import NicConfig
 from sim.backends.base import BACKENDS, Backend, launch
 from sim.host.link_config import LINK_PRESETS
 from sim.host.mailbox import Interrupt, MailboxClient, RegisterRead, WriteError
+from sim.host.stall import PLACES
 from sim.host.wire_player import PlayerClient
 from sim.host.wire_recorder import RecorderClient
 from sim.machine import join
@@ -21,11 +22,11 @@ HERE = "tests.sim.test_machine"
 TARGET = 0x3000
 
 
-def exercise(backend: Backend, config: LoopMachineConfig, rounds: int) -> list[Any]:
+def exercise(backend: Backend, config: LoopMachineConfig, rounds: int, rate: int = 100) -> list[Any]:
     """Everything that crosses the machine, with the cycle of each effect that software sees."""
     mailbox, player, recorder = MailboxClient(backend), PlayerClient(backend), RecorderClient(backend)
     if config.stalls:
-        mailbox.set_stalls(100, 1)
+        mailbox.set_stalls(rate, 1)
     player.play([(40 + 9 * number, bytes([number]) * (60 + number), 0, False) for number in range(20)])
     landed = backend.watch("memory", TARGET + 56, TARGET + 64)
     seen: list[Any] = []
@@ -79,6 +80,27 @@ def test_both_backends_agree_on_every_cycle(link: str, host_width: int, stalls: 
     assert memory == [[octet for beat in range(8) for octet in (beat, count, 0, 0, 0, 0, 0, 0)] for count in (1, 2, 3)]
     written = [octet for _, address, length, write in accesses if write for octet in range(address, address + length)]
     assert written == 3 * list(range(TARGET, TARGET + 64))
+
+
+def rates(backend: Backend, config: LoopMachineConfig, chosen: list[int]) -> list[Any]:
+    """The same case under stalls of one rate after another."""
+    results = []
+    for rate in chosen:
+        results.append(exercise(backend, config, 1, rate))
+        backend.reset()
+    return results
+
+
+def test_stalls_take_time_only_where_they_are_set() -> None:
+    size = {"memory_size": 1 << 20, "nic": NicConfig(queues=1)}
+    (plain,) = launch("amaranth", LoopMachineConfig(**size), f"{HERE}:rates", [0])
+    off, on, again = launch("amaranth", LoopMachineConfig(**size, stalls=True), f"{HERE}:rates", [0, 100, 100])
+    setting = PLACES  # cycles in which the mailbox sets one place after the other, before it does anything else
+    assert [[kind, cycle - setting, *rest] for kind, cycle, *rest in off[0]] == plain[0]
+    assert off[1] == plain[1]
+    assert on == again
+    assert on[0] != off[0]
+    assert on[1] != off[1]
 
 
 def cases(backend: Backend, config: LoopMachineConfig, count: int) -> list[Any]:
