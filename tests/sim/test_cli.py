@@ -43,6 +43,8 @@ def refusal(*arguments):
         (["run", "strategies", "--pcap", "none.pcap"], "Capture 'none.pcap' cannot be read"),
         (["run", "strategies", "--sent", "sent.txt"], "name must end in .pcap or .pcapng, not 'sent.txt'"),
         (["run", "strategies", "--sent", "s.pcap"], "of one run with verdict tx, not of 48 with drop, pass, tx"),
+        (["timeline", "--traffic", "64+imix"], "of one strategy, verdict and traffic, not of 2 cases"),
+        (["timeline", "--verdict", "keep"], "verdicts must be of drop, tx, pass, not 'keep'"),
         (["stats", "--strategy", "hope"], "strategies must be of page_per_packet, page_pool, not 'hope'"),
         (["verilog", "-o", "out", "--preset", "1g"], "Preset must be one of 10g, not '1g'"),
         (["costs", "z80"], "Profile must be one of e5-1650v4, not 'z80'"),
@@ -101,6 +103,34 @@ def test_what_is_sent_is_captured(tmp_path, suffix):
     assert result.exit_code == 0, result.output
     with sent.open("rb") as file:
         assert [frame for _, frame in getattr(dpkt, suffix).Reader(file)] == frames
+
+
+def test_two_cores_share_the_work_of_two_queues(tmp_path):
+    settings = ["--set", "cores=2", "--set", "queues=2", "--set", "traffic=64", "--set", "verdicts=drop+tx"]
+    files = [tmp_path / "one.json", tmp_path / "two.json"]
+    for file in files:
+        result = invoke("run", "strategies", *SHORT, *settings, "--set", "strategies=page_pool", "--out", str(file))
+        assert result.exit_code == 0, result.output
+    assert files[0].read_bytes() == files[1].read_bytes()
+    rows = {(row["name"], row["case"].get("verdict")): row["value"] for row in json.loads(files[0].read_text())["rows"]}
+    for verdict in ("drop", "tx"):
+        assert rows["delivered", verdict] + rows["dropped", verdict] == rows["offered", verdict] == 150
+
+
+def test_a_timeline_prints_packets_and_writes_them_for_a_viewer(tmp_path):
+    files = [tmp_path / "new" / "one.json", tmp_path / "two.json"]
+    for file in files:
+        result = invoke("timeline", "--set", "frames=20", "--set", "queues=2", "--packets", "2", "--out", str(file))
+        assert result.exit_code == 0, result.output
+        assert "packet 1" in result.stdout
+        assert "packet 2" not in result.stdout
+        for step in ("arrived", "completed", "received", "returned", "irq.entry"):
+            assert step in result.stdout
+    assert files[0].read_bytes() == files[1].read_bytes()
+    document = json.loads(files[0].read_text())
+    slices = [event for event in document["traceEvents"] if event["name"] == "packet 19"]
+    assert [event["ph"] for event in slices] == ["b", "e"]
+    assert slices[0]["args"]["fate"] == "tx"
 
 
 def test_stats_have_ethtool_and_page_pool_names():
