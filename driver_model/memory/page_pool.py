@@ -309,7 +309,8 @@ def _dma_unmap(pool: PagePool, page: Page) -> None:
 
 def _napi_local(pool: PagePool) -> bool:
     core, napi = pool.core, pool.p.napi
-    return napi is not None and core.softirq.active and not core.in_hardirq and napi.list_owner == core.index
+    in_softirq = core.softirq.disabled and not core.in_hardirq  # a process with softirqs disabled is in it, too
+    return napi is not None and in_softirq and napi.list_owner == core.index
 
 
 def _recycle_in_cache(pool: PagePool, page: Page) -> bool:

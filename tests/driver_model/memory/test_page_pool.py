@@ -25,6 +25,7 @@ from driver_model.memory.page_pool import (
     page_pool_put_page,
     page_pool_recycle_direct,
 )
+from driver_model.net.napi import Napi
 from tests.driver_model.bench import Bench
 
 MAPPED = PP_FLAG_DMA_MAP | PP_FLAG_DMA_SYNC_DEV
@@ -147,6 +148,28 @@ def test_without_the_promise_a_page_goes_to_the_ring_outside_of_the_poll() -> No
     page_pool_put_full_page(pool, take(pool, 1)[0], False)
     assert pool.statistics.recycle_ring == 1
     assert pool.statistics.recycle_cached == 0
+
+
+def test_softirq_context_is_a_poll_or_a_process_with_softirqs_disabled() -> None:
+    """Only on the core that has the pool's NAPI: there no poll can run between."""
+    bench = Bench()
+    softirq = bench.core.softirq
+
+    def script() -> None:
+        napi = Napi(bench.host.softnets[0], lambda budget: 0)
+        pool = make(bench, napi=napi)
+        for owner, disabled, where in ((0, False, "ring"), (0, True, "cached"), (1, True, "ring"), (-1, True, "ring")):
+            page = take(pool, 1)[0]
+            before = nonzero(pool).get(f"rx_pp_recycle_{where}", 0)
+            napi.list_owner = owner
+            if disabled:
+                softirq.disable()
+            page_pool_put_full_page(pool, page, False)
+            if disabled:
+                softirq.enable()
+            assert nonzero(pool)[f"rx_pp_recycle_{where}"] == before + 1, (owner, disabled)
+
+    bench.run(script)
 
 
 def test_fragments_return_with_the_last_user() -> None:
