@@ -15,6 +15,7 @@ from driver_model.cpu.profile import Profile
 from driver_model.drivers.nic import DeviceError
 from driver_model.memory.ownership import OwnershipError
 from hw.export import export
+from sim.account import COLUMNS
 from sim.backends.base import BACKENDS, JobError
 from sim.backends.build import BuildError
 from sim.bench import bench_rows
@@ -132,6 +133,7 @@ def bench(preset: PresetOption = "10g", out: OutOption = None) -> None:
             Column("packets_per_second", "packets/s", decimals(0)),
         )
         print_table(console, result, columns, "How fast does it simulate?")
+        print_table(console, result, COLUMNS, "For how many cycles of a packet is each part busy?")
         if out is not None:
             result.write(out)
 

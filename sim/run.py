@@ -93,6 +93,8 @@ class Measurement:
     cycles : hardware cycles from the first delivery to the last, for ``delivered`` frames; not less than the wire took
     operations : for each operation of the cost profile, how often it happened during the traffic, and its picoseconds
     statistics : counters at the end of the run, of driver, page_pool and hardware
+    accesses : how many accesses the device made to memory during the traffic, by (is a write, address modulo 64,
+        length); empty without access log
     """
 
     clock_khz: int
@@ -104,6 +106,7 @@ class Measurement:
     cycles: Fraction
     operations: Mapping[str, tuple[int, int]]
     statistics: Mapping[str, int]
+    accesses: Mapping[tuple[bool, int, int], int]
 
     @property
     def cycles_per_packet(self) -> Fraction:
@@ -126,6 +129,7 @@ class Measurement:
             "lengths": sorted(self.lengths.items()),
             "cycles": str(self.cycles),
             "operations": {name: list(value) for name, value in self.operations.items()},
+            "accesses": [[*access, count] for access, count in sorted(self.accesses.items())],
         }
 
     @classmethod
@@ -137,6 +141,7 @@ class Measurement:
                 "lengths": dict(values["lengths"]),
                 "cycles": Fraction(values["cycles"]),
                 "operations": {name: (count, ps) for name, (count, ps) in values["operations"].items()},
+                "accesses": {(write, offset, length): count for write, offset, length, count in values["accesses"]},
             }
         )
 

@@ -17,7 +17,7 @@ from driver_model.memory.ownership import OwnershipChecker
 from driver_model.net.collector import Collector
 from driver_model.net.xdp import PROGRAMS, XdpAction, XdpBuff, XdpProgram
 from hw.abi.registers import register_map
-from hw.abi.rings import DropReason
+from hw.abi.rings import LINE_BYTES, DropReason
 from sim.backends.base import Backend
 from sim.config import MachineConfig
 from sim.host.trace import HardwareEvent, TraceClient
@@ -38,6 +38,7 @@ LEAD_CYCLES = 256  #: between the end of the set-up and the first frame
 
 
 Operations = dict[str, tuple[int, int]]  #: count and picoseconds by name
+Accesses = dict[tuple[bool, int, int], int]  #: count by kind: a write or not, place in a line, length
 
 
 class RunError(Exception):
@@ -96,6 +97,7 @@ class Scenario:
         self.times: list[int] = []  # of each delivery to software, in picoseconds
         self.lengths: list[int] = []
         self.statistics: dict[str, int] = {}
+        self.accesses: Counter[tuple[bool, int, int]] = Counter()  # is a write, place in a line, length
         self.host = Host(self.system.cores, checker=self.checker)
         self.passed = Collector(self._expected())  # what passed to the stack
         queue = QueueConfig(
@@ -114,13 +116,14 @@ class Scenario:
         missing, changed or leaked. Raises :class:`RunError`, or what a checker raises."""
         self._process("set-up", self._open)
         before = self.system.operations()
+        self.accesses.clear()
         start = self.backend.cycle + LEAD_CYCLES
         self.player.play(frame._replace(start=start + frame.start) for frame in self.frames)
         self._settle((start + self.frames[-1].start) * self.machine.cycle_ps)
-        after = self.system.operations()
+        after, accesses = self.system.operations(), dict(self.accesses)
         self._process("closing", self._close)
         self._check_device()
-        return self._account(before, after)
+        return self._account(before, after, accesses)
 
     def captured(self) -> list[Captured]:
         """The frames that left, as a tap on the wire would have captured them: time 0 is that of the reset."""
@@ -202,6 +205,7 @@ class Scenario:
         self._take_sent()
         self._take_trace()
         accesses = self.backend.accesses()
+        self.accesses.update([(is_write, address % LINE_BYTES, length) for _, address, length, is_write in accesses])
         if self.checker is not None:
             # A read is logged in whole words; only what lies inside of them is sure to have been asked for.
             slack = self.machine.host_width // 8 - 1
@@ -251,7 +255,7 @@ class Scenario:
                 f"0..{self.machine.memory_size - 1:#x}"
             )
 
-    def _account(self, before: Operations, after: Operations) -> Measurement:
+    def _account(self, before: Operations, after: Operations, accesses: Accesses) -> Measurement:
         """Check that nothing is missing or left over, and sum up."""
         self._check_sent()
         times = sorted(self.times + [frame.last * self.machine.cycle_ps for frame in self.sent])
@@ -289,6 +293,7 @@ class Scenario:
                 if count > before.get(name, (0, 0))[0]
             },
             statistics=self.statistics,
+            accesses=accesses,
         )
 
     def _dropped(self) -> dict[str, int]:

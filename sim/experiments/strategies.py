@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from driver_model.drivers.strategies import STRATEGIES
 from driver_model.net.xdp import PROGRAMS
+from sim.account import account_rows
 from sim.config import MachineConfig
 from sim.experiments.base import Case, Experiment
 from sim.experiments.ceiling import ceilings
@@ -58,6 +59,8 @@ class Strategies(Experiment):
         Column("cpu_cycles", "CPU cycles", decimals(0)),
         Column("memory_cycles", "of it memory", decimals(0)),
         Column("memory_share", "share %", decimals(1)),
+        Column("busiest", "busiest"),
+        Column("busiest_share", "busy %", decimals(1)),
         Column("dropped", "dropped", decimals(0)),
     )
 
@@ -85,7 +88,7 @@ class Strategies(Experiment):
         ]
 
     def rows(self, machine: MachineConfig, case: Case, measured: Measurement) -> Sequence[Row]:
-        """Throughput, its ceiling, cycles of hardware and CPU by operation, and drops by reason."""
+        """Throughput, its ceiling, cycles of each stage and of the CPU by operation, and drops by reason."""
         transmit = case.run.verdict == "tx"
         line = case.run.traffic.line(machine.nic.clock_khz)
         bounds = ceilings(machine.nic, machine.link, line, measured.lengths, transmit=transmit)
@@ -98,6 +101,7 @@ class Strategies(Experiment):
             Row(case.varied, "within_ceiling", "bool", throughput <= ceiling, True, "arithmetic", "check"),
         ]
         rows += [Row(case.varied, f"ceiling.{name}", "Mpps", value / 1_000_000) for name, value in bounds.items()]
+        rows += account_rows(case.varied, machine, case.run, measured)
         costs = {name: measured.cpu_cycles(name) for name in measured.operations}
         total = sum(costs.values(), Fraction(0))
         memory = sum((cost for name, cost in costs.items() if name.startswith(MEMORY_OPERATIONS)), Fraction(0))

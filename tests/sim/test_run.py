@@ -24,7 +24,16 @@ def run(config, machine=MACHINE):
 
 def test_a_measurement_survives_json():
     measured = Measurement(
-        156_250, 3_600_000, 10, 8, {"no_buffer": 2}, {60: 8}, Fraction(169, 2), {"page.alloc": (8, 800_000)}, {"a": 1}
+        clock_khz=156_250,
+        core_khz=3_600_000,
+        offered=10,
+        delivered=8,
+        dropped={"no_buffer": 2},
+        lengths={60: 8},
+        cycles=Fraction(169, 2),
+        operations={"page.alloc": (8, 800_000)},
+        statistics={"a": 1},
+        accesses={(True, 0, 60): 8, (False, 0, 512): 1},
     )
     assert Measurement.from_json(json.loads(json.dumps(measured.as_json()))) == measured
     assert measured.cycles_per_packet == Fraction(169, 16)
