@@ -197,7 +197,8 @@ class TxDoorbell(data.Struct):
 
 
 class Arm(data.Struct):
-    """Register ARM: arms the queue pair's interrupt, once. It fires at once if completions lie beyond either index."""
+    """Register ARM: arms the queue pair's interrupt, once. Completions beyond either index count as new
+    ones: it fires at once, or as MODERATION says."""
 
     rx_consumer: INDEX_BITS
     tx_consumer: INDEX_BITS
