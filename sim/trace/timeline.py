@@ -18,7 +18,7 @@ STEPS = MappingProxyType(
         "arrived": "the NIC took the first beat",
         "accepted": "the whole frame is in the packet buffer",
         "taken": "its bytes are on their way to a buffer",
-        "completed": "memory acknowledged them; the completion goes to the ring",
+        "completed": "its writes are acknowledged (posted: by the link); the completion goes to the ring",
         "received": "the driver read the completion",
         "verdict": "the XDP program has decided",
         "queued": "the driver put the frame on a TX ring",
