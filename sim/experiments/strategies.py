@@ -19,7 +19,7 @@ from sim.traffic.pacing import FCS_BYTES, LineRate
 from sim.traffic.sizes import parse_sizes
 from sim.traffic.source import CAPTURE, MAX_FRAMES, Traffic
 
-MEMORY_OPERATIONS = ("page.", "page_pool.", "dma.")
+MEMORY_OPERATIONS = ("page.", "page_pool.", "dma.", "spin.")  # of locks, a packet meets only page_pool's ring's
 SAMPLED_SIZES = 2520  #: frames that a mean size is taken from: whole rounds of the named mixes
 MEMORY_SOURCE = "Brouer, Memory vs. Networking, NetConf 2016; Generic page-pool recycle facility, LSF/MM 2016"
 
@@ -111,6 +111,9 @@ class Strategies(Experiment):
             Row(case.varied, "memory_share", "%", 100 * memory / total if total else 0),
         ]
         rows += [Row(case.varied, f"cpu_cycles.{name}", "cycles/packet", cost) for name, cost in costs.items()]
+        for name, operation in (("interrupts", "irq.entry"), ("polls", "napi.poll")):
+            count, _ = measured.operations.get(operation, (0, 0))
+            rows.append(Row(case.varied, name, "1/packet", Fraction(count, measured.delivered)))
         rows += [
             Row(case.varied, "offered", "packets", measured.offered),
             Row(case.varied, "delivered", "packets", measured.delivered),
