@@ -125,6 +125,6 @@ class SimPlatform(Platform):
             elif isinstance(event, RegisterRead):
                 self._reads.popleft()(event.value, event.error)
             elif isinstance(event, PostedErrors):
-                self.posted_errors = event.count
+                self.posted_errors = event.total
             else:
                 self.refused.append(RefusedWrite(self.now, event.offset))

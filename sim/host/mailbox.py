@@ -232,7 +232,7 @@ class PostedErrors(NamedTuple):
     """Memory refused writes of the device that nobody waited for."""
 
     cycle: int
-    count: int  #: all since reset
+    total: int  #: since reset
 
 
 class Interrupt(NamedTuple):

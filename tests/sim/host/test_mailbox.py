@@ -26,8 +26,11 @@ COUNT = 8
 
 
 class Registers(wiring.Component):
-    """A mailbox on eight registers that answer in the cycle after an access; the ninth refuses. A write to register 7
-    raises an interrupt with that vector, one to register 6 counts so many posted errors. ``slow`` takes addresses every third cycle and data every second."""
+    """A mailbox on eight registers that answer in the cycle after an access; the ninth refuses.
+
+    A write to register 7 raises an interrupt with that vector, one to register 6 counts so many posted errors. ``slow``
+    takes addresses every third cycle and data every second.
+    """
 
     def __init__(self, slow: bool):
         self.slow = slow
