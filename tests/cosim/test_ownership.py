@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Drivers that break a rule of memory ownership, on the whole machine: caught, explained, and told in one line."""
+
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from driver_model.drivers.strategies.page_per_packet import PagePerPacket
+from driver_model.drivers.strategies.page_pool import PagePoolStrategy
+from driver_model.memory.dma import DmaDirection, dma_map_page
+from sim.backends.base import Backend, JobError, launch
+from sim.config import MachineConfig, preset
+from sim.run import RunConfig
+from sim.scenario import Scenario
+from sim.traffic.source import Traffic
+
+HERE = "tests.cosim.test_ownership"
+FRAMES = 40
+
+
+def forgets_to_sync(strategy: PagePoolStrategy, buffer: Any, length: int) -> None:
+    """Reads a frame that is still the device's."""
+
+
+def frees_twice(strategy: PagePerPacket, buffer: Any) -> None:
+    """Gives each page back twice."""
+    strategy.dev.pages.put_page(buffer)
+    strategy.dev.pages.put_page(buffer)
+
+
+def maps_twice(strategy: PagePerPacket, buffer: Any, length: int) -> None:
+    """Maps a page for the device that is mapped already."""
+    dma_map_page(strategy.dev, buffer, strategy.headroom, length, DmaDirection.FROM_DEVICE)
+
+
+BROKEN: dict[str, tuple[type, str, Any, str]] = {
+    "cpu access of device memory": (PagePoolStrategy, "received", forgets_to_sync, "net/collector.py"),
+    "double free": (PagePerPacket, "release", frees_twice, "tests/cosim/test_ownership.py"),
+    "double map": (PagePerPacket, "received", maps_twice, "tests/cosim/test_ownership.py"),
+}
+
+
+def play(backend: Backend, machine: MachineConfig, rule: str) -> None:
+    """A run with a driver that breaks a rule."""
+    strategy, method, broken, _ = BROKEN[rule]
+    config = RunConfig(Traffic("64", frames=FRAMES), strategy=strategy.name, verdict="pass", ring=64)
+    with mock.patch.object(strategy, method, broken):
+        Scenario(backend, machine, config).run()
+
+
+@pytest.mark.parametrize("rule", BROKEN)
+def test_a_broken_driver_is_caught_at_its_line(rule: str) -> None:
+    with pytest.raises(JobError) as error:
+        launch("verilator", preset("10g", access_log=True), f"{HERE}:play", rule)
+    assert error.value.kind == "driver_model.memory.ownership.OwnershipError"
+    assert error.value.reason.startswith(f"{rule}: ")
+    assert BROKEN[rule][3] in error.value.reason
+    assert "\n" not in error.value.reason
