@@ -198,7 +198,7 @@ class TxDoorbell(data.Struct):
 
 class Arm(data.Struct):
     """Register ARM: arms the queue pair's interrupt, once. Completions beyond either index count as new
-    ones: it fires at once, or as MODERATION says."""
+    ones: it fires at once, or as MODERATION says. While a direction is in ERROR it fires at once."""
 
     rx_consumer: INDEX_BITS
     tx_consumer: INDEX_BITS
