@@ -17,7 +17,7 @@ from driver_model.memory.ownership import OwnershipError
 from hw.export import export
 from sim.account import COLUMNS
 from sim.backends.base import BACKENDS, JobError
-from sim.backends.build import BuildError
+from sim.backends.build import BuildError, fst_available
 from sim.bench import bench_rows
 from sim.config import PRESETS, SERIAL_BITS
 from sim.experiments.registry import EXPERIMENTS, experiment
@@ -103,8 +103,7 @@ def run(
         file = None
         if waves:
             given = {**chosen.short, "nic.serial_width": str(SERIAL_BITS), **given}
-            file = Path("build/waves") / f"{name}.vcd"
-            file.parent.mkdir(parents=True, exist_ok=True)
+            file = _waves_file(name, backend)
         result = run_experiment(chosen, given, preset_name=preset, backend=backend, capture=pcap, waves=file, sent=sent)
         print_table(console, result, chosen.columns, chosen.question)
         if out is not None:
@@ -121,6 +120,16 @@ def run(
             messages.print(f"pagewheel: check {row.name} does not hold for {case}", markup=False)
         if broken:
             raise typer.Exit(FAILURE)
+
+
+def _waves_file(name: str, backend: str) -> Path:
+    """FST is hundreds of times smaller than VCD, but only Verilator writes it, and only with lz4's headers."""
+    fst = backend == "verilator" and fst_available()
+    if backend == "verilator" and not fst:
+        messages.print("Waves go to a VCD file; with the headers of lz4 (Debian: liblz4-dev) to a far smaller FST file")
+    file = Path("build/waves") / f"{name}.{'fst' if fst else 'vcd'}"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return file
 
 
 @app.command()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
+import pylibfst
 from vcd.gtkw import GTKWSave, make_translation_filter
 
 from hw.abi.rings import DropReason, QueueError, QueueState
@@ -59,8 +60,16 @@ NAMES: tuple[tuple[str, Any, int], ...] = (
 )
 
 
-def variables(header: TextIO) -> Iterator[Variable]:
-    """The variables that the header of a VCD file declares."""
+def variables(waves: Path) -> Iterator[Variable]:
+    """The variables that a VCD or FST file declares."""
+    if waves.suffix == ".fst":
+        yield from _fst_variables(waves)
+    else:
+        with waves.open() as header:
+            yield from _vcd_variables(header)
+
+
+def _vcd_variables(header: TextIO) -> Iterator[Variable]:
     scopes: list[str] = []
     for line in header:
         words = line.split()
@@ -75,13 +84,24 @@ def variables(header: TextIO) -> Iterator[Variable]:
                 return
 
 
+def _fst_variables(waves: Path) -> Iterator[Variable]:
+    context = pylibfst.lib.fstReaderOpen(str(waves).encode())
+    if context == pylibfst.ffi.NULL:
+        raise ValueError(f"Waves {str(waves)!r} cannot be read as FST")
+    try:
+        _, signals = pylibfst.get_scopes_signals2(context)
+    finally:
+        pylibfst.lib.fstReaderClose(context)
+    for signal in signals.by_name.values():
+        yield Variable(signal.name.split(" ")[0], signal.length)
+
+
 def write_save_file(waves: Path) -> Path:
-    """Write the save file beside a VCD file, with a file of names for each kind of state; returns its path.
+    """Write the save file beside a VCD or FST file, with a file of names for each kind of state; returns its path.
 
     Raises ``ValueError`` if the waves are not those of a machine.
     """
-    with waves.open() as header:
-        found = list(variables(header))
+    found = list(variables(waves))
     groups = {title: _matching(found, pattern) for title, pattern in GROUPS}
     if not any(groups.values()):
         raise ValueError(f"Waves {str(waves)!r} hold none of a machine's signals")

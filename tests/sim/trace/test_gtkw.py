@@ -1,6 +1,4 @@
 # SPDX-License-Identifier: BSD-2-Clause
-import io
-
 import pytest
 
 from sim.trace.gtkw import Variable, variables, write_save_file
@@ -30,8 +28,10 @@ $enddefinitions $end
 """
 
 
-def test_variables_carry_their_scopes():
-    found = list(variables(io.StringIO(HEADER)))
+def test_variables_carry_their_scopes(tmp_path):
+    waves = tmp_path / "run.vcd"
+    waves.write_text(HEADER)
+    found = list(variables(waves))
     assert found[0] == Variable("bench.machine.clk", 1)
     assert found[2].reference == "bench.machine.player.wire__payload.data[63:0]"
     assert len(found) == 7
@@ -69,3 +69,10 @@ def test_other_waves_are_refused(tmp_path):
     waves.write_text("$scope module top $end\n$var wire 1 ! a $end\n$enddefinitions $end\n")
     with pytest.raises(ValueError, match=r"other\.vcd' hold none of a machine's signals"):
         write_save_file(waves)
+
+
+def test_a_file_that_is_no_fst_is_refused(tmp_path):
+    waves = tmp_path / "run.fst"
+    waves.write_text(HEADER)
+    with pytest.raises(ValueError, match="run.fst' cannot be read as FST"):
+        list(variables(waves))
