@@ -268,6 +268,10 @@ class Scenario:
             raise RunError(f"{offered} frames were sent, {delivered} delivered, and dropped by reason: {dropped}")
         if self.statistics["rx_frames"] != offered:
             raise RunError(f"{offered} frames were sent, and the device counted {self.statistics['rx_frames']}")
+        for queue in range(self.config.queues):
+            ours, its = (self.statistics[f"{place}{queue}_rx_packets"] for place in ("queue", "nic_queue"))
+            if ours != its:
+                raise RunError(f"Of queue {queue}, the driver received {ours} frames and the device delivered {its}")
         if not delivered:
             raise RunError(f"None of {offered} frames was delivered; dropped by reason: {dropped}")
         if self.player.late:
@@ -300,7 +304,7 @@ class Scenario:
         """Frames that were not delivered, by those reasons that happened: the hardware's, then the software's."""
         dropped: Counter[str] = Counter()
         for reason in map(str.lower, DropReason.__members__):
-            places = ("rx", *(f"queue{queue}" for queue in range(self.machine.nic.queues)))
+            places = ("rx", *(f"nic_queue{queue}" for queue in range(self.machine.nic.queues)))
             dropped[reason] = sum(self.statistics.get(f"{place}_drop_{reason}", 0) for place in places)
         for queue in self.driver.queues:
             counts = queue.statistics

@@ -144,7 +144,8 @@ class NicDriver:
         return self._status(self.core, queue, direction)
 
     def counters(self) -> dict[str, int]:
-        """The device's counters, all as of one moment: ``rx_frames``, ``queue0_rx_packets``…"""
+        """The device's counters, all as of one moment: ``rx_frames``…, and of each queue pair
+        ``nic_queue0_rx_packets``… (the driver's own are ``queue0_rx_packets``…)."""
         control = self.registers.port["control"]
         self.core.mmio_write(self.registers.address("control"), self._control | control.pack(snapshot=1))
         self._wait_clear("status", "snapshot_busy", "the counters' snapshot")
@@ -157,7 +158,7 @@ class NicDriver:
             for name in self.registers.queue:
                 if name.startswith("counters."):
                     short = name.removeprefix("counters.")
-                    values[f"queue{queue}_{short}"] = self.core.mmio_read(self.registers.address(name, queue))
+                    values[f"nic_queue{queue}_{short}"] = self.core.mmio_read(self.registers.address(name, queue))
         return values
 
     def ethtool_statistics(self) -> dict[str, int]:

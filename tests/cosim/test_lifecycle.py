@@ -126,8 +126,8 @@ def stop_tx(run: Interrupted) -> None:
     assert touching(run.log, ring(second.tx.completions.memory, 64), stopped)
     statistics = run.statistics
     sent, other = run.left.received
-    assert sent == statistics["queue0_tx_packets"] > 20
-    assert other == statistics["queue1_tx_packets"] == second.statistics.rx_xdp_tx > sent
+    assert sent == statistics["nic_queue0_tx_packets"] > 20
+    assert other == statistics["nic_queue1_tx_packets"] == second.statistics.rx_xdp_tx > sent
     # A frame that left without a completion is one that the driver gave up.
     assert first.statistics.tx_packets <= sent <= first.statistics.rx_xdp_tx
     assert first.statistics.tx_packets + first.statistics.tx_aborted == first.statistics.rx_xdp_tx

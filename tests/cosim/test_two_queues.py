@@ -69,11 +69,11 @@ def test_each_queue_keeps_its_order_on_its_core() -> None:
             expected = list(range(queue, FRAMES, 2))  # an even number of flows takes turns
             assert subsequence(sequences, expected)
             assert [time for _, _, time in seen] == sorted(time for _, _, time in seen)
-            dropped = sum(value for name, value in statistics.items() if name.startswith(f"queue{queue}_drop_"))
+            dropped = sum(value for name, value in statistics.items() if name.startswith(f"nic_queue{queue}_drop_"))
             assert len(sequences) + dropped == len(expected)
             back = [sequence for sequence in sequences if goes_back(sequence)]
             assert [sequence for sequence in sent if sequence % 2 == queue] == back
-            assert statistics[f"queue{queue}_tx_packets"] == len(back) > FRAMES // 10
+            assert statistics[f"nic_queue{queue}_tx_packets"] == len(back) > FRAMES // 10
         begins, ends = zip(*((seen[0][2], seen[-1][2]) for seen in result["seen"]))
         assert max(begins) < min(ends), "the cores worked one after the other"
         assert statistics["rx_frames"] == FRAMES

@@ -250,7 +250,7 @@ def test_status_and_counters() -> None:
         assert bench.driver.status(1, "rx") == (QueueState.ENABLED, False, QueueError.NONE)
         counters = bench.driver.counters()
         assert counters["rx_frames"] == 0
-        assert counters["queue1_drop_no_buffer"] == 0
+        assert counters["nic_queue1_drop_no_buffer"] == 0
         with pytest.raises(ValueError, match="Direction must be rx or tx, not 'up'"):
             bench.driver.status(0, "up")
         names = bench.driver.ethtool_statistics()
