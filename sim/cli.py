@@ -2,6 +2,7 @@
 """The command line: ``pagewheel``."""
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,6 +101,7 @@ def run(
     with _explained():
         chosen = experiment(name)
         given = split(assignments or ())
+        _check_out(out)
         file = None
         if waves:
             given = {**chosen.short, "nic.serial_width": str(SERIAL_BITS), **given}
@@ -122,6 +124,17 @@ def run(
             raise typer.Exit(FAILURE)
 
 
+def _check_out(path: Path | None) -> None:
+    """Raise ``ValueError`` for a result file that cannot be written, before anything is run for it."""
+    if path is None:
+        return
+    if path.is_dir():
+        raise ValueError(f"--out must name a file, not the folder {str(path)!r}")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ValueError(f"--out must name a file that can be made, not {str(path)!r}: nothing can be made in {folder}")
+
+
 def _waves_file(name: str, backend: str) -> Path:
     """FST is hundreds of times smaller than VCD, but only Verilator writes it, and only with lz4's headers."""
     fst = backend == "verilator" and fst_available()
@@ -136,6 +149,7 @@ def _waves_file(name: str, backend: str) -> Path:
 def bench(preset: PresetOption = "10g", out: OutOption = None) -> None:
     """Measure how fast the simulation runs: cycles and packets per wall second."""
     with _explained():
+        _check_out(out)
         result = Result("bench", {"preset": preset}, seed=1, rows=bench_rows(preset))
         columns = (
             Column("cycles_per_second", "cycles/s", decimals(0)),

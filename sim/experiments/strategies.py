@@ -54,13 +54,13 @@ class Strategies(Experiment):
     columns = (
         Column("throughput", "Mpps", decimals(2)),
         Column("ceiling", "ceiling", decimals(2)),
-        Column("bandwidth", "Gbit/s", decimals(2)),
+        Column("bandwidth", "Gbit/s", decimals(2), optional=True),
         Column("hardware_cycles", "hw cycles", decimals(1)),
         Column("cpu_cycles", "CPU cycles", decimals(0)),
         Column("memory_cycles", "of it memory", decimals(0)),
-        Column("memory_share", "share %", decimals(1)),
-        Column("busiest", "busiest"),
-        Column("busiest_share", "busy %", decimals(1)),
+        Column("memory_share", "share %", decimals(1), optional=True),
+        Column("busiest", "busiest", optional=True),
+        Column("busiest_share", "busy %", decimals(1), optional=True),
         Column("dropped", "dropped", decimals(0)),
     )
 

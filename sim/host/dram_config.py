@@ -19,14 +19,14 @@ class DramConfig:
     ----------
     read_latency_ns : from AR to the first R when nothing is in its way; 50 as in HyperTRIO (ISCA 2020)
     write_latency_ns : from the last W to B: until the controller has it; the bytes are visible before that
-    bandwidth_mbps : megabytes a second of reads and writes together; 38,400 are two channels of DDR4-2400
+    bandwidth_megabytes : megabytes a second of reads and writes together; 38,400 are two channels of DDR4-2400
     outstanding : accesses without response, of each port and direction
     monitors : exclusive reservations on the walker's port, one per ID; IDs of equal low bits share one. A power of two
     """
 
     read_latency_ns: float = 50.0
     write_latency_ns: float = 20.0
-    bandwidth_mbps: int = 38_400
+    bandwidth_megabytes: int = 38_400
     outstanding: int = 64
     monitors: int = 8
 
@@ -37,7 +37,7 @@ class DramConfig:
                 raise TypeError(f"{name} must be a number, not {value!r}")
             if not 0 <= value <= 100_000:
                 raise ValueError(f"{name} must be in 0..100000, not {value!r}")
-        for name, low, high in (("bandwidth_mbps", 100, 2_000_000), ("outstanding", 2, 1024), ("monitors", 1, 64)):
+        for name, low, high in (("bandwidth_megabytes", 100, 2_000_000), ("outstanding", 2, 1024), ("monitors", 1, 64)):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool):
                 raise TypeError(f"{name} must be an integer, not {value!r}")
@@ -56,4 +56,4 @@ class DramConfig:
 
     def bytes_per_cycle(self, clock_khz: int) -> Fraction:
         """Bytes that memory moves in a clock cycle."""
-        return Fraction(self.bandwidth_mbps * 1_000_000, clock_khz * 1000)
+        return Fraction(self.bandwidth_megabytes * 1_000_000, clock_khz * 1000)

@@ -40,6 +40,26 @@ def test_a_capture_that_cannot_be_played_is_named_with_the_reason(tmp_path, leng
     assert run("--pcap", str(path)) == (cli.USAGE, f"pagewheel: Capture {str(path)!r} {message}")
 
 
+def test_a_capture_that_no_run_plays_is_refused(tmp_path):
+    path = tmp_path / "own.pcap"
+    write_capture(path, [Captured(0, bytes(60))])
+    code, message = run("--pcap", str(path), "--set", "traffic=64")
+    assert code == cli.USAGE
+    assert message == f"pagewheel: Capture {str(path)!r} is given, but capture is not among the traffic of this run"
+
+
+def test_a_result_file_that_cannot_be_written_is_refused_before_the_run(tmp_path):
+    assert run("--out", str(tmp_path)) == (
+        cli.USAGE,
+        f"pagewheel: --out must name a file, not the folder {str(tmp_path)!r}",
+    )
+    file = tmp_path / "file"
+    file.write_text("")
+    code, message = run("--out", str(file / "result.json"))
+    assert code == cli.USAGE
+    assert message.startswith(f"pagewheel: --out must name a file that can be made, not {str(file / 'result.json')!r}")
+
+
 @pytest.mark.parametrize("tool", ["g++", "make", "perl"])
 def test_a_missing_tool_is_named_with_what_to_do(tool, monkeypatch, tmp_path):
     found = shutil.which

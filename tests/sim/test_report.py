@@ -61,6 +61,20 @@ def test_the_table_has_a_line_per_case_and_nothing_cut():
     assert sum("drop" in line for line in lines) == 2
 
 
+@pytest.mark.parametrize(("width", "whole"), [(45, False), (80, True)])
+def test_a_narrow_terminal_shows_every_figure_of_the_columns_it_keeps(width, whole):
+    output = io.StringIO()
+    columns = (
+        Column("throughput", "Mpps", decimals(2)),
+        Column("cycles", "a long heading that need not be there", decimals(0), optional=True),
+    )
+    print_table(Console(file=output, width=width, force_terminal=True), result(), columns, "What?")
+    text = output.getvalue()
+    assert "14.29" in text
+    assert ("a long heading" in text.splitlines()[2]) == whole
+    assert ("Left out: a long heading that need not be there." in " ".join(text.split())) != whole
+
+
 def test_refused_rows():
     with pytest.raises(ValueError, match="kind of row 'a' must be one of input, fit, prediction, check, not 'guess'"):
         Row({}, "a", "b", 1, 1, "c", "guess")

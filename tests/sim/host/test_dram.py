@@ -111,7 +111,7 @@ def test_full_rate() -> None:
 
 def test_bandwidth_is_a_bound_and_is_reached() -> None:
     """At a quarter of a word a cycle, reads and writes together move no more, and little less."""
-    bench = Bench(64, bandwidth_mbps=500, outstanding=4)
+    bench = Bench(64, bandwidth_megabytes=500, outstanding=4)
     rate = float(bench.config.bytes_per_cycle(KHZ))
     assert rate == 2
     accesses = [bench.data.read(64 * n, 8) for n in range(20)]
@@ -230,7 +230,7 @@ def test_reset_forgets_everything() -> None:
     [
         ({"outstanding": 1}, "outstanding must be in 2..1024, not 1"),
         ({"monitors": 3}, "monitors must be a power of two, not 3"),
-        ({"bandwidth_mbps": 0}, "bandwidth_mbps must be in 100..2000000, not 0"),
+        ({"bandwidth_megabytes": 0}, "bandwidth_megabytes must be in 100..2000000, not 0"),
         ({"read_latency_ns": -1}, "read_latency_ns must be in 0..100000, not -1"),
     ],
 )
