@@ -4,9 +4,6 @@
 from typing import Any
 
 import pytest
-from amaranth import Module
-from amaranth.hdl import Fragment
-from amaranth.lib import data, stream
 
 from hw.config import NicConfig
 from sim.backends.base import BACKENDS, Backend, launch
@@ -15,7 +12,6 @@ from sim.host.mailbox import Interrupt, MailboxClient, RegisterRead, WriteError
 from sim.host.stall import PLACES
 from sim.host.wire_player import PlayerClient
 from sim.host.wire_recorder import RecorderClient
-from sim.machine import join
 from tests.sim.loop_device import LoopMachineConfig
 
 HERE = "tests.sim.test_machine"
@@ -119,16 +115,3 @@ def test_cases_in_one_process_do_not_know_of_each_other(backend: str) -> None:
     config = LoopMachineConfig(memory_size=1 << 20, access_log=True, nic=NicConfig(queues=1))
     first, *others = launch(backend, config, f"{HERE}:cases", 3)
     assert others == [first, first]
-
-
-def test_join_compares_shapes() -> None:
-    def sides(shape: Any, other: Any) -> tuple[Any, Any]:
-        return stream.Signature(shape).create(), stream.Signature(other).flip().create()
-
-    m = Module()
-    source, sink = sides(data.StructLayout({"a": 4, "b": 4}), data.StructLayout({"a": 4, "b": 4}))
-    join(m, source, sink)
-    assert Fragment.get(m, None).statements
-    source, sink = sides(data.StructLayout({"a": 4, "b": 4}), data.StructLayout({"a": 3, "b": 5}))
-    with pytest.raises(TypeError, match="Member payload is StructLayout.*'b': 4.* on one side and .*'b': 5"):
-        join(m, source, sink)

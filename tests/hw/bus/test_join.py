@@ -20,3 +20,9 @@ def test_equal_widths_of_other_layouts_are_refused():
     sink = stream.Signature(data.StructLayout({"a": 5, "b": 3})).flip().create(path=("sink",))
     with pytest.raises(TypeError, match="Member payload is StructLayout.*'a': 3.* on one side and .*'a': 5"):
         join(m, source, sink)
+
+
+def test_ways_to_write_a_plain_shape_are_one():
+    m = Module()
+    source = stream.Signature(range(16)).create(path=("source",))
+    join(m, source, stream.Signature(4).flip().create(path=("sink",)))
