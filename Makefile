@@ -40,7 +40,7 @@ bench: $(STAMP) tools ## Measure how fast the simulation runs
 	$(BIN)/pagewheel bench --out $(OUT)/bench.json
 
 clean: ## Remove everything that was built, the environment too
-	rm -rf build .venv *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build .venv *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
 tools:
 	@for tool in g++ make perl; do \
