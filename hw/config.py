@@ -78,6 +78,116 @@ class NicConfig:
         return 12 + self.queues.bit_length()
 
 
+@dataclass(frozen=True)
+class CacheConfig:
+    """Shape of a set-associative cache.
+
+    Attributes
+    ----------
+    sets : a power of two
+    ways : entries of each set, any number
+    """
+
+    sets: int
+    ways: int
+
+    def __post_init__(self) -> None:
+        _check("sets", self.sets, 1, 4096, power_of_two=True)
+        _check("ways", self.ways, 1, 64)
+
+    @property
+    def entries(self) -> int:
+        """Entries of all sets."""
+        return self.sets * self.ways
+
+
+REPLACEMENTS = ("not_recent", "round_robin", "random")
+INDEXES = ("low", "hashed")
+
+
+@dataclass(frozen=True)
+class IommuConfig:
+    """Parameters of the IOMMU.
+
+    Attributes
+    ----------
+    data_width : bits of a beat from devices to memory; the walk port always has 64
+    first_levels, second_levels : most levels of each stage's tables: 3 (Sv39, Sv39x4), or 4 (Sv48 and Sv48x4 as well)
+    physical_bits : bits of a physical address
+    hardware_ad : A and D can be set by hardware (capability AMO_HWAD), by exclusive accesses on the walk port
+    ats : a device's context may allow translated requests (capability ATS)
+    tlb_4k, tlb_64k, tlb_2m, tlb_1g : IOTLB for leaves of each size
+    tlb_index : the set is the page number's low bits, or all its bits hashed
+    walk_cache_1, walk_cache_2, walk_cache_3 : caches for non-leaf entries that point to a table of level 0, 1 and 2,
+        of both stages
+    replacement : which way of a full set a new entry takes: any not hit of late, the next in turn, a random one
+    contexts : device contexts cached
+    walks : concurrent walks; misses to one page share one
+    writes : write bursts accepted and not yet committed: how far translations look ahead
+    write_beats : beats of data buffered for them
+    reads : reads that wait for a walk, or behind one that does, while others pass
+    outstanding : bursts of each direction that memory has not answered
+    counters : programmable performance counters
+    vectors : interrupt wires
+    ats_timeout_cycles : how long a device may take to acknowledge an invalidation
+    """
+
+    data_width: int = 64
+    first_levels: int = 4
+    second_levels: int = 4
+    physical_bits: int = 56
+    hardware_ad: bool = True
+    ats: bool = True
+    tlb_4k: CacheConfig = CacheConfig(64, 4)
+    tlb_64k: CacheConfig = CacheConfig(8, 4)
+    tlb_2m: CacheConfig = CacheConfig(8, 4)
+    tlb_1g: CacheConfig = CacheConfig(1, 4)
+    tlb_index: str = "low"
+    walk_cache_1: CacheConfig = CacheConfig(8, 4)
+    walk_cache_2: CacheConfig = CacheConfig(1, 4)
+    walk_cache_3: CacheConfig = CacheConfig(1, 4)
+    replacement: str = "not_recent"
+    contexts: int = 8
+    walks: int = 4
+    writes: int = 8
+    write_beats: int = 128
+    reads: int = 8
+    outstanding: int = 64
+    counters: int = 4
+    vectors: int = 4
+    ats_timeout_cycles: int = 1 << 20
+
+    def __post_init__(self) -> None:
+        if self.data_width not in WIDTHS:
+            raise ValueError(f"data_width must be one of {', '.join(map(str, WIDTHS))}, not {self.data_width!r}")
+        for name, low, high in (
+            ("first_levels", 3, 4),
+            ("second_levels", 3, 4),
+            ("physical_bits", 32, 56),
+            ("contexts", 1, 64),
+            ("walks", 1, 32),
+            ("writes", 2, 64),
+            ("reads", 1, 64),
+            ("counters", 0, 31),
+            ("vectors", 1, 16),
+            ("ats_timeout_cycles", 1, 1 << 32),
+        ):
+            _check(name, getattr(self, name), low, high)
+        _check("outstanding", self.outstanding, 1, 1024, power_of_two=True)
+        _check("write_beats", self.write_beats, 2, 4096, power_of_two=True)
+        for name in ("hardware_ad", "ats"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} must be a bool, not {getattr(self, name)!r}")
+        for name in IOMMU_CACHES:
+            if not isinstance(getattr(self, name), CacheConfig):
+                raise TypeError(f"{name} must be a CacheConfig, not {getattr(self, name)!r}")
+        for name, allowed in (("replacement", REPLACEMENTS), ("tlb_index", INDEXES)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}")
+
+
+IOMMU_CACHES = ("tlb_4k", "tlb_64k", "tlb_2m", "tlb_1g", "walk_cache_1", "walk_cache_2", "walk_cache_3")
+
 PRESETS = MappingProxyType({"10g": NicConfig()})
 
 
