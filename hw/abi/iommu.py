@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What software and the IOMMU exchange in memory: every bit of contexts, page-table entries, commands and fault records.
+"""What software and the IOMMU exchange in memory: every bit of contexts, table entries, commands and fault records.
 
 The RISC-V IOMMU Architecture Specification, version 1.0, base formats. The first field of a layout is its least
 significant. Registers are in :file:`iommu.rdl`.
@@ -281,7 +281,7 @@ class FaultRecord(data.Struct):
 
 
 class Event(enum.Enum, shape=15):
-    """iohpmevt, field eventID. Those of the specification, then Pagewheel's own in the range left to implementations."""
+    """iohpmevt, field eventID: those of the specification, then our own in the range left to implementations."""
 
     NONE = 0
     UNTRANSLATED = 1  #: untranslated requests, once each

@@ -45,8 +45,8 @@ def size_mask(size: Value, width: int = PAGE_BITS) -> Value:
 
 
 class Space(data.Struct):
-    """Whose addresses: the tag of cached translations. ``pscid`` counts where the first stage is in use, ``gscid`` where
-    the second is; the other is 0, so that equal spaces are equal bits."""
+    """Whose addresses: the tag of cached translations. ``pscid`` counts where the first stage is in use, ``gscid``
+    where the second is; the other is 0, so that equal spaces are equal bits."""
 
     first: 1
     pscid: 20
@@ -173,12 +173,9 @@ class Invalidation(data.Struct):
     device_id: 24
 
 
-class InvalidationStream(stream.Signature):
-    """Seen from the command queue. The cache takes it (``ready``) in the cycle after which no lookup finds an entry that
-    it covers; the payload holds until then. Fills that come while it is offered are dropped."""
-
-    def __init__(self) -> None:
-        super().__init__(Invalidation)
+#: Invalidations, seen from the command queue. A cache takes one (``ready``) in the cycle after which no lookup finds an
+#: entry that it covers; the payload holds until then. Fills that come while one is offered are dropped.
+INVALIDATIONS = stream.Signature(Invalidation)
 
 
 class FaultReport(data.Struct):
@@ -276,8 +273,8 @@ class ClaimSignature(wiring.Signature):
 
 
 class ContextLookup(wiring.Signature):
-    """One lookup a cycle in the cache of device contexts, seen from who looks: presented in cycle *c*, the answer stands
-    in cycle *c* + 1."""
+    """One lookup a cycle in the cache of device contexts, seen from who looks: presented in cycle *c*, the answer
+    stands in cycle *c* + 1."""
 
     def __init__(self) -> None:
         super().__init__({"device_id": Out(24), "hit": In(1), "context": In(Context)})
@@ -291,8 +288,8 @@ class ContextFill(wiring.Signature):
 
 
 class TlbFill(wiring.Signature):
-    """A leaf for the IOTLB, seen from the walker. ``everywhere``: of every PSCID of its GSCID (the G bit). A fill of what
-    is there already replaces it."""
+    """A leaf for the IOTLB, seen from the walker. ``everywhere``: of every PSCID of its GSCID (the G bit). A fill of
+    what is there already replaces it."""
 
     def __init__(self) -> None:
         super().__init__(
