@@ -14,6 +14,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Protocol
 
+REGISTER_SIZES = (4, 8)  #: bytes of a register access
+IOMMU_REGISTER_BYTES = 4096
+
+
+def check_register_access(offset: int, size: int) -> None:
+    """Raise ``ValueError`` unless a register access has a size that there is, at a multiple of it."""
+    if size not in REGISTER_SIZES:
+        raise ValueError(f"Register accesses have {' or '.join(map(str, REGISTER_SIZES))} bytes, not {size!r}")
+    if offset % size:
+        raise ValueError(f"Register offset must be a multiple of {size} for an access of {size} bytes, not {offset!r}")
+
 
 class Timer(Protocol):
     """A scheduled call that can be taken back."""
@@ -28,6 +39,7 @@ class Platform(ABC):
     cycle_ps: int  #: picoseconds of a hardware clock cycle
     memory_size: int  #: bytes of host memory, from physical address 0
     register_space: int  #: bytes of the device's register space, from offset 0
+    iommu_registers: int | None  #: offset of the IOMMU's registers, 4 KiB; None on a machine without one
 
     @property
     @abstractmethod
@@ -57,13 +69,15 @@ class Platform(ABC):
         """Store to host memory now; hardware sees it from its next edge on."""
 
     @abstractmethod
-    def mmio_write(self, offset: int, value: int) -> None:
-        """A posted 64-bit register write leaves the CPU now. A refusal by the device is counted in the platform's
-        ``mmio_errors`` and reported."""
+    def mmio_write(self, offset: int, value: int, size: int = 8) -> None:
+        """A posted register write of ``size`` bytes, 8 or 4, leaves the CPU now; offsets are multiples of the size. A
+        refusal by the device is counted in the platform's ``mmio_errors`` and reported. The device's registers take 8
+        bytes at once, the IOMMU's also 4."""
 
     @abstractmethod
     def mmio_read(self, offset: int, done: Callable[[int, bool], None]) -> None:
-        """A 64-bit register read leaves the CPU now; ``done(value, error)`` runs when its completion arrives."""
+        """A 64-bit register read leaves the CPU now; ``done(value, error)`` runs when its completion arrives. Offsets
+        are multiples of 8; registers do not tell a read of one half from a read of both."""
 
     @abstractmethod
     def watch(self, start: int, stop: int, hit: Callable[[], None]) -> Timer:

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from driver_model.platform import Platform, Timer
+from driver_model.platform import IOMMU_REGISTER_BYTES, Platform, Timer, check_register_access
 from sim.backends.base import Backend
 from sim.backends.kernel import Event, EventKernel
 from sim.host.mailbox import Interrupt, MailboxClient, PostedErrors, RegisterRead
@@ -28,6 +28,7 @@ class SimPlatform(Platform):
     backend : the simulator; its storage ``memory`` is host memory
     cycle_ps : picoseconds of a clock cycle
     register_space : bytes of the device's registers
+    iommu_registers : offset of the IOMMU's registers, None without one
 
     Attributes
     ----------
@@ -37,11 +38,14 @@ class SimPlatform(Platform):
     spurious_interrupts : interrupt messages with a vector that nobody asked for
     """
 
-    def __init__(self, backend: Backend, cycle_ps: int, register_space: int) -> None:
+    def __init__(
+        self, backend: Backend, cycle_ps: int, register_space: int, iommu_registers: int | None = None
+    ) -> None:
         self.kernel = EventKernel(backend, cycle_ps)
         self.cycle_ps = cycle_ps
         self.memory_size = len(backend.storage[MEMORY])
         self.register_space = register_space
+        self.iommu_registers = iommu_registers
         self.refused: list[RefusedWrite] = []
         self.posted_errors = 0
         self.spurious_interrupts = 0
@@ -93,11 +97,13 @@ class SimPlatform(Platform):
             raise ValueError(f"Store of {len(data)} bytes at {address:#x} is outside of 0..{self.memory_size - 1:#x}")
         self._memory[address : address + len(data)] = data
 
-    def mmio_write(self, offset: int, value: int) -> None:
-        self._mailbox.write_register(self._register(offset), value)
+    def mmio_write(self, offset: int, value: int, size: int = 8) -> None:
+        check_register_access(offset, size)
+        self._mailbox.write_register(self._register(offset, size), value, size)
 
     def mmio_read(self, offset: int, done: Callable[[int, bool], None]) -> None:
-        self._mailbox.read_register(self._register(offset))
+        check_register_access(offset, 8)
+        self._mailbox.read_register(self._register(offset, 8))
         self._reads.append(done)
 
     def watch(self, start: int, stop: int, hit: Callable[[], None]) -> Timer:
@@ -108,10 +114,13 @@ class SimPlatform(Platform):
             raise ValueError(f"Interrupt vector {vector!r} already has a handler")
         self._handlers[vector] = call
 
-    def _register(self, offset: int) -> int:
-        if offset % 8 or not 0 <= offset <= self.register_space - 8:
-            limit = self.register_space - 8
-            raise ValueError(f"Register offset must be a multiple of 8 in 0..{limit:#x}, not {offset!r}")
+    def _register(self, offset: int, size: int) -> int:
+        spaces = [(0, self.register_space)]
+        if self.iommu_registers is not None:
+            spaces.append((self.iommu_registers, self.iommu_registers + IOMMU_REGISTER_BYTES))
+        if not any(start <= offset <= stop - size for start, stop in spaces):
+            allowed = " or ".join(f"{start:#x}..{stop - size:#x}" for start, stop in spaces)
+            raise ValueError(f"Register offset must be in {allowed}, not {offset!r}")
         return offset
 
     def _take_events(self) -> None:

@@ -11,11 +11,11 @@ from driver_model.cpu.profile import Operation, Profile
 from driver_model.cpu.scheduler import Task
 from driver_model.cpu.softirq import SoftirqVector
 from driver_model.cpu.timeline import Timeline
-from driver_model.platform import Platform, Timer
+from driver_model.platform import Platform, Timer, check_register_access
 
 LINE = 64  #: bytes of a cache line
 MMIO_TIMEOUT = 50_000_000_000  #: picoseconds; PCI Express' default completion timeout reaches up to 50 ms
-ALL_ONES = (1 << 64) - 1  #: what a register read returns that the device refuses
+ALL_ONES = (1 << 64) - 1  #: what a register read of 8 bytes returns that the device refuses
 
 AccessObserver = Callable[["Core", int, int, int, bool], None]
 
@@ -145,20 +145,23 @@ class Core(Timeline):
 
     # Registers
 
-    def mmio_write(self, offset: int, value: int) -> None:
-        """A posted 64-bit register write: charges ``mmio.write``, then leaves the CPU; it is not waited for."""
+    def mmio_write(self, offset: int, value: int, size: int = 8) -> None:
+        """A posted register write of 8 or 4 bytes: charges ``mmio.write``, then leaves the CPU; it is not waited
+        for."""
         self.spend(self._mmio_write)
         self.sync()
         if self._log is not None:
             self._log.record(self.time, self.index, self.context, "mmio", f"write {offset:#x}")
-        self.platform.mmio_write(offset, value)
+        self.platform.mmio_write(offset, value, size)
 
-    def mmio_read(self, offset: int) -> int:
-        """A 64-bit register read: charges ``mmio.read``, and waits for its completion; interrupts come in meanwhile.
+    def mmio_read(self, offset: int, size: int = 8) -> int:
+        """A register read of 8 or 4 bytes: charges ``mmio.read``, and waits for its completion; interrupts come in
+        meanwhile.
 
         A read that the device refuses returns all ones and counts in :attr:`mmio_read_errors`. Raises ``TimeoutError``
-        after 50 ms without completion.
+        after 50 ms without completion, ``ValueError`` for another size or an offset that is no multiple of it.
         """
+        check_register_access(offset, size)
         self.spend(self._mmio_read)
         self.sync()
         replies: list[tuple[int, bool]] = []
@@ -167,14 +170,14 @@ class Core(Timeline):
             replies.append((value, error))
             self.kick()
 
-        self.platform.mmio_read(offset, done)
+        self.platform.mmio_read(offset & -8, done)
         if not self.spin_until(lambda: replies, MMIO_TIMEOUT):
             raise TimeoutError(f"Register read at {offset:#x} got no completion within {MMIO_TIMEOUT // 10**9} ms")
         value, error = replies[0]
         if error:
             self.mmio_read_errors += 1
-            return ALL_ONES
-        return value
+            value = ALL_ONES
+        return value >> 8 * (offset & 7) & (1 << 8 * size) - 1
 
     # Waiting
 

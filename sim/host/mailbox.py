@@ -4,7 +4,7 @@
 from enum import IntEnum
 from typing import Any, NamedTuple
 
-from amaranth import Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
@@ -25,6 +25,8 @@ SIZE = TAKEN + SLOT_BYTES
 
 LAST_LAP = 255  #: slots are tagged 1..255 by the lap they belong to, 0 is a slot never used
 WORD_BYTES = 8
+HALF_BYTES = 4
+OPERATION_BITS = 2  #: of a command's slot
 OUTSTANDING = 32  #: register writes, and register reads, without response
 
 
@@ -47,7 +49,10 @@ class EventKind(IntEnum):
 
 
 #: A slot of the command ring; ``index`` counts 64-bit registers or is the number of a place that stalls.
-CommandSlot = data.StructLayout({"value": 64, "index": 16, "operation": 2, "unused": 38, "lap": 8})
+#: A write stores those halves of ``value`` that ``halves`` names.
+CommandSlot = data.StructLayout(
+    {"value": 64, "index": 16, "operation": OPERATION_BITS, "halves": 2, "unused": 36, "lap": 8}
+)
 
 CYCLE_BITS = 37
 
@@ -125,7 +130,7 @@ class Mailbox(wiring.Component):
             registers.aw.p.addr.eq(command.index * WORD_BYTES),
             registers.ar.p.addr.eq(command.index * WORD_BYTES),
             registers.w.p.data.eq(command.value),
-            registers.w.p.strb.eq(-1),
+            registers.w.p.strb.eq(Cat(half.replicate(WORD_BYTES // 2) for half in command.halves)),
             self.stall.place.eq(command.index),
             self.stall.setting.eq(command.value),
             writes.w_data.eq(command.index),
@@ -260,11 +265,13 @@ class MailboxClient:
         self._received = 0
         self.token = backend.watch(STORAGE, EVENTS, EVENTS + SLOTS * SLOT_BYTES)
 
-    def write_register(self, offset: int, value: int) -> None:
-        """Post a 64-bit write."""
-        if not 0 <= value < 1 << 64:
-            raise ValueError(f"Register value must be in 0..2**64-1, not {value!r}")
-        self._issue(Operation.WRITE, _index(offset), value)
+    def write_register(self, offset: int, value: int, size: int = WORD_BYTES) -> None:
+        """Post a write of 8 or 4 bytes."""
+        if not 0 <= value < 1 << 8 * size:
+            raise ValueError(f"Register value must be in 0..2**{8 * size}-1, not {value!r}")
+        place = offset % WORD_BYTES if size < WORD_BYTES else 0
+        halves = (1 << size // HALF_BYTES) - 1 << place // HALF_BYTES
+        self._issue(Operation.WRITE | halves << OPERATION_BITS, _index(offset - place), value << 8 * place)
 
     def read_register(self, offset: int) -> None:
         """Post a 64-bit read; a :class:`RegisterRead` follows, in order of the reads."""

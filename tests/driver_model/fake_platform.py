@@ -3,7 +3,7 @@
 
 from collections.abc import Callable
 
-from driver_model.platform import Platform, Timer
+from driver_model.platform import IOMMU_REGISTER_BYTES, Platform, Timer, check_register_access
 from sim.backends.kernel import Event, EventKernel, NullHardware
 
 CYCLE_PS = 6_400  #: 156.25 MHz
@@ -30,6 +30,9 @@ class FakePlatform(Platform):
     The test (or a fake device) acts in calls that it schedules with :meth:`at`: it writes memory with
     :meth:`device_write`, which hits watches, and sends interrupts with :meth:`interrupt`. A register write calls
     ``on_write(offset, value)``; a register read answers ``on_read(offset)`` after ``read_latency`` picoseconds.
+    Accesses to the IOMMU's registers, where :attr:`iommu_registers` says that there are any, go to
+    ``on_iommu_write(offset, value, size)`` and ``on_iommu_read(offset)`` instead, with offsets from there; the device's
+    registers refuse writes of 4 bytes, which :attr:`mmio_errors` counts.
     Everything is logged: :attr:`stores` and :attr:`register_writes` with the time at which the machine saw them.
     """
 
@@ -37,6 +40,7 @@ class FakePlatform(Platform):
         self.cycle_ps = cycle_ps
         self.memory_size = memory_size
         self.register_space = 1 << 16
+        self.iommu_registers: int | None = None
         self.memory = bytearray(memory_size)
         self.kernel = EventKernel(NullHardware(), cycle_ps)
         self.watches: list[FakeWatch] = []
@@ -44,6 +48,9 @@ class FakePlatform(Platform):
         self.read_latency = 500_000
         self.on_read: Callable[[int], tuple[int, bool]] = lambda offset: (0, False)
         self.on_write: Callable[[int, int], None] = lambda offset, value: None
+        self.on_iommu_read: Callable[[int], tuple[int, bool]] = lambda offset: (0, False)
+        self.on_iommu_write: Callable[[int, int, int], None] = lambda offset, value, size: None
+        self.mmio_errors = 0
         self.stores: list[tuple[int, int, bytes]] = []
         self.register_writes: list[tuple[int, int, int]] = []
         self._log = log
@@ -74,13 +81,28 @@ class FakePlatform(Platform):
             self.stores.append((self.kernel.now, address, bytes(data)))
         self.memory[address : address + len(data)] = data
 
-    def mmio_write(self, offset: int, value: int) -> None:
+    def mmio_write(self, offset: int, value: int, size: int = 8) -> None:
+        check_register_access(offset, size)
         if self._log:
             self.register_writes.append((self.kernel.now, offset, value))
-        self.on_write(offset, value)
+        place = self._iommu_offset(offset)
+        if place is not None:
+            self.on_iommu_write(place, value, size)
+        elif size == 8:
+            self.on_write(offset, value)
+        else:
+            self.mmio_errors += 1
 
     def mmio_read(self, offset: int, done: Callable[[int, bool], None]) -> None:
-        self.at(self.now + self.read_latency, lambda: done(*self.on_read(offset)))
+        check_register_access(offset, 8)
+        place = self._iommu_offset(offset)
+        read, place = (self.on_read, offset) if place is None else (self.on_iommu_read, place)
+        self.at(self.now + self.read_latency, lambda: done(*read(place)))
+
+    def _iommu_offset(self, offset: int) -> int | None:
+        """Where among the IOMMU's registers an access goes, or None."""
+        base = self.iommu_registers
+        return None if base is None or not 0 <= offset - base < IOMMU_REGISTER_BYTES else offset - base
 
     def watch(self, start: int, stop: int, hit: Callable[[], None]) -> Timer:
         watch = FakeWatch(self, start, stop, hit)

@@ -112,6 +112,7 @@ def misuse(backend: Backend, config: LoopMachineConfig, argument: None) -> list[
         lambda: platform.read(-1, 1),
         lambda: platform.write((1 << 20) - 1, b"ab"),
         lambda: platform.mmio_write(4, 0),
+        lambda: platform.mmio_write(0, 1 << 32, 4),
         lambda: platform.mmio_write(platform.register_space, 0),
         lambda: core.request_irq(3, lambda: None),
     ):
@@ -128,7 +129,8 @@ def test_misuse_is_refused() -> None:
         "Load of 1 bytes at 0x100000 is outside of 0..0xfffff",
         "Load of 1 bytes at -0x1 is outside of 0..0xfffff",
         "Store of 2 bytes at 0xfffff is outside of 0..0xfffff",
-        f"Register offset must be a multiple of 8 in 0..{space - 8:#x}, not 4",
-        f"Register offset must be a multiple of 8 in 0..{space - 8:#x}, not {space}",
+        "Register offset must be a multiple of 8 for an access of 8 bytes, not 4",
+        "Register value must be in 0..2**32-1, not 4294967296",
+        f"Register offset must be in 0x0..{space - 8:#x}, not {space}",
         "Interrupt vector 3 already has a handler",
     ]

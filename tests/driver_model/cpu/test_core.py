@@ -105,6 +105,38 @@ def test_a_register_read_waits_for_its_completion() -> None:
     assert core.mmio_read_errors == 1
 
 
+def test_register_accesses_of_four_bytes() -> None:
+    """A write says its size, and a read returns the half it is about; also where the device refuses it."""
+    platform, core = machine()
+    platform.iommu_registers = 0x4000
+    platform.on_iommu_read = lambda offset: (0x1111_2222_3333_4444, offset == 8)
+    written: list[tuple[int, int, int]] = []
+    platform.on_iommu_write = lambda offset, value, size: written.append((offset, value, size))
+
+    def main() -> list[int]:
+        core.mmio_write(0x4004, 5, 4)
+        core.mmio_write(0x4008, 6)
+        core.mmio_write(0x4, 7, 4)
+        return [core.mmio_read(0x4000, 4), core.mmio_read(0x4004, 4), core.mmio_read(0x4000), core.mmio_read(0x400C, 4)]
+
+    assert run(platform, core, main) == [0x3333_4444, 0x1111_2222, 0x1111_2222_3333_4444, 0xFFFF_FFFF]
+    assert written == [(4, 5, 4), (8, 6, 8)]
+    assert (core.mmio_read_errors, platform.mmio_errors) == (1, 1)
+
+
+def test_register_accesses_have_four_or_eight_bytes_at_a_multiple_of_them() -> None:
+    platform, core = machine()
+
+    def main() -> None:
+        for access in (core.mmio_read, lambda offset, size: core.mmio_write(offset, 0, size)):
+            with pytest.raises(ValueError, match="Register accesses have 4 or 8 bytes, not 2"):
+                access(0, 2)
+            with pytest.raises(ValueError, match="must be a multiple of 4 for an access of 4 bytes, not 6"):
+                access(6, 4)
+
+    run(platform, core, main)
+
+
 def test_a_register_read_without_completion_times_out() -> None:
     platform, core = machine()
     platform.read_latency = 10**12

@@ -43,7 +43,7 @@ class Registers(wiring.Component):
         m.d.sync += mailbox.cycle.eq(mailbox.cycle + 1)
         words = Array(Signal(64, name=f"word{n}") for n in range(COUNT))
         have_address, have_data = Signal(), Signal()
-        address, value = Signal(8), Signal(64)
+        address, value, strobes = Signal(8), Signal(64), Signal(8)
         phase = Signal(range(6))
         m.d.sync += phase.eq(phase + 1)
         with m.If(phase == 5):
@@ -58,11 +58,13 @@ class Registers(wiring.Component):
         with m.If(bus.aw.valid & bus.aw.ready):
             m.d.sync += [have_address.eq(1), address.eq(bus.aw.p.addr)]
         with m.If(bus.w.valid & bus.w.ready):
-            m.d.sync += [have_data.eq(1), value.eq(bus.w.p.data)]
+            m.d.sync += [have_data.eq(1), value.eq(bus.w.p.data), strobes.eq(bus.w.p.strb)]
         with m.If(bus.b.valid & bus.b.ready):
             m.d.sync += Cat(have_address, have_data).eq(0)
             with m.If(address < 8 * COUNT):
-                m.d.sync += words[address >> 3].eq(value)
+                kept = words[address >> 3]
+                mask = Cat(strobe.replicate(8) for strobe in strobes)
+                m.d.sync += kept.eq((kept & ~mask) | (value & mask))
             with m.If(address == 48):
                 m.d.sync += mailbox.posted_errors.eq(mailbox.posted_errors + value)
             with m.If(address == 56):
@@ -134,6 +136,27 @@ def test_cycles_are_as_promised(backend: str) -> None:
         ["RegisterRead", *RegisterRead(35, 64, 1, True)],
         ["PostedErrors", *PostedErrors(44, 3)],
         ["WriteError", *WriteError(45, 64)],
+    ]
+
+
+def halves(backend: Backend, design: RegistersDesign, argument: None) -> list[int]:
+    """A register after writes of all of it, of its lower half and of its upper half."""
+    client = MailboxClient(backend)
+    values = []
+    for offset, value, size in ((0, 0x1111_1111_1111_1111, 8), (0, 0x2222_2222, 4), (4, 0x3333_3333, 4)):
+        client.write_register(offset, value, size)
+        backend.advance(backend.cycle + 5)
+        client.read_register(0)
+        values += [event[3] for event in collect(backend, client, 1)]
+    return values
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_write_may_be_of_one_half(backend: str) -> None:
+    assert launch(backend, RegistersDesign(), f"{HERE}:halves") == [
+        0x1111_1111_1111_1111,
+        0x1111_1111_2222_2222,
+        0x3333_3333_2222_2222,
     ]
 
 
