@@ -118,7 +118,8 @@ class TranslationSignature(wiring.Signature):
 
     Every WALK answer is a claim on that walk: once ``finished[walk]`` is on, the channel reads the result (``look`` is
     combinational to ``result``) and gives each claim back by one ``release`` strobe with ``look`` naming the walk. A
-    walk's result stays while it has claims.
+    walk's result stays while it has claims. A claim may also be given back before the walk has finished, when older
+    requests must be served first; the walk goes on without it.
 
     Members
     -------
