@@ -84,3 +84,7 @@ class AXI4Signature(wiring.Signature):
                 "r": In(stream.Signature(ReadData(data_width, id_width))),
             }
         )
+
+    def channels(self, *names: str) -> wiring.Signature:
+        """Only the channels of these names."""
+        return wiring.Signature({name: self.members[name] for name in names})
