@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from amaranth import Mux, Value
+from amaranth import Cat, Mux, Value
 from amaranth.hdl import Const
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -85,13 +85,25 @@ class WalkRequest(data.Struct):
 
 
 class WalkResult(data.Struct):
-    """What a walk found. ``ppn`` is that of the requested 4 KiB page itself; it counts if ``cause`` is NONE."""
+    """What a walk found. ``ppn`` is that of the requested 4 KiB page itself; it counts if ``cause`` is NONE.
+
+    A walk knows pages only, so :func:`fault_iotval2` makes a fault record's iotval2 from this one."""
 
     cause: Cause
     quiet: 1  #: the fault is not to be reported
     ppn: PPN_BITS
     size: PageSize
     iotval2: 64
+
+
+def fault_iotval2(result: Any, address: Value) -> Value:
+    """iotval2 of the record of a fault at ``address``: of a guest-page fault of the access itself (not of its table
+    entries, which bit 0 tells) the address in the guest's page is the request's."""
+    guest: Any = Const(0)
+    for cause in (Cause.INSTRUCTION_GUEST_PAGE, Cause.READ_GUEST_PAGE, Cause.WRITE_GUEST_PAGE):
+        guest |= result.cause == cause
+    offset = Cat(Const(0, 2), address[2:12])
+    return result.iotval2 | Mux(guest & ~result.iotval2[0], offset, 0)
 
 
 class Outcome(enum.Enum, shape=2):
