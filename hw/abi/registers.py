@@ -32,7 +32,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Register:
-    """One 64-bit register."""
+    """One register."""
 
     name: str  #: dotted path without index, for example ``queue.rx_control``
     offset: int  #: bytes from the base; of queue 0 where there is one per queue
@@ -40,6 +40,7 @@ class Register:
     writable: bool
     hardware: bool  #: its value comes from the hardware rather than from software
     fields: Mapping[str, Field]
+    width: int = 64  #: bits
 
     @property
     def reset(self) -> int:
@@ -122,10 +123,10 @@ def register_map(queues: int) -> RegisterMap:
         path = node.get_path_segments(array_suffix="", empty_array_suffix="")[1:]
         if path[0] == "queue":
             name = ".".join(path[1:])
-            queue[name] = _register(name, node, node.raw_absolute_address - pages.raw_absolute_address)
+            queue[name] = register_of(name, node, node.raw_absolute_address - pages.raw_absolute_address)
         else:
             name = ".".join(path)
-            port[name] = _register(name, node, node.raw_absolute_address)
+            port[name] = register_of(name, node, node.raw_absolute_address)
     return RegisterMap(
         queues=queues,
         size=pages.raw_absolute_address + queues * pages.array_stride,
@@ -136,7 +137,8 @@ def register_map(queues: int) -> RegisterMap:
     )
 
 
-def _register(name: str, node: RegNode, offset: int) -> Register:
+def register_of(name: str, node: RegNode, offset: int) -> Register:
+    """A register of an elaborated description."""
     fields = {field.inst_name: _field(field) for field in node.fields()}
     return Register(
         name=name,
@@ -145,6 +147,7 @@ def _register(name: str, node: RegNode, offset: int) -> Register:
         writable=node.has_sw_writable,
         hardware=any(field.is_hw_writable for field in node.fields()),
         fields=MappingProxyType(fields),
+        width=node.get_property("regwidth"),
     )
 
 
