@@ -42,6 +42,11 @@ class Host:
             for core in cores:
                 core.access_observer = checker.cpu_access
 
+    def set_dma_ops(self, ops: DmaOps) -> None:
+        """From now on the device's addresses come about in another way; before any driver of the device is opened."""
+        for device in self.devices:
+            device.ops = ops
+
     @property
     def pages_in_use(self) -> int:
         """Allocations that were not given back: 0 again when every driver is closed."""

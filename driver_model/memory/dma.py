@@ -31,14 +31,15 @@ class DmaDirection(IntEnum):
 
 
 class DmaOps(ABC):
-    """How a device's addresses come about. Costs that every mode has are charged by the DMA API itself."""
+    """How a device's addresses come about. Costs that every mode has are charged by the DMA API itself; those of a mode
+    go to the core whose ``dev`` is given."""
 
     @abstractmethod
-    def map(self, address: int, size: int, direction: DmaDirection) -> int:
+    def map(self, dev: "Device", address: int, size: int, direction: DmaDirection) -> int:
         """Device address for a physical range, or :data:`DMA_MAPPING_ERROR`."""
 
     @abstractmethod
-    def unmap(self, dma_address: int, size: int, direction: DmaDirection) -> None:
+    def unmap(self, dev: "Device", dma_address: int, size: int, direction: DmaDirection) -> None:
         """Take it back."""
 
     @abstractmethod
@@ -61,11 +62,11 @@ class DirectDma(DmaOps):
             raise ValueError(f"DMA mask must be a power of two less one, not {mask!r}")
         self.mask = mask
 
-    def map(self, address: int, size: int, direction: DmaDirection) -> int:
+    def map(self, dev: "Device", address: int, size: int, direction: DmaDirection) -> int:
         """The address itself, if the device reaches the whole range."""
         return address if address + size - 1 <= self.mask else DMA_MAPPING_ERROR
 
-    def unmap(self, dma_address: int, size: int, direction: DmaDirection) -> None:
+    def unmap(self, dev: "Device", dma_address: int, size: int, direction: DmaDirection) -> None:
         """Nothing to take back."""
 
     def physical(self, dma_address: int) -> int:
@@ -108,7 +109,7 @@ def dma_map_single(dev: Device, address: int, size: int, direction: DmaDirection
     if size <= 0 or direction is DmaDirection.NONE:
         raise ValueError(f"A mapping needs a positive size and a direction, not {size!r} and {direction!r}")
     dev.core.spend(dev.op_map)
-    dma_address = dev.ops.map(address, size, direction)
+    dma_address = dev.ops.map(dev, address, size, direction)
     if dma_address == DMA_MAPPING_ERROR:
         dev.map_errors += 1
     elif dev.checker is not None:
@@ -135,7 +136,7 @@ def dma_unmap_single(dev: Device, dma_address: int, size: int, direction: DmaDir
     dev.core.spend(dev.op_unmap)
     if dev.checker is not None:
         dev.checker.unmapped(dev.core, dma_address, size, direction)
-    dev.ops.unmap(dma_address, size, direction)
+    dev.ops.unmap(dev, dma_address, size, direction)
 
 
 dma_unmap_page = dma_unmap_single
@@ -173,7 +174,7 @@ def dma_alloc_coherent(dev: Device, size: int) -> Coherent | None:
     page = dev.pages.alloc_pages(order)
     if page is None:
         return None
-    dma_address = dev.ops.map(page.address, page.size, DmaDirection.BIDIRECTIONAL)
+    dma_address = dev.ops.map(dev, page.address, page.size, DmaDirection.BIDIRECTIONAL)
     if dma_address == DMA_MAPPING_ERROR:
         dev.map_errors += 1
         dev.pages.put_page(page)
@@ -188,5 +189,5 @@ def dma_free_coherent(dev: Device, memory: Coherent) -> None:
     """Give coherent memory back. The device must have stopped using it."""
     if dev.checker is not None:
         dev.checker.coherent_freed(dev.core, memory.dma_address)
-    dev.ops.unmap(memory.dma_address, memory.page.size, DmaDirection.BIDIRECTIONAL)
+    dev.ops.unmap(dev, memory.dma_address, memory.page.size, DmaDirection.BIDIRECTIONAL)
     dev.pages.put_page(memory.page)

@@ -168,6 +168,19 @@ class OwnershipChecker:
         else:
             self._end(core, "dma_free_coherent", mapping)
 
+    def shared_with_iommu(self, core: "Core", page: Page) -> None:
+        """Memory that the IOMMU itself reads and writes, by physical address: its tables and queues."""
+        first = Handover(core.time, (), None, "shared with the IOMMU", core.index, caller())
+        mapping = Mapping(page.address, page.address, page.size, DmaDirection.BIDIRECTIONAL, True, first)
+        self._enter(self._by_frame, page.address, mapping)
+
+    def taken_from_iommu(self, core: "Core", page: Page) -> None:
+        """The IOMMU uses that memory no more."""
+        for mapping in self._by_frame[page.pfn]:
+            if mapping.coherent and mapping.ended is None and mapping.address == page.address:
+                self._close(core, "taken from the IOMMU", mapping)
+                return
+
     # What page_pool reports
 
     def pool_put(self, core: "Core", pool: object, page: Page) -> None:
@@ -290,16 +303,17 @@ class OwnershipChecker:
     ) -> None:
         first = Handover(core.time, (), None, event, core.index, caller())
         mapping = Mapping(dma_address, address, size, direction, coherent, first)
-        for frame in range(dma_address >> PAGE_SHIFT, (dma_address + size - 1 >> PAGE_SHIFT) + 1):
-            self._live.setdefault(frame, []).append(mapping)
-        for frame in range(address >> PAGE_SHIFT, (address + size - 1 >> PAGE_SHIFT) + 1):
-            self._by_frame.setdefault(frame, []).append(mapping)
+        self._enter(self._live, dma_address, mapping)
+        self._enter(self._by_frame, address, mapping)
 
     def _end(self, core: "Core", event: str, mapping: Mapping) -> None:
-        cpu = ((mapping.address, mapping.stop),)
-        mapping.ended = Handover(core.time, cpu, None, event, core.index, caller())
         self._last_ended[mapping.dma_address] = mapping
         self._drop(self._live, mapping.dma_address, mapping)
+        self._close(core, event, mapping)
+
+    def _close(self, core: "Core", event: str, mapping: Mapping) -> None:
+        cpu = ((mapping.address, mapping.stop),)
+        mapping.ended = Handover(core.time, cpu, None, event, core.index, caller())
         if self.device_log:
             self._ended.append(mapping)
         else:
@@ -337,6 +351,10 @@ class OwnershipChecker:
             for mapping in self._by_frame.get(frame, ())
             if mapping.ended is None and mapping.address < address + size and address < mapping.stop
         ]
+
+    def _enter(self, index: dict[int, list[Mapping]], address: int, mapping: Mapping) -> None:
+        for frame in range(address >> PAGE_SHIFT, (address + mapping.size - 1 >> PAGE_SHIFT) + 1):
+            index.setdefault(frame, []).append(mapping)
 
     def _drop(self, index: dict[int, list[Mapping]], address: int, mapping: Mapping) -> None:
         for frame in range(address >> PAGE_SHIFT, (address + mapping.size - 1 >> PAGE_SHIFT) + 1):

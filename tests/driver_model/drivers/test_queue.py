@@ -10,7 +10,7 @@ import pytest
 from driver_model.drivers.queue import QueueConfig
 from driver_model.drivers.strategies.page_pool import PagePoolStrategy
 from driver_model.events import EventLog
-from driver_model.memory.dma import DMA_MAPPING_ERROR, DmaDirection
+from driver_model.memory.dma import DMA_MAPPING_ERROR, Device, DmaDirection
 from driver_model.memory.ownership import OwnershipError
 from driver_model.memory.page import Page
 from driver_model.memory.page_pool import PP_ALLOC_CACHE_REFILL
@@ -127,12 +127,12 @@ def test_a_frame_that_cannot_be_mapped_for_sending(monkeypatch: pytest.MonkeyPat
     real = ops.map
     calls: list[int] = []
 
-    def refuse(address: int, size: int, direction: DmaDirection) -> int:
+    def refuse(dev: Device, address: int, size: int, direction: DmaDirection) -> int:
         if direction is DmaDirection.TO_DEVICE:
             calls.append(size)
             if len(calls) == 2:
                 return DMA_MAPPING_ERROR
-        return real(address, size, direction)
+        return real(dev, address, size, direction)
 
     monkeypatch.setattr(ops, "map", refuse)
 
