@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What a walk remembers between two answers of memory, and how the walk table and the walker talk about walks."""
+
+from amaranth.lib import data, enum, stream, wiring
+from amaranth.lib.wiring import Out
+
+from hw.abi.iommu import PPN_BITS
+from hw.config import IommuConfig
+from hw.iommu.interfaces import PAGE_BITS, Context, PageSize, WalkRequest, WalkResult
+
+MAX_TRIES = 64  #: exclusive writes of one walk that may fail before it gives up
+
+
+class WalkStart(data.StructLayout):
+    """A walk to be done."""
+
+    def __init__(self, config: IommuConfig):
+        super().__init__({"walk": range(config.walks), "request": WalkRequest})
+
+
+def walk_starts(config: IommuConfig) -> stream.Signature:
+    """New walks, from the walk table to the walker."""
+    return stream.Signature(WalkStart(config))
+
+
+class FinishSignature(wiring.Signature):
+    """The end of a walk, seen from the walker: one strobe for each walk that it started."""
+
+    def __init__(self, config: IommuConfig):
+        super().__init__({"strobe": Out(1), "walk": Out(range(config.walks)), "result": Out(WalkResult)})
+
+
+class Happening(enum.Enum, shape=2):
+    """Why a walk takes a step."""
+
+    START = 0  #: it is new
+    LOOKED = 1  #: the walk caches have answered
+    READ = 2  #: memory has answered a read
+    WRITTEN = 3  #: memory has answered an exclusive write
+
+
+class Awaited(enum.Enum, shape=2):
+    """What the next data from memory are."""
+
+    DIRECTORY = 0  #: a non-leaf entry of the device directory
+    CONTEXT = 1  #: a double-word of the device context
+    FIRST = 2  #: an entry of a first-stage table
+    SECOND = 3  #: an entry of a second-stage table
+
+
+class Purpose(enum.Enum, shape=2):
+    """Why the second stage is walked."""
+
+    ACCESS = 0  #: for the page of the request
+    ENTRY_READ = 1  #: for the page of a first-stage entry, to read that
+    ENTRY_UPDATE = 2  #: the same, to set its A or D bit
+
+
+class Leaf(data.Struct):
+    """What the first stage says of the page."""
+
+    size: PageSize
+    readable: 1
+    writable: 1
+    everywhere: 1
+
+
+class WalkState(data.Struct):
+    """A walk between two steps: one row of the walker's memory.
+
+    ``level`` is that of the directory or first-stage entry under way, ``second_level`` that of the second-stage entry.
+    ``table`` is the physical page of the table that holds the awaited entry. ``guest`` is the page to which the second
+    stage is applied.
+    """
+
+    request: WalkRequest
+    context: Context
+    awaited: Awaited
+    level: 2
+    second_level: 2
+    purpose: Purpose
+    table: PPN_BITS
+    guest: PAGE_BITS
+    guest_known: 1  #: ``guest`` is the page of the awaited first-stage entry: its table was not found in a cache
+    uncached: 1  #: the first stage starts from its root, whatever the walk caches hold
+    exclusive: 1  #: the awaited entry is read exclusively, for an update
+    entry: 64  #: what the exclusive write under way writes
+    tries: range(MAX_TRIES)
+    leaf: Leaf
+    beat: 2  #: double-words of the context that have come
+    unreadable: 1  #: memory answered one of them with an error
+    invalid: 1
+    misconfigured: 1
