@@ -83,15 +83,23 @@ def _fields(layout: type[data.Struct]) -> list[tuple[str, Any]]:
 
 def _units(fields: dict[str, tuple[int, int]]) -> list[tuple[int, int, list[str]]]:
     """Cut consecutive fields into the smallest aligned words that a struct format has."""
-    units: list[tuple[int, int, list[str]]] = []
-    names: list[str] = []
-    start = 0
-    for name, (offset, width) in fields.items():
-        names.append(name)
+    names = list(fields)
+    units = _cut(fields, names)
+    if units is None:
+        raise ValueError(f"Fields {', '.join(names)} cannot be cut into aligned words of 1, 2, 4 and 8 bytes")
+    return units
+
+
+def _cut(fields: dict[str, tuple[int, int]], names: list[str]) -> list[tuple[int, int, list[str]]] | None:
+    """The units of these fields; None where no cut leaves nothing over."""
+    if not names:
+        return []
+    start = fields[names[0]][0]
+    for count, name in enumerate(names, 1):
+        offset, width = fields[name]
         run = offset + width - start
         if run in _FORMATS and start % run == 0:
-            units.append((start, run, names))
-            names, start = [], offset + width
-    if names:
-        raise ValueError(f"Fields {', '.join(names)} do not end on a 1, 2, 4 or 8 byte boundary")
-    return units
+            rest = _cut(fields, names[count:])
+            if rest is not None:
+                return [(start, run, names[:count]), *rest]
+    return None

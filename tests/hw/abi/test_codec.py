@@ -7,9 +7,25 @@ import pytest
 from amaranth.lib import data
 
 from hw.abi.codec import Codec
+from hw.abi.iommu import (
+    AtsCommand,
+    DeviceContext,
+    DirectoryCommand,
+    DirectoryEntry,
+    FaultRecord,
+    FenceCommand,
+    InvalidateCommand,
+    PageTableEntry,
+    TranslationControl,
+)
 from hw.abi.rings import FillDescriptor, RxCompletion, TxCompletion, TxContext, TxDescriptor
 
-ENTRIES = [FillDescriptor, RxCompletion, TxDescriptor, TxContext, TxCompletion]
+RINGS = [FillDescriptor, RxCompletion, TxDescriptor, TxContext, TxCompletion]
+IOMMU = [
+    *(TranslationControl, DeviceContext, DirectoryEntry, PageTableEntry, FaultRecord),
+    *(InvalidateCommand, FenceCommand, DirectoryCommand, AtsCommand),
+]
+ENTRIES = RINGS + IOMMU
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
@@ -23,7 +39,7 @@ def test_bytes_are_those_of_the_layout(entry):
         values = {name: rng.getrandbits(width) for name, (_, width) in codec.fields.items()}
         word = sum(value << layout[name].offset for name, value in values.items())
         raw = codec.pack(**values)
-        assert raw == word.to_bytes(16, "little")
+        assert raw == word.to_bytes(codec.size, "little")
         assert codec.unpack(raw)._asdict() == values
 
 
@@ -52,3 +68,13 @@ def test_a_layout_of_odd_bits_is_refused():
 
     with pytest.raises(ValueError, match="Odd is 7 bits wide, not a whole number of bytes"):
         Codec(Odd)
+
+
+def test_a_layout_that_no_words_fit_is_refused():
+    class Uneven(data.Struct):
+        low: 4
+        middle: 8
+        high: 12
+
+    with pytest.raises(ValueError, match="Fields low, middle, high cannot be cut into aligned words"):
+        Codec(Uneven)
