@@ -47,9 +47,9 @@ class LoadGenerator(wiring.Component):
     """Sends ``count`` requests of one kind, and measures them. It has the ports of :class:`hw.nic.nic.Nic`, and sits
     in its place.
 
-    Requests are offered no closer than ``interval`` to the one before and no more than ``outstanding`` at a time, in
-    one burst each, naturally aligned within ``places`` places from ``base`` on; random places are of xorshift32
-    (Marsaglia 2003), which a run begins with ``seed``. Bursts of IDs 0..``last_id`` take turns, so those of one ID are
+    The next request is offered ``interval`` after the one before was taken, fractions of a cycle carried over, while
+    fewer than ``outstanding`` are without response. Each is one burst, naturally aligned in one of ``places`` places
+    from ``base`` on; random places are of xorshift32 (Marsaglia 2003), which a run begins with ``seed``. Bursts of IDs 0..``last_id`` take turns, so those of one ID are
     ordered, and the others are not; at most 64 of one ID are on their way. Each 8-byte word that is written holds its
     own address. R and B are always taken.
 
@@ -219,7 +219,7 @@ class LoadGenerator(wiring.Component):
             place.eq(Cat(Const(0, word_bits), (ahead.r_data[word_bits:] + beat)[: 64 - word_bits])),
             lanes.eq((1 << (1 << shape.log_size)[: word_bits + 1]) - 1),
             w.valid.eq(ahead.r_rdy),
-            w.p.data.eq(Cat(place + WORD_BYTES * number for number in range(word // WORD_BYTES))),
+            w.p.data.eq(Cat(place | WORD_BYTES * number for number in range(word // WORD_BYTES))),
             w.p.strb.eq(Mux(shape.log_size >= word_bits, -1, lanes << ahead.r_data[:word_bits])),
             w.p.last.eq(beat == beats - 1),
             ahead.r_en.eq(w.valid & w.ready & w.p.last),
