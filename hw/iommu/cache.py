@@ -80,8 +80,8 @@ class Cache(wiring.Component):
 
     A fill takes 3 cycles; a strobe in the 2 cycles after one that was taken is dropped, and so is every fill, also one
     under way, while an invalidation is offered. An invalidation sweeps the sets where covered entries may lie, one a
-    cycle, and takes 4 cycles more; one that concerns no entry is taken at once. After reset all sets are swept clean,
-    which takes ``sets`` + 4 cycles; lookups miss, fills are dropped and invalidations wait until then.
+    cycle, and takes 3 cycles more; one that concerns no entry is taken at once. After reset all sets are swept clean,
+    which takes ``sets`` + 3 cycles; lookups miss, fills are dropped and invalidations wait until then.
 
     Parameters
     ----------
