@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Directories, contexts and page tables in a small memory, entry by entry, well-formed or not."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tests.golden.model import VALID, DirectoryMode
@@ -102,26 +103,51 @@ class Tables:
         return path
 
     def map(
-        self, mode: int, root: int, address: int, ppn: int, *, level: int = 0, flags: int = LEAF, wide: bool = False
+        self,
+        mode: int,
+        root: int,
+        address: int,
+        ppn: int,
+        *,
+        level: int = 0,
+        flags: int = LEAF,
+        wide: bool = False,
+        window: int = 0,
     ) -> list[int]:
         """Write a leaf of ``level`` for ``address``, and the tables above it where there are none.
 
-        ``wide`` tells a second stage, whose root has four pages. Tables above are taken to lie at the physical address
-        that their pointers name. Returns the addresses of the entries on the way, the leaf's last.
+        ``wide`` tells a second stage, whose root has four pages. Pointers name the page that they are about plus
+        ``window``: where a guest sees physical page 0. Returns the addresses of the entries on the way, the leaf's
+        last. Raises ``LookupError`` if a leaf is in the way.
         """
-        top = LEVELS[mode] - 1
         path = []
+        for each, entry in self._way(mode, root, address, level, wide, window):
+            path.append(entry)
+            if each > level and not self.read(entry) & PTE_V:
+                self.write(entry, table_entry(self.take() + window, PTE_V))
+        self.write(path[-1], table_entry(ppn, flags))
+        return path
+
+    def find(self, mode: int, root: int, address: int, *, level: int, wide: bool = False, window: int = 0) -> int:
+        """The entry of ``level`` for ``address``, 0 if there is none; otherwise as :meth:`map`."""
+        each, entry = list(self._way(mode, root, address, level, wide, window))[-1]
+        return self.read(entry) if each == level else 0
+
+    def _way(
+        self, mode: int, root: int, address: int, level: int, wide: bool, window: int
+    ) -> Iterator[tuple[int, int]]:
+        """Level and address of the entries for an address, down to ``level`` or the first one that is not valid."""
+        top = LEVELS[mode] - 1
         table = root
         for each in range(top, level - 1, -1):
             index = address >> (12 + 9 * each) & (0x7FF if wide and each == top else 0x1FF)
-            path.append(table * PAGE + index * 8)
-            if each == level:
-                break
-            if not self.read(path[-1]) & PTE_V:
-                self.write(path[-1], table_entry(self.take(), PTE_V))
-            table = self.read(path[-1]) >> 10 & (1 << 44) - 1
-        self.write(path[-1], table_entry(ppn, flags))
-        return path
+            yield each, table * PAGE + index * 8
+            entry = self.read(table * PAGE + index * 8)
+            if each == level or not entry & PTE_V:
+                return
+            if entry & (PTE_R | PTE_X):
+                raise LookupError(f"A leaf of level {each} is in the way of {address:#x}")
+            table = (entry >> 10 & (1 << 44) - 1) - window
 
     def map_64k(self, mode: int, root: int, address: int, ppn: int, *, flags: int = LEAF, wide: bool = False) -> None:
         """Sixteen equal entries that map 64 KiB."""
