@@ -16,6 +16,7 @@ from typing import Protocol
 
 REGISTER_SIZES = (4, 8)  #: bytes of a register access
 IOMMU_REGISTER_BYTES = 4096
+IOMMU_VECTOR = 0x8000  #: interrupt vector of the IOMMU's wire 0, the others follow; a message comes at each rising edge
 
 
 def check_register_access(offset: int, size: int) -> None:

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from hw.bus.axi4 import PAGE_BYTES
 from hw.config import PRESETS as NIC_PRESETS
-from hw.config import WIDTHS, NicConfig
+from hw.config import WIDTHS, IommuConfig, NicConfig
 from sim.host.dram_config import DramConfig
 from sim.host.link_config import LinkConfig
 
 if TYPE_CHECKING:
+    from amaranth.lib import wiring
+
     from sim.machine import Machine
 
 MAX_MEMORY = 1 << 34
+IOMMU_REGISTERS = 1 << 18  #: offset of the IOMMU's registers among all, beyond every NIC's
 SERIAL_BITS = 32  #: of the frame numbers that the wire's player keeps
 
 
@@ -33,6 +36,7 @@ class MachineConfig:
     Attributes
     ----------
     nic, link, dram : parameters of those parts
+    iommu : parameters of the IOMMU between link and memory, None without one; its data width is always ``host_width``
     host_width : bits of a beat of link and memory, at least the NIC's
     memory_size : bytes of host memory, from address 0; whole pages
     mac_mbps : megabits a second of the wire; it paces what the NIC sends, as traffic paces what it receives
@@ -44,6 +48,7 @@ class MachineConfig:
     nic: NicConfig = field(default_factory=NicConfig)
     link: LinkConfig = field(default_factory=LinkConfig)
     dram: DramConfig = field(default_factory=DramConfig)
+    iommu: IommuConfig | None = None
     host_width: int = 64
     memory_size: int = 64 << 20
     mac_mbps: int = 10_000
@@ -60,6 +65,8 @@ class MachineConfig:
         ):
             if not isinstance(getattr(self, name), kind):
                 raise TypeError(f"{name} must be a {kind.__name__}, not {getattr(self, name)!r}")
+        if self.iommu is not None and not isinstance(self.iommu, IommuConfig):
+            raise TypeError(f"iommu must be an IommuConfig or None, not {self.iommu!r}")
         if self.host_width not in WIDTHS or self.host_width < self.nic.data_width:
             allowed = ", ".join(str(width) for width in WIDTHS if width >= self.nic.data_width)
             raise ValueError(
@@ -71,6 +78,13 @@ class MachineConfig:
         _integer("mac_mbps", self.mac_mbps, 10, 1_000_000)
         if self.nic.serial_width > SERIAL_BITS:
             raise ValueError(f"nic.serial_width must be in 0..{SERIAL_BITS} here, not {self.nic.serial_width!r}")
+        if self.iommu is not None:
+            if self.iommu.walks > self.dram.monitors:
+                raise ValueError(
+                    f"dram.monitors must be at least iommu.walks = {self.iommu.walks}, for each walk reserves words of "
+                    f"its own, not {self.dram.monitors!r}"
+                )
+            object.__setattr__(self, "iommu", replace(self.iommu, data_width=self.host_width))
 
     @property
     def cycle_ps(self) -> int:
@@ -82,12 +96,25 @@ class MachineConfig:
         """Bytes that the wire carries in a clock cycle."""
         return Fraction(self.mac_mbps * 1_000_000, 8 * self.nic.clock_khz * 1000)
 
+    @property
+    def iommu_registers(self) -> int | None:
+        """Offset of the IOMMU's registers, None without one."""
+        return None if self.iommu is None else IOMMU_REGISTERS
+
     def build(self) -> "Machine":
         """The hardware."""
         from hw.nic.nic import Nic  # not by those who only read parameters
         from sim.machine import Machine  # imports this module
 
-        return Machine(self, Nic(self.nic))
+        return Machine(self, Nic(self.nic), self.build_iommu())
+
+    def build_iommu(self) -> "wiring.Component | None":
+        """The IOMMU's hardware, None without one."""
+        if self.iommu is None:
+            return None
+        from hw.iommu.iommu import Iommu
+
+        return Iommu(self.iommu)
 
 
 PRESETS = MappingProxyType({"10g": MachineConfig(nic=NIC_PRESETS["10g"])})

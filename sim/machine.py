@@ -8,12 +8,15 @@ from amaranth import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import connect
 
+from driver_model.platform import IOMMU_VECTOR
+from hw.bus.axi_lite_decoder import AXILiteDecoder, Region
 from hw.bus.join import join
 from hw.bus.width import WidthConverter
-from sim.config import MachineConfig
+from sim.config import IOMMU_REGISTERS, MachineConfig
 from sim.host.dram import Dram
+from sim.host.level_interrupts import LevelInterrupts
 from sim.host.link import HostLink
-from sim.host.mailbox import Mailbox
+from sim.host.mailbox import ADDR_WIDTH, Mailbox
 from sim.host.stall import BusStall, FrameStall, StreamStall
 from sim.host.storage import Storage
 from sim.host.trace import TraceRecorder
@@ -31,22 +34,35 @@ class Machine(wiring.Component):
         WireRecorder ◄ wire_tx └─────┘ interrupt ───────────► HostLink ─► Mailbox
                                   └──── trace ──────────────► TraceRecorder (where frames have serials)
 
+    With an IOMMU, between HostLink, Dram and Mailbox::
+
+        HostLink ─────────────────► device    ┌───────┐ memory ─────► Dram.data
+                                              │ Iommu │ walker ─────► WidthConverter ──► Dram.walker
+        Mailbox ─► AXILiteDecoder ► registers └───────┘ interrupts ─► LevelInterrupts ─► Mailbox
+                                  └► HostLink ─► Nic    HostLink ───────────────────┘
+
+    The decoder hands accesses below ``IOMMU_REGISTERS`` to the NIC, over the link, and the 4 KiB there to the IOMMU.
+
     No ports: software reads and writes storages (:class:`sim.host.storage.Storage`). One clock, domain sync.
 
     Parameters
     ----------
     config : all parameters
     device : the NIC, or what has its ports and sits in its place
+    iommu : the IOMMU, or what has its ports; None where ``config`` has none
     """
 
-    def __init__(self, config: MachineConfig, device: wiring.Component):
+    def __init__(self, config: MachineConfig, device: wiring.Component, iommu: wiring.Component | None = None):
         self.config = config
         self.device = device
+        self.iommu = iommu
+        if (iommu is None) != (config.iommu is None):
+            raise ValueError(f"A machine has an IOMMU where its configuration has one, not {iommu!r}")
         super().__init__({})
 
     def elaborate(self, platform: Any) -> Module:
         config, device = self.config, self.device
-        clock_khz, width, registers = config.nic.clock_khz, config.host_width, config.nic.mmio_addr_width
+        clock_khz, width, addr_width = config.nic.clock_khz, config.host_width, config.nic.mmio_addr_width
         m = Module()
         m.submodules.device = device
         m.submodules.player = player = WirePlayer(config.nic.data_width, config.nic.serial_width)
@@ -54,10 +70,10 @@ class Machine(wiring.Component):
             config.nic.data_width, config.mac_bytes_per_cycle, config.nic.serial_width
         )
         m.submodules.converter = converter = WidthConverter(config.nic.data_width, width)
-        m.submodules.link = link = HostLink(config.link, width, clock_khz, register_addr_width=registers)
+        m.submodules.link = link = HostLink(config.link, width, clock_khz, register_addr_width=addr_width)
         m.submodules.dram = dram = Dram(config.dram, width, config.memory_size, clock_khz)
         m.submodules.memory = memory = Storage("memory", config.memory_size, width)
-        m.submodules.mailbox = mailbox = Mailbox(registers)
+        m.submodules.mailbox = mailbox = Mailbox(addr_width if self.iommu is None else ADDR_WIDTH)
 
         cycle = Signal(64)
         m.d.sync += cycle.eq(cycle + 1)
@@ -80,12 +96,39 @@ class Machine(wiring.Component):
         stalls.join_frames("wire_rx", player.wire, device.wire_rx)
         stalls.join_frames("wire_tx", device.wire_tx, recorder.wire)
         stalls.join_bus("device_axi", device.axi, converter.narrow)
-        stalls.join_bus("host_axi", link.host, dram.data)
-        stalls.join_bus("host_registers", mailbox.registers, link.host_registers)
+        memory, registers, interrupt = dram.data, mailbox.registers, mailbox.interrupt
+        if self.iommu is not None:
+            memory, registers, interrupt = self._place_iommu(m, self.iommu, dram, mailbox, stalls)
+        stalls.join_bus("host_axi", link.host, memory)
+        stalls.join_bus("host_registers", registers, link.host_registers)
         stalls.join_bus("device_registers", link.device_registers, device.registers)
         stalls.join_stream("device_interrupt", device.interrupt, link.device_interrupt)
-        stalls.join_stream("host_interrupt", link.host_interrupt, mailbox.interrupt)
+        stalls.join_stream("host_interrupt", link.host_interrupt, interrupt)
         return m
+
+    def _place_iommu(self, m: Module, iommu: Any, dram: Any, mailbox: Any, stalls: "Stalls") -> tuple[Any, Any, Any]:
+        """Put the IOMMU before memory, its registers and interrupt wires beside the device's; where the link's accesses
+        to memory go then, where its register accesses come from, and where its interrupts go."""
+        config = self.config
+        regions = {
+            "device": Region(0, config.nic.mmio_addr_width),
+            "iommu": Region(IOMMU_REGISTERS, iommu.registers.signature.addr_width),
+        }
+        m.submodules.iommu = iommu
+        m.submodules.decoder = decoder = AXILiteDecoder(ADDR_WIDTH, regions)
+        m.submodules.walker_converter = converter = WidthConverter(iommu.walker.signature.data_width, config.host_width)
+        m.submodules.interrupts = interrupts = LevelInterrupts(len(iommu.interrupts), IOMMU_VECTOR)
+        join(m, converter.wide, dram.walker)
+        join(m, mailbox.registers, decoder.manager)
+        join(m, interrupts.output, mailbox.interrupt)
+        m.d.comb += [
+            interrupts.wires.eq(iommu.interrupts),
+            iommu.invalidate.ready.eq(1),  # the NIC takes no invalidations: they go nowhere, and time out
+        ]
+        stalls.join_bus("iommu_memory", iommu.memory, dram.data)
+        stalls.join_bus("iommu_walker", iommu.walker, converter.narrow)
+        stalls.join_bus("iommu_registers", decoder.iommu, iommu.registers)
+        return iommu.device, decoder.device, interrupts.messages
 
 
 class Stalls:

@@ -3,7 +3,8 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 from sim.host.link_config import LinkConfig, link_preset
 
@@ -84,7 +85,8 @@ def resolve(settings: Mapping[str, Setting], given: Mapping[str, str]) -> dict[s
 def changed(config: Any, key: str, text: str) -> Any:
     """A copy of a configuration (a dataclass) with one parameter set, ``part.name`` for one of a part.
 
-    A part that has presets, such as ``link``, also takes the name of one. Raises :class:`SettingError` that lists what
+    A part that has presets, such as ``link``, also takes the name of one; a part that is not there, such as ``iommu``,
+    begins with its defaults. Raises :class:`SettingError` that lists what
     there is, or the configuration's own error for a value it refuses.
     """
     name, dot, rest = key.partition(".")
@@ -92,6 +94,8 @@ def changed(config: Any, key: str, text: str) -> Any:
     if name not in known:
         raise SettingError(f"{type(config).__name__} has no parameter {name!r}; it has {', '.join(known)}")
     current = getattr(config, name)
+    if current is None:
+        current = _absent(config, name)
     if dot:
         if not is_dataclass(current):
             raise SettingError(f"Parameter {name} of {type(config).__name__} has no parts, so not {rest!r} either")
@@ -102,6 +106,12 @@ def changed(config: Any, key: str, text: str) -> Any:
         parts = ", ".join(f"{name}.{field.name}" for field in fields(current))
         raise SettingError(f"Parameter {name} has parts: set one of {parts}, not {name}={text}")
     return replace(config, **{name: _like(current, name, text)})
+
+
+def _absent(config: Any, name: str) -> Any:
+    """What an optional parameter without a value begins with: the defaults of its part, or its type's zero."""
+    kinds = get_args(get_type_hints(type(config))[name])
+    return next(kind for kind in kinds if kind is not NoneType)()
 
 
 def _like(current: Any, name: str, text: str) -> Any:

@@ -22,7 +22,8 @@ class Dram(wiring.Component):
     - **Writes:** a beat's bytes are written on the clock edge that takes it on W: readers see them from the next cycle
       on. B comes ``write_latency_ns`` after the last beat.
     - **Reads:** a word is read from storage two cycles before it is offered on R: the first beat ``read_latency_ns``
-      after AR, the others one a cycle after it. A word read and written on the same edge reads as it was before.
+      (of ``walker``: ``walker_latency_ns``) after AR, the others one a cycle after it. A word read and written on the
+      same edge reads as it was before.
     - Responses of a port come in the order of its requests, R and B apart. Reads and writes do not wait for each other.
     - **Bandwidth** is shared by all accesses, in the order of AR and of last W beats. A burst's transfer begins when
       those ahead of it are over; its first cycle is part of the latency, further ones add to it. A burst of W goes at
@@ -80,7 +81,8 @@ class Dram(wiring.Component):
                 "outstanding": self.config.outstanding,
                 "exclusives": name == "walker",
             }
-            read = MemoryReads(self.width, self.id_width, latency=self.config.read_cycles(self.clock_khz), **shared)
+            latency = self.config.walker_cycles if name == "walker" else self.config.read_cycles
+            read = MemoryReads(self.width, self.id_width, latency=latency(self.clock_khz), **shared)
             write = MemoryWrites(self.width, self.id_width, latency=self.config.write_cycles(self.clock_khz), **shared)
             m.submodules[f"{name}_reads"] = read
             m.submodules[f"{name}_writes"] = write

@@ -18,6 +18,7 @@ class DramConfig:
     Attributes
     ----------
     read_latency_ns : from AR to the first R when nothing is in its way; 50 as in HyperTRIO (ISCA 2020)
+    walker_latency_ns : the same for the walker's port; None: as ``read_latency_ns``
     write_latency_ns : from the last W to B: until the controller has it; the bytes are visible before that
     bandwidth_megabytes : megabytes a second of reads and writes together; 38,400 are two channels of DDR4-2400
     outstanding : accesses without response, of each port and direction
@@ -25,14 +26,17 @@ class DramConfig:
     """
 
     read_latency_ns: float = 50.0
+    walker_latency_ns: float | None = None
     write_latency_ns: float = 20.0
     bandwidth_megabytes: int = 38_400
     outstanding: int = 64
-    monitors: int = 8
+    monitors: int = 16
 
     def __post_init__(self) -> None:
-        for name in ("read_latency_ns", "write_latency_ns"):
+        for name in ("read_latency_ns", "walker_latency_ns", "write_latency_ns"):
             value: Any = getattr(self, name)
+            if name == "walker_latency_ns" and value is None:
+                continue
             if not isinstance(value, int | float) or isinstance(value, bool):
                 raise TypeError(f"{name} must be a number, not {value!r}")
             if not 0 <= value <= 100_000:
@@ -49,6 +53,12 @@ class DramConfig:
     def read_cycles(self, clock_khz: int) -> int:
         """Read latency in clock cycles."""
         return max(MIN_READ_CYCLES, cycles(self.read_latency_ns, clock_khz))
+
+    def walker_cycles(self, clock_khz: int) -> int:
+        """Read latency of the walker's port in clock cycles."""
+        if self.walker_latency_ns is None:
+            return self.read_cycles(clock_khz)
+        return max(MIN_READ_CYCLES, cycles(self.walker_latency_ns, clock_khz))
 
     def write_cycles(self, clock_khz: int) -> int:
         """Write latency in clock cycles."""

@@ -26,6 +26,7 @@ SIZE = TAKEN + SLOT_BYTES
 LAST_LAP = 255  #: slots are tagged 1..255 by the lap they belong to, 0 is a slot never used
 WORD_BYTES = 8
 HALF_BYTES = 4
+ADDR_WIDTH = 19  #: most bits of a register's byte address
 OPERATION_BITS = 2  #: of a command's slot
 OUTSTANDING = 32  #: register writes, and register reads, without response
 
@@ -88,12 +89,14 @@ class Mailbox(wiring.Component):
 
     Parameters
     ----------
-    addr_width : bits of a register's byte address, 3..19
+    addr_width : bits of a register's byte address, 3..``ADDR_WIDTH``
     """
 
     def __init__(self, addr_width: int):
-        if not isinstance(addr_width, int) or not 3 <= addr_width <= 19:
-            raise ValueError(f"Mailbox register address width must be an integer in 3..19, not {addr_width!r}")
+        if not isinstance(addr_width, int) or not 3 <= addr_width <= ADDR_WIDTH:
+            raise ValueError(
+                f"Mailbox register address width must be an integer in 3..{ADDR_WIDTH}, not {addr_width!r}"
+            )
         self.addr_width = addr_width
         super().__init__(
             {

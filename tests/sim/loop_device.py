@@ -14,6 +14,7 @@ from hw.bus.packet import packet_stream
 from hw.config import NicConfig
 from sim.config import MachineConfig
 from sim.machine import Machine
+from tests.sim.identity_iommu import IdentityIommu
 
 DEVICE_ID = 0x12
 
@@ -117,7 +118,7 @@ class LoopDevice(wiring.Component):
 
 @dataclass(frozen=True)
 class LoopMachineConfig(MachineConfig):
-    """A machine around a :class:`LoopDevice`."""
+    """A machine around a :class:`LoopDevice` and, if it has an IOMMU, an :class:`IdentityIommu`."""
 
     def build(self) -> Machine:
-        return Machine(self, LoopDevice(self.nic))
+        return Machine(self, LoopDevice(self.nic), None if self.iommu is None else IdentityIommu(self.iommu))

@@ -3,7 +3,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from hw.config import NicConfig
+from hw.config import CacheConfig, IommuConfig, NicConfig
 from sim.experiments.settings import Setting, SettingError, changed, resolve, split
 from sim.host.dram_config import DramConfig
 from sim.host.link_config import LinkConfig
@@ -21,6 +21,7 @@ class Machine:
     nic: NicConfig = field(default_factory=NicConfig)
     link: LinkConfig = field(default_factory=LinkConfig)
     dram: DramConfig = field(default_factory=DramConfig)
+    iommu: IommuConfig | None = None
     memory_size: int = 1 << 26
 
 
@@ -42,6 +43,12 @@ def test_machine_parameters_by_path():
     assert machine.nic.fetch_depth == 128
     assert (machine.link.rate_mbps, machine.link.latency_ns) == (227_400, 150.5)
     assert machine.memory_size == 1 << 23
+
+
+def test_a_part_that_is_not_there_begins_with_its_defaults():
+    machine = changed(changed(Machine(), "iommu.walks", "2"), "iommu.tlb_4k.ways", "3")
+    assert machine.iommu == IommuConfig(walks=2, tlb_4k=CacheConfig(64, 3))
+    assert changed(Machine(), "dram.walker_latency_ns", "70").dram.walker_latency_ns == 70.0
 
 
 @pytest.mark.parametrize(

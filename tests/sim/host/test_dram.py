@@ -86,6 +86,14 @@ def test_latencies() -> None:
     assert far.moved[0] - far.addressed == 10
 
 
+def test_the_walkers_port_may_have_a_latency_of_its_own() -> None:
+    bench = Bench(64, read_latency_ns=40, walker_latency_ns=80)
+    near = bench.data.read(0x100, 1)
+    far = bench.walker.read(0x300, 1)
+    bench.run()
+    assert [access.moved[0] - access.addressed for access in (near, far)] == [10, 20]
+
+
 @pytest.mark.parametrize(("lead", "seen"), [(0, "old"), (1, "new")])
 def test_a_write_is_visible_from_the_next_cycle(lead: int, seen: str) -> None:
     """A read whose word leaves storage on the edge of the write sees the old bytes, one edge later the new ones."""
@@ -232,6 +240,7 @@ def test_reset_forgets_everything() -> None:
         ({"monitors": 3}, "monitors must be a power of two, not 3"),
         ({"bandwidth_megabytes": 0}, "bandwidth_megabytes must be in 100..2000000, not 0"),
         ({"read_latency_ns": -1}, "read_latency_ns must be in 0..100000, not -1"),
+        ({"walker_latency_ns": -1}, "walker_latency_ns must be in 0..100000, not -1"),
     ],
 )
 def test_config_is_validated(change: dict[str, Any], message: str) -> None:
