@@ -74,11 +74,12 @@ class CacheLookup(wiring.Signature):
 class Cache(wiring.Component):
     """``sets`` x ``ways`` entries in one memory whose rows are sets.
 
-    There is never more than one entry that a lookup matches. A lookup that meets a fill or an invalidation sees the
-    cache as before or as after; once an invalidation is taken, no lookup presented later finds an entry that it covers.
-    A lookup presented 3 cycles or more after a fill finds what was filled.
+    There is never more than one entry that a lookup matches. What is filled in cycle *c* is found by lookups presented
+    from cycle *c* - 1 on: a row takes longer to write, so the newest entry is compared beside its row. A lookup that
+    meets an invalidation sees the cache as before or as after; once an invalidation is taken, no lookup presented later
+    finds an entry that it covers.
 
-    A fill takes 3 cycles; a strobe in the 2 cycles after one that was taken is dropped, and so is every fill, also one
+    A fill takes 4 cycles; a strobe in the 3 cycles after one that was taken is dropped, and so is every fill, also one
     under way, while an invalidation is offered. An invalidation sweeps the sets where covered entries may lie, one a
     cycle, and takes 3 cycles more; one that concerns no entry is taken at once. After reset all sets are swept clean,
     which takes ``sets`` + 3 cycles; lookups miss, fills are dropped and invalidations wait until then.
@@ -126,12 +127,13 @@ class Cache(wiring.Component):
             self._replacement, sets=sets, ways=ways, ports=self._lookups
         )
         clean = Signal()  # swept since reset
-        self._upkeep(m, rows, entry, replacement, clean)
+        new = Signal(entry)  # the newest entry; valid while lookups compare rows that may be older
+        self._upkeep(m, rows, new, replacement, clean)
         for index, port in enumerate(self.lookups):
-            self._lookup(m, port, rows.read_port(), replacement.touches[index], clean, f"lookup_{index}")
+            self._lookup(m, port, rows.read_port(), new, replacement.touches[index], clean, f"lookup_{index}")
         return m
 
-    def _lookup(self, m: Module, port: Any, read: Any, touch: Any, clean: Value, name: str) -> None:
+    def _lookup(self, m: Module, port: Any, read: Any, new: Any, touch: Any, clean: Value, name: str) -> None:
         """One port's pipeline: the row is read, registered, compared, and the answer registered."""
         ways = self._shape.ways
         made = Signal(2, name=f"{name}_made")
@@ -144,6 +146,8 @@ class Cache(wiring.Component):
         for each in range(ways):
             m.d.comb += matching[each].eq(row[each].valid & self._rules.matches(row[each].tag, key))
             content |= Mux(matching[each], Value.cast(row[each].content), 0)
+        newest = Signal(name=f"{name}_newest")
+        m.d.comb += newest.eq(new.valid & self._rules.matches(new.tag, key))
         m.d.comb += [read.addr.eq(port.set), read.en.eq(port.strobe)]
         m.d.sync += [
             made.eq(Cat(port.strobe & clean, made)),
@@ -151,12 +155,12 @@ class Cache(wiring.Component):
             row.eq(read.data),
             Value.cast(key).eq(Value.cast(port.key)),
             way.eq(matching),
-            port.hit.eq(made[1] & matching.any()),
-            Value.cast(port.content).eq(content),
+            port.hit.eq(made[1] & (newest | matching.any())),
+            Value.cast(port.content).eq(Mux(newest, Value.cast(new.content), content)),
         ]
         m.d.comb += [touch.strobe.eq(port.hit), touch.set.eq(indices[2]), touch.way.eq(way)]
 
-    def _upkeep(self, m: Module, rows: Memory, entry: data.StructLayout, replacement: Any, clean: Signal) -> None:
+    def _upkeep(self, m: Module, rows: Memory, new: Any, replacement: Any, clean: Signal) -> None:
         """Fills and sweeps. Both read a row, register it, and write some of its ways back, so they share all but the
         choice of ways."""
         rules, sets, ways = self._rules, self._shape.sets, self._shape.ways
@@ -166,7 +170,6 @@ class Cache(wiring.Component):
         row = Signal.like(read.data, name="upkeep_row")
         look, looked, position = (Signal(range(sets), name=name) for name in ("look", "looked", "position"))
         first, last = (Signal(range(sets), name=name) for name in ("first", "last"))
-        new = Signal(entry)
         m.d.comb += [read.addr.eq(look), replacement.look.eq(look), write.addr.eq(looked)]
         m.d.sync += row.eq(read.data)
 
@@ -195,20 +198,26 @@ class Cache(wiring.Component):
         m.d.sync += [sweep_read.eq(sweeping), sweep_writes.eq(sweep_read)]
         m.d.comb += self.invalidation.ready.eq(~concerned | (clean & swept))
 
-        filled = Signal()
+        accepted, filled = Signal(), Signal()
+        age = Signal(
+            4
+        )  # one bit for each cycle in which a lookup may compare a row that was read before it was written
+        m.d.comb += new.valid.eq(age.any())
+        m.d.sync += age.eq(Cat(accepted, age))
         behind = Signal(range(sets))
         m.d.sync += [behind.eq(look), looked.eq(behind)]
         with m.FSM(name="upkeep"):
             with m.State("IDLE"):
                 m.d.comb += look.eq(rules.set_of(self.fill.tag))
-                m.d.sync += [position.eq(first), new.valid.eq(1)]
-                m.d.sync += [
-                    Value.cast(new.tag).eq(Value.cast(self.fill.tag)),
-                    Value.cast(new.content).eq(Value.cast(self.fill.content)),
-                ]
+                m.d.sync += position.eq(first)
                 with m.If(~clean | concerned):
                     m.next = "SWEEP"
                 with m.Elif(self.fill.strobe & ~offered):
+                    m.d.comb += accepted.eq(1)
+                    m.d.sync += [
+                        Value.cast(new.tag).eq(Value.cast(self.fill.tag)),
+                        Value.cast(new.content).eq(Value.cast(self.fill.content)),
+                    ]
                     m.next = "READ"
             with m.State("READ"):
                 with m.If(offered):
@@ -217,7 +226,9 @@ class Cache(wiring.Component):
                     m.next = "FILL"
             with m.State("FILL"):
                 m.d.comb += filled.eq(~offered)
-                m.next = "IDLE"
+                m.next = "FILLED"
+            with m.State("FILLED"):
+                m.next = "IDLE"  # a lookup presented before the row was written still has to be compared with the entry
             with m.State("SWEEP"):
                 m.d.comb += [look.eq(position), sweeping.eq(1)]
                 m.d.sync += position.eq(position + 1)
@@ -241,4 +252,4 @@ class Cache(wiring.Component):
             write.en.eq(Mux(filled, overlapping | chosen, Mux(clean, dropping, sweep_writes.replicate(ways)))),
         ]
         for way in range(ways):
-            m.d.comb += write.data[way].eq(Mux(filled & chosen[way], new, 0))
+            m.d.comb += write.data[way].eq(Mux(filled & chosen[way], Cat(Const(1, 1), new.as_value()[1:]), 0))
