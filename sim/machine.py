@@ -72,7 +72,7 @@ class Machine(wiring.Component):
         m.submodules.converter = converter = WidthConverter(config.nic.data_width, width)
         m.submodules.link = link = HostLink(config.link, width, clock_khz, register_addr_width=addr_width)
         m.submodules.dram = dram = Dram(config.dram, width, config.memory_size, clock_khz)
-        m.submodules.memory = memory = Storage("memory", config.memory_size, width)
+        m.submodules.memory = memory = Storage("memory", config.memory_size, width, exchange=True)
         m.submodules.mailbox = mailbox = Mailbox(addr_width if self.iommu is None else ADDR_WIDTH)
 
         cycle = Signal(64)

@@ -113,8 +113,9 @@ class AmaranthBackend(Backend):
                 port.write_address,
                 port.write_data,
                 port.write_strobe,
+                *((port.write_exchange, port.write_expected) if storage.exchange else ()),
             )
-            async for _, rst, read, read_address, write, write_address, data, strobe in requests:
+            async for _, rst, read, read_address, write, write_address, data, strobe, *exchange in requests:
                 if read and self._locate(storage, read_address, "read"):
                     value = int.from_bytes(array[read_address : read_address + word].tobytes(), "little")
                     ctx.set(port.read_data, value)
@@ -122,6 +123,12 @@ class AmaranthBackend(Backend):
                         log.add(self._cycle + 1, read_address, word, False)
                 if rst:
                     ctx.set(port.read_data, 0)
+                if write and any(exchange[:1]):
+                    start = write_address + ((strobe & -strobe).bit_length() - 1) // 8 * 8
+                    write = bool(strobe) and array[start : start + 8].tobytes() == exchange[1].to_bytes(8, "little")
+                    ctx.set(port.write_exchanged, write and not rst)
+                elif rst and exchange:
+                    ctx.set(port.write_exchanged, 0)
                 if write and self._locate(storage, write_address, "write") and strobe:
                     lanes = [lane for lane in range(word) if strobe >> lane & 1]
                     for lane in lanes:

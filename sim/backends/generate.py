@@ -6,11 +6,11 @@ import pickle
 import sys
 from pathlib import Path
 
-from amaranth import ClockSignal, Instance, Module, ResetSignal
+from amaranth import ClockSignal, Const, Instance, Module, ResetSignal
 from amaranth.back import verilog
 
 from sim.backends.base import Design
-from sim.host.storage import Storage, StoragePlatform
+from sim.host.storage import EXCHANGE_BITS, Storage, StoragePlatform
 
 MACHINE = "pagewheel_machine"
 
@@ -21,6 +21,12 @@ class VerilogPlatform(StoragePlatform):
     def primitive(self, storage: Storage, number: int) -> Module:
         port = storage.port
         m = Module()
+        exchange = {
+            "i_write_exchange": port.write_exchange if storage.exchange else Const(0),
+            "i_write_expected": port.write_expected if storage.exchange else Const(0, EXCHANGE_BITS),
+        }
+        if storage.exchange:
+            exchange["o_write_exchanged"] = port.write_exchanged
         m.submodules.primitive = Instance(
             "pagewheel_storage",
             p_NUMBER=number,
@@ -34,6 +40,7 @@ class VerilogPlatform(StoragePlatform):
             i_write_address=port.write_address,
             i_write_data=port.write_data,
             i_write_strobe=port.write_strobe,
+            **exchange,
         )
         return m
 

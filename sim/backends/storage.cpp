@@ -150,6 +150,15 @@ void pagewheel_write_wide(int number, int bytes, unsigned long long address, con
     write(number, bytes, address, reinterpret_cast<const uint8_t*>(data), strobe);
 }
 
+svBit pagewheel_exchange(int number, int bytes, unsigned long long address, const svBitVecVal* data,
+                         unsigned long long strobe, unsigned long long expected) {
+    if (!strobe) return 0;
+    const uint8_t* word = locate(number, bytes, address, "write");
+    if (!word || std::memcmp(word + __builtin_ctzll(strobe) / 8 * 8, &expected, 8)) return 0;
+    write(number, bytes, address, reinterpret_cast<const uint8_t*>(data), strobe);
+    return 1;
+}
+
 svBit pagewheel_started() { return control.started; }
 
 svBit pagewheel_reset() { return control.reset; }

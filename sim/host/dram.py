@@ -33,9 +33,10 @@ class Dram(wiring.Component):
     - **Errors:** a burst outside memory is answered DECERR, and no byte of it is written or read. Bursts are INCR and
       stay in their page (IHI 0022, A3.4.1), so they are inside or outside as a whole. Beats may be narrow and the
       first unaligned.
-    - **Exclusives** on ``walker``: single beats of up to 8 bytes; see :class:`sim.host.exclusive.ExclusiveMonitor`. A
-      granted write and every exclusive read answer EXOKAY; a refused one answers OKAY and writes nothing. On ``data``
-      they are ordinary accesses.
+    - **Exclusives** on ``walker``: single beats in an aligned word of 8 bytes; see
+      :class:`sim.host.exclusive.ExclusiveMonitor`. A granted write and every exclusive read answer EXOKAY; a refused
+      one answers OKAY and writes nothing. Software's stores, which no port sees, end a reservation by changing its
+      word. An exclusive write keeps W for two cycles, and writes in the first. On ``data`` they are ordinary accesses.
 
     Parameters
     ----------
@@ -64,7 +65,7 @@ class Dram(wiring.Component):
         self.size = size
         self.clock_khz = clock_khz
         self.id_width = id_width
-        super().__init__({"data": In(axi), "walker": In(axi), "storage": Out(StoragePort(width))})
+        super().__init__({"data": In(axi), "walker": In(axi), "storage": Out(StoragePort(width, exchange=True))})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -115,6 +116,10 @@ class Dram(wiring.Component):
                     storage.write_strobe.eq(write.w.payload.strb),
                 ]
 
+        m.d.comb += [
+            storage.write_exchange.eq(writes[0].grant & writes[0].exclusive.attempt),
+            writes[0].exchanged.eq(storage.write_exchanged),
+        ]
         m.submodules.monitor = monitor = ExclusiveMonitor(self.width, self.id_width, self.config.monitors)
         connect(m, reads[0].exclusive, monitor.read)
         connect(m, writes[0].exclusive, monitor.write)
@@ -122,6 +127,8 @@ class Dram(wiring.Component):
             monitor.written.eq(storage.write_enable),
             monitor.address.eq(storage.write_address),
             monitor.strobe.eq(storage.write_strobe),
+            monitor.word.eq(storage.read_data),
+            storage.write_expected.eq(monitor.expected),
         ]
         return m
 

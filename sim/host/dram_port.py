@@ -155,6 +155,7 @@ class MemoryWrites(wiring.Component):
     request, address : a beat wants the storage; ``grant`` takes it on this clock edge
     enable : it is to be written (not outside, not an exclusive write that lost its reservation)
     exclusive : the attempt of an exclusive write; only if ``exclusives``
+    exchanged : in the cycle after it, the storage did write
     """
 
     def __init__(self, width: int, id_width: int, *, size: int, latency: int, outstanding: int, exclusives: bool):
@@ -176,6 +177,7 @@ class MemoryWrites(wiring.Component):
                 "address": Out(ADDRESS_BITS),
                 "enable": Out(1),
                 "exclusive": Out(Exclusive(id_width)),
+                "exchanged": In(1),
             }
         )
 
@@ -189,15 +191,17 @@ class MemoryWrites(wiring.Component):
         beat = Signal(8)
         inside = Signal()
         finished = Signal()
+        exclusive, attempted, granted = Signal(), Signal(), Signal()
         m.d.comb += [
             bursts.w_en.eq(self.aw.valid),
             self.aw.ready.eq(bursts.w_rdy),
             inside.eq(burst.addr < self.size),
             self.address.eq(Mux(beat == 0, burst.addr, _beat_address(burst, beat))),
-            self.request.eq(self.w.valid & bursts.r_rdy & answers.input.ready),
-            self.w.ready.eq(self.grant),
+            exclusive.eq(burst.lock & inside & self.exclusives),
+            self.request.eq(self.w.valid & bursts.r_rdy & answers.input.ready & ~attempted),
+            self.w.ready.eq(attempted | (self.grant & ~exclusive)),
             self.enable.eq(self.grant & inside),
-            finished.eq(self.grant & self.w.payload.last),
+            finished.eq(self.w.valid & self.w.ready & self.w.payload.last),
             bursts.r_en.eq(finished),
             self.lane.enter.eq(finished),
             self.lane.size.eq((burst.len + 1) << burst.size),
@@ -210,17 +214,18 @@ class MemoryWrites(wiring.Component):
             self.b.valid.eq(answers.output.valid),
             answers.output.ready.eq(self.b.ready),
         ]
-        with m.If(self.grant):
+        with m.If(self.w.valid & self.w.ready):
             m.d.sync += beat.eq(Mux(self.w.payload.last, 0, beat + 1))
         if self.exclusives:
             m.d.comb += [
                 self.exclusive.id.eq(burst.id),
                 self.exclusive.address.eq(burst.addr),
             ]
-            with m.If(burst.lock & inside):
+            m.d.sync += [attempted.eq(self.grant & exclusive), granted.eq(self.exclusive.granted)]
+            with m.If(exclusive):
                 m.d.comb += [
                     self.exclusive.attempt.eq(self.grant),
                     self.enable.eq(self.grant & self.exclusive.granted),
-                    answers.input.payload.resp.eq(Mux(self.exclusive.granted, Response.EXOKAY, Response.OKAY)),
+                    answers.input.payload.resp.eq(Mux(granted & self.exchanged, Response.EXOKAY, Response.OKAY)),
                 ]
         return m

@@ -5,7 +5,8 @@ from typing import Any
 
 from amaranth import Module, Mux, Signal
 from amaranth.lib import data, wiring
-from amaranth.lib.wiring import In
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
 
 from sim.host.dram_port import ADDRESS_BITS, Exclusive
 
@@ -17,12 +18,15 @@ class ExclusiveMonitor(wiring.Component):
 
     An exclusive read reserves its word for its ID; every write of a byte of the word ends all reservations of it, also
     one on the same clock edge as the read, which saw the word as it was before. An exclusive write is granted, in the
-    same cycle, if its ID holds a reservation of its word; being a write, it ends that reservation.
+    same cycle, if its ID holds a reservation of its word; being a write, it ends that reservation. What software stores
+    is not seen here: so a granted write is to happen only if the word still holds what the read returned.
 
     Ports
     -----
     read, write : Exclusive, from the port's two halves
     written, address, strobe : the storage's write, from whichever port
+    word : In, what the storage read on the last clock edge
+    expected : Out 64, what the exclusive read of the ID that now writes returned
     """
 
     def __init__(self, width: int, id_width: int, monitors: int):
@@ -35,6 +39,8 @@ class ExclusiveMonitor(wiring.Component):
                 "written": In(1),
                 "address": In(ADDRESS_BITS),
                 "strobe": In(width // 8),
+                "word": In(width),
+                "expected": Out(8 * WORD_BYTES),
             }
         )
 
@@ -50,6 +56,21 @@ class ExclusiveMonitor(wiring.Component):
             for lane in range(1 << lane_bits)
         ]
         m.d.comb += self.write.granted.eq(0)
+
+        index_bits = (self.monitors - 1).bit_length()
+        m.submodules.values = values = Memory(shape=8 * WORD_BYTES, depth=self.monitors, init=[])
+        keep, show = values.write_port(), values.read_port(domain="comb")
+        lane = Signal(lane_bits)
+        m.d.sync += [
+            keep.en.eq(self.read.attempt),
+            keep.addr.eq(self.read.id[:index_bits]),
+            lane.eq(self.read.address[word_bits:]),
+        ]
+        m.d.comb += [
+            keep.data.eq(self.word.word_select(lane, 8 * WORD_BYTES)),
+            show.addr.eq(self.write.id[:index_bits]),
+            self.expected.eq(show.data),
+        ]
         for index in range(self.monitors):
             valid = Signal(name=f"valid_{index}")
             held = Signal(word, name=f"held_{index}")

@@ -9,6 +9,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 WIDTHS = (8, 16, 32, 64, 128, 256, 512)
+EXCHANGE_BITS = 64  #: of what an exchange compares
 
 
 class StoragePort(wiring.Signature):
@@ -23,6 +24,11 @@ class StoragePort(wiring.Signature):
         was before.
     write_enable, write_address, write_data, write_strobe : to the storage
         On the clock edge with ``write_enable``, the bytes with their strobe bit set are written.
+    write_exchange, write_expected : to the storage; only where ``exchange``
+        With ``write_exchange``, all strobes that are set are in one aligned word of 8 bytes, and the write happens only
+        if this word holds ``write_expected``: at the very edge, so that software's stores count too.
+    write_exchanged : from the storage; only where ``exchange``
+        From the edge of an exchange on, until the next: it happened.
 
     Addresses count bytes and are multiples of the word. Byte *i* of the word is in bits ``8 * i`` and up. An address
     that is not aligned or beyond the end ends the run with :class:`sim.backends.base.StorageError`.
@@ -31,15 +37,20 @@ class StoragePort(wiring.Signature):
     ----------
     width : bits of a word: 8, 16, 32, 64, 128, 256 or 512
     addr_width : bits of an address
+    exchange : writes may be conditional
     """
 
-    def __init__(self, width: int, *, addr_width: int = 64):
+    def __init__(self, width: int, *, addr_width: int = 64, exchange: bool = False):
         if width not in WIDTHS:
             raise ValueError(f"Storage width must be one of {', '.join(map(str, WIDTHS))}, not {width!r}")
         if not isinstance(addr_width, int) or not 1 <= addr_width <= 64:
             raise ValueError(f"Storage address width must be an integer in 1..64, not {addr_width!r}")
         self.width = width
+        if exchange and width < EXCHANGE_BITS:
+            raise ValueError(f"Storage width must be at least {EXCHANGE_BITS} for exchanges, not {width!r}")
         self.addr_width = addr_width
+        self.exchange = exchange
+        conditional = {"write_exchange": Out(1), "write_expected": Out(EXCHANGE_BITS), "write_exchanged": In(1)}
         super().__init__(
             {
                 "read_enable": Out(1),
@@ -49,6 +60,7 @@ class StoragePort(wiring.Signature):
                 "write_address": Out(addr_width),
                 "write_data": Out(width),
                 "write_strobe": Out(width // 8),
+                **(conditional if exchange else {}),
             }
         )
 
@@ -64,15 +76,15 @@ class Storage(wiring.Component):
     ----------
     name : unique in a machine
     size : bytes, a multiple of the word
-    width, addr_width : see :class:`StoragePort`
+    width, addr_width, exchange : see :class:`StoragePort`
 
     Ports
     -----
     port : In StoragePort(width)
     """
 
-    def __init__(self, name: str, size: int, width: int, *, addr_width: int = 64):
-        signature = StoragePort(width, addr_width=addr_width)
+    def __init__(self, name: str, size: int, width: int, *, addr_width: int = 64, exchange: bool = False):
+        signature = StoragePort(width, addr_width=addr_width, exchange=exchange)
         if not isinstance(name, str) or not name:
             raise TypeError(f"Storage name must be a non-empty string, not {name!r}")
         if not isinstance(size, int) or isinstance(size, bool):
@@ -85,6 +97,7 @@ class Storage(wiring.Component):
         self.size = size
         self.width = width
         self.addr_width = addr_width
+        self.exchange = exchange
         super().__init__({"port": In(signature)})
 
     def elaborate(self, platform: Any) -> Elaboratable:

@@ -59,6 +59,46 @@ class Stray(wiring.Component):
         return m
 
 
+class Counter(wiring.Component):
+    """Every fourth cycle adds one to the word at byte 8 of ``memory``, if it still holds what was read two cycles
+    before, and writes to ``done`` one cycle later whether it did."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.memory = memory = Storage("memory", 64, 128, exchange=True)
+        m.submodules.done = done = Storage("done", 64, 8)
+        phase, turn = Signal(2), Signal(6)
+        m.d.sync += phase.eq(phase + 1)
+        value = memory.port.read_data[64:]
+        m.d.comb += [
+            memory.port.read_enable.eq(phase == 0),
+            memory.port.write_enable.eq(phase == 2),
+            memory.port.write_exchange.eq(1),
+            memory.port.write_expected.eq(value),
+            memory.port.write_data.eq((value + 1) << 64),
+            memory.port.write_strobe.eq(0xFF00),
+            done.port.write_enable.eq(phase == 3),
+            done.port.write_address.eq(turn),
+            done.port.write_data.eq(1 + memory.port.write_exchanged),
+            done.port.write_strobe.eq(1),
+        ]
+        m.d.sync += turn.eq(turn + (phase == 3))
+        return m
+
+
+@dataclass(frozen=True)
+class CounterDesign:
+    """A counter."""
+
+    access_log: bool = False
+
+    def build(self) -> wiring.Component:
+        return Counter()
+
+
 @dataclass(frozen=True)
 class CopierDesign:
     """A copier."""

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sim.backends.base import BACKENDS, Backend, JobError, StorageError, launch
-from tests.sim.backends.designs import SIZE, CopierDesign, StrayDesign
+from tests.sim.backends.designs import SIZE, CopierDesign, CounterDesign, StrayDesign
 
 HERE = "tests.sim.backends.test_backends"
 
@@ -27,6 +27,27 @@ def latency(backend: Backend, design: CopierDesign, argument: None) -> list[Any]
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_memory_is_seen_from_the_next_edge_on(backend: str, width: int) -> None:
     assert launch(backend, CopierDesign(width), f"{HERE}:latency") == [12, True, [], 1, 42]
+
+
+def counted(backend: Backend, design: CounterDesign, argument: None) -> list[Any]:
+    """A store of software after each edge of a lap: before the read, twice between read and exchange, and after it."""
+    word = backend.storage["memory"][8:16]
+    values = []
+    for lap in range(4):
+        backend.advance(4 * lap + lap)
+        word[0] = 100 + 10 * lap
+        backend.advance(4 * lap + 4)
+        values.append(int(word[0]))
+    backend.advance(20)
+    return [values, backend.storage["done"][:4].tolist(), backend.storage["memory"][:8].tolist()]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_exchange_never_overwrites_what_software_stored_since_the_read(backend: str) -> None:
+    values, done, neighbor = launch(backend, CounterDesign(), f"{HERE}:counted")
+    assert values == [101, 110, 120, 130]
+    assert [each - 1 for each in done] == [1, 0, 0, 1]
+    assert neighbor == [0] * 8
 
 
 def watches(backend: Backend, design: CopierDesign, argument: None) -> list[Any]:

@@ -72,7 +72,7 @@ def test_refused_settings(assignment, message):
 @pytest.mark.parametrize(
     ("key", "text", "message"),
     [
-        ("speed", "1", "Machine has no parameter 'speed'; it has nic, link, dram, memory_size"),
+        ("speed", "1", "Machine has no parameter 'speed'; it has nic, link, dram, iommu, memory_size"),
         ("nic.speed", "1", "NicConfig has no parameter 'speed'; it has data_width"),
         ("nic", "fast", "has parts: set one of nic.data_width"),
         ("memory_size.low", "1", "has no parts, so not 'low' either"),

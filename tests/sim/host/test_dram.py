@@ -28,7 +28,7 @@ class Bench:
         self.data = AxiManager(self.dut.data, seed=seed, stall=stall)
         self.walker = AxiManager(self.dut.walker, seed=seed + 1, stall=stall)
 
-    def run(self) -> None:
+    def run(self, *others: Any) -> None:
         sim = Simulator(self.dut)
         sim.add_clock(1e-8)
         attach_storage(sim, self.dut.storage, self.memory)
@@ -40,6 +40,8 @@ class Bench:
             await self.walker.finish(ctx)
 
         sim.add_testbench(bench)
+        for other in others:
+            sim.add_testbench(other)
         sim.run()
 
 
@@ -192,6 +194,30 @@ def test_exclusive_accesses() -> None:
     assert bench.memory[0x80:0x88] == before[0x80:0x84] + b"x" + before[0x85:0x88]
     assert bench.memory[0xC0:0xC8] == b"granted!"
     assert bench.memory[0x100:0x108] == b"ordinary"
+
+
+def test_a_store_of_software_ends_a_reservation() -> None:
+    """Software writes memory behind the ports' backs: a word that it changed since the exclusive read keeps the change,
+    whenever it came; one that it did not change is written."""
+    for time in range(40, 80):
+        bench = Bench(128, seed=time)
+        bench.walker.read(0x48, lock=True, id=1, size=3)
+        write = bench.walker.write(0x48, b"accessed", id=1, lock=True, size=3, earliest=60)
+        before = bytes(bench.memory[0x40:0x50])
+
+        async def software(ctx: Any, bench: Bench = bench, time: int = time) -> None:
+            await ctx.tick().repeat(time)
+            bench.memory[0x48:0x50] = b"unmapped"
+
+        bench.run(software)
+        assert bench.memory[0x48:0x50] == b"unmapped"
+        assert bench.memory[0x40:0x48] == before[:8]
+        assert write.response is (Response.OKAY if time <= write.moved[0] - 1 else Response.EXOKAY), time
+    bench = Bench(128)
+    bench.walker.read(0x48, lock=True, id=1, size=3)
+    write = bench.walker.write(0x48, b"accessed", id=1, lock=True, size=3, earliest=60)
+    bench.run()
+    assert (write.response, bench.memory[0x48:0x50]) == (Response.EXOKAY, b"accessed")
 
 
 def test_reset_forgets_everything() -> None:
