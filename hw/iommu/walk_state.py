@@ -7,6 +7,7 @@ from amaranth.lib.wiring import Out
 from hw.abi.iommu import PPN_BITS
 from hw.config import IommuConfig
 from hw.iommu.interfaces import PAGE_BITS, Context, PageSize, WalkRequest, WalkResult
+from hw.iommu.table_entry import EntryVerdict
 
 MAX_TRIES = 64  #: exclusive writes of one walk that may fail before it gives up
 
@@ -37,6 +38,19 @@ class Happening(enum.Enum, shape=2):
     LOOKED = 1  #: the walk caches have answered
     READ = 2  #: memory has answered a read
     WRITTEN = 3  #: memory has answered an exclusive write
+
+
+class Move(enum.Enum, shape=3):
+    """What a walk does next."""
+
+    WAIT = 0  #: for more of the same
+    REFUSE = 1  #: end with a fault
+    ENTER = 2  #: the context is known: begin to translate
+    ROOT = 3  #: walk the first stage from its root
+    TRANSLATE = 4  #: walk the second stage for the guest's page
+    READ = 5  #: read the awaited entry
+    WRITE = 6  #: write it exclusively
+    FINISH = 7  #: end with a page
 
 
 class Awaited(enum.Enum, shape=2):
@@ -82,7 +96,6 @@ class WalkState(data.Struct):
     table: PPN_BITS
     guest: PAGE_BITS
     guest_known: 1  #: ``guest`` is the page of the awaited first-stage entry: its table was not found in a cache
-    uncached: 1  #: the first stage starts from its root, whatever the walk caches hold
     exclusive: 1  #: the awaited entry is read exclusively, for an update
     entry: 64  #: what the exclusive write under way writes
     tries: range(MAX_TRIES)
@@ -91,3 +104,19 @@ class WalkState(data.Struct):
     unreadable: 1  #: memory answered one of them with an error
     invalid: 1
     misconfigured: 1
+
+
+class Answer(data.Struct):
+    """What came for a walk, and what it is worth."""
+
+    happening: Happening
+    known: 1  #: START: the context was cached
+    found: 1  #: LOOKED: the walk caches had something
+    found_level: 2
+    found_ppn: PPN_BITS
+    word: 64  #: READ: data; WRITTEN: the entry as it is now
+    failed: 1  #: READ, WRITTEN: memory answered with an error
+    lost: 1  #: WRITTEN: the exclusive write was not done
+    invalid: 1  #: as a word of the directory
+    misconfigured: 1
+    verdict: EntryVerdict  #: as an entry of a table
