@@ -4,6 +4,7 @@
 from collections.abc import Sequence
 
 from driver_model.cpu.core import Core
+from driver_model.cpu.timers import Timers
 from driver_model.memory.dma import Device, DirectDma, DmaOps
 from driver_model.memory.ownership import OwnershipChecker
 from driver_model.memory.pages import PageAllocator, Zone
@@ -22,7 +23,8 @@ class Host:
     Attributes
     ----------
     zone : the machine's memory
-    pages, softnets, devices : for each core, its page allocator, its network state, and the device as it sees it
+    pages, timers, softnets, devices : for each core, its page allocator, its timers, its network state, and the device
+        as it sees it
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class Host:
         self.zone = Zone(self.platform.memory_size)
         ops = DirectDma() if dma_ops is None else dma_ops
         self.pages = [PageAllocator(core, self.zone, checker) for core in cores]
+        self.timers = [Timers(core) for core in cores]
         self.softnets = [Softnet(core) for core in cores]
         self.devices = [Device(core, pages, ops, checker) for core, pages in zip(cores, self.pages, strict=True)]
         if checker is not None:
