@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The software side of the IOMMU's fault queue."""
+
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
+
+from driver_model.drivers.iommu_registers import IommuRegisters
+from hw.abi.codec import Codec
+from hw.abi.iommu import FAULT_BYTES, Cause, FaultRecord, TransactionType
+
+if TYPE_CHECKING:
+    from driver_model.cpu.core import Core
+    from driver_model.memory.dma import Device
+
+ENTRIES = 4096  #: as Linux' driver
+KEPT = 4096  #: records that are kept whole; all are counted
+
+_RECORD = Codec(FaultRecord)
+
+
+class IommuFault(NamedTuple):
+    """A request that the IOMMU refused."""
+
+    time: int  #: picoseconds at which the driver learned of it
+    cause: int  #: value of :class:`hw.abi.iommu.Cause`
+    ttyp: int  #: value of :class:`hw.abi.iommu.TransactionType`
+    device_id: int
+    address: int  #: iotval: as the device gave it
+    guest_address: int  #: iotval2
+
+    def __str__(self) -> str:
+        return (
+            f"device {self.device_id:#x}, {_name(TransactionType, self.ttyp)} at {self.address:#x}: "
+            f"{_name(Cause, self.cause)} (seen at {self.time / 10**6:.3f} us)"
+        )
+
+
+def _name(kind: type, value: int) -> str:
+    try:
+        return str(kind(value).name)
+    except ValueError:
+        return f"{kind.__name__} {value}"
+
+
+class FaultQueue:
+    """Reads records in the interrupt's handler, keeps the first of them, counts all, and clears the flag of an overflow
+    so that recording goes on.
+
+    Attributes
+    ----------
+    faults : the first records, in the order of the queue
+    causes : how many there were of each cause
+    overflows, memory_errors : how often the handler found that records were lost
+    interrupts : how often the handler ran
+    """
+
+    def __init__(self, dev: "Device", registers: IommuRegisters, entries: int = ENTRIES) -> None:
+        self.entries = entries
+        self.faults: list[IommuFault] = []
+        self.causes: Counter[int] = Counter()
+        self.overflows = 0
+        self.memory_errors = 0
+        self.interrupts = 0
+        self._registers = registers
+        self._ring = registers.allocate(dev, entries * FAULT_BYTES)
+        self._head = 0
+
+    @property
+    def count(self) -> int:
+        """Records read."""
+        return self.causes.total()
+
+    def start(self, core: "Core") -> None:
+        """Turn the queue on, with interrupts."""
+        registers = self._registers
+        registers.write(core, "fqb", log2sz_1=self.entries.bit_length() - 2, ppn=self._ring.pfn)
+        registers.write(core, "fqh", index=0)
+        registers.write(core, "fqcsr", fqen=1, fie=1)
+        registers.wait(core, "fqcsr", lambda word: registers.get("fqcsr", word, "fqon"), "the fault queue to turn on")
+        self._head = 0
+
+    def stop(self, dev: "Device") -> None:
+        """Read what is left, turn the queue off, and give its memory back."""
+        registers = self._registers
+        with dev.core.irq_save():
+            self.drain(dev.core)
+        registers.write(dev.core, "fqcsr")
+        registers.wait(
+            dev.core,
+            "fqcsr",
+            lambda word: not registers.get("fqcsr", word, "fqon") and not registers.get("fqcsr", word, "busy"),
+            "the fault queue to turn off",
+        )
+        registers.release(dev, self._ring)
+
+    def interrupt(self, core: "Core") -> None:
+        """The handler. Clearing ipsr.fip comes before the last look at the queue, so that no record stays unseen; the
+        error bits are cleared before it, as they would set it again, and after a first look, as a full queue would set
+        them again."""
+        registers = self._registers
+        self.interrupts += 1
+        self.drain(core)
+        status = registers.read(core, "fqcsr")
+        overflow, memory = registers.get("fqcsr", status, "fqof"), registers.get("fqcsr", status, "fqmf")
+        if overflow or memory:
+            self.overflows += overflow
+            self.memory_errors += memory
+            registers.write(core, "fqcsr", fqen=1, fie=1, fqof=overflow, fqmf=memory)
+            if core.log is not None:
+                lost = "it was full" if overflow else "memory refused a write"
+                core.log.record(core.time, core.index, core.context, "fault", f"IOMMU fault queue lost records: {lost}")
+        registers.write(core, "ipsr", fip=1)
+        self.drain(core)
+
+    def drain(self, core: "Core") -> None:
+        """Read all records that are in the queue."""
+        registers = self._registers
+        tail = registers.read(core, "fqt") % self.entries
+        if tail == self._head:
+            return
+        while self._head != tail:
+            record = _RECORD.unpack(core.load(self._ring.address + FAULT_BYTES * self._head, FAULT_BYTES))
+            fault = IommuFault(core.time, record.cause, record.ttyp, record.did, record.iotval, record.iotval2)
+            self.causes[fault.cause] += 1
+            if len(self.faults) < KEPT:
+                self.faults.append(fault)
+            if core.log is not None:
+                core.log.record(core.time, core.index, core.context, "fault", str(fault))
+            self._head = (self._head + 1) % self.entries
+        registers.write(core, "fqh", index=self._head)
