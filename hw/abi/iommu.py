@@ -58,7 +58,9 @@ class TranslationControl(data.Struct):
     dpe: 1
     sbe: 1
     sxl: 1
-    reserved: 52
+    reserved: 12
+    custom: 8  #: any value is allowed; none means anything here
+    reserved_high: 32
 
 
 class SecondStage(data.Struct):

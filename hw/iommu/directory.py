@@ -58,7 +58,8 @@ class DirectoryCheck(wiring.Component):
         with m.Switch(self.kind):
             with m.Case(DirectoryWord.CONTROL):
                 absent = control.en_pri | control.prpr | control.t2gpa | control.pdtv | control.dpe
-                absent |= control.sbe | control.sxl | (control.reserved != 0)
+                absent |= control.sbe | control.sxl
+                absent |= (control.reserved != 0) | (control.reserved_high != 0)
                 if not config.ats:
                     absent |= control.en_ats
                 if not config.hardware_ad:

@@ -34,7 +34,8 @@ class TableEntry(wiring.Component):
     """Evaluates one entry, combinationally: steps 3 to 7 of the translation process of the privileged specification.
 
     Every access is one of a user (a request without process_id is, and so are all of the second stage), so leaves
-    without U fault. Svpbmt is not there, so its bits are reserved. Of a leaf of 512 GiB the 1 GiB piece asked for counts.
+    without U fault. To execute is to read in order to execute, and needs both. Svpbmt is not there, so its bits are
+    reserved. Of a leaf of 512 GiB the 1 GiB piece asked for counts.
 
     Ports
     -----
@@ -71,7 +72,7 @@ class TableEntry(wiring.Component):
             with m.Case(Access.WRITE):
                 m.d.comb += denied.eq(~entry.w | ~entry.u)
             with m.Default():
-                m.d.comb += denied.eq(~entry.x | ~entry.u)
+                m.d.comb += denied.eq(~entry.x | ~entry.r | ~entry.u)
 
         # Below the size of the leaf, the page's own bits count.
         with m.Switch(self.level):
