@@ -6,18 +6,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from sim.config import MachineConfig
+from sim.config import MachineConfig, preset
 from sim.experiments.settings import Setting
 from sim.report import Column, Row
-from sim.run import Measurement, RunConfig
+from sim.run import Measurement
 
 
 @dataclass(frozen=True)
 class Case:
-    """One run of a sweep: what was varied, for the result's rows, and the run."""
+    """One run of a sweep.
+
+    Attributes
+    ----------
+    varied : what was varied, for the result's rows
+    run : a dataclass with ``check(machine)``: :class:`sim.run.RunConfig`, or what the experiment's job takes
+    machine : where it runs; None: on the sweep's machine
+    """
 
     varied: Mapping[str, Any]
-    run: RunConfig
+    run: Any
+    machine: MachineConfig | None = None
 
     @property
     def label(self) -> str:
@@ -33,13 +41,23 @@ class Experiment(ABC):
     settings: ClassVar[Mapping[str, Setting]]  #: what ``--set`` can change besides the machine
     columns: ClassVar[Sequence[Column]]  #: of the printed table
     short: ClassVar[Mapping[str, str]]  #: settings of the short run whose waves are written
+    job: ClassVar[str] = "sim.run:run_cases"  #: makes the runs, as :func:`sim.run.run_cases` does
+    measurement: ClassVar[Any] = Measurement  #: class of what a run measured; has ``from_json``
+
+    def machine(self, preset_name: str) -> MachineConfig:
+        """The sweep's machine, before parameters are set by name."""
+        return preset(preset_name)
+
+    def digests(self) -> Mapping[str, str]:
+        """Digests by name of what the experiment itself was fitted with, for the result."""
+        return {}
 
     @abstractmethod
     def cases(self, machine: MachineConfig, settings: Mapping[str, Any], capture: str) -> Sequence[Case]:
         """The sweep. ``capture`` is the file that traffic ``capture`` plays."""
 
     @abstractmethod
-    def rows(self, machine: MachineConfig, case: Case, measured: Measurement) -> Sequence[Row]:
+    def rows(self, machine: MachineConfig, case: Case, measured: Any) -> Sequence[Row]:
         """The figures of one case."""
 
     def checks(self, rows: Sequence[Row]) -> Sequence[Row]:

@@ -12,7 +12,6 @@ from sim.config import MachineConfig, preset
 from sim.experiments.base import Case, Experiment
 from sim.experiments.settings import SettingError, changed, resolve
 from sim.report import Result
-from sim.run import Measurement
 from sim.traffic.capture import check_name, read_capture
 from sim.traffic.sample import sample_capture
 
@@ -27,12 +26,15 @@ class Sweep:
     config: Mapping[str, Any]  #: for the result file
     seed: int
     profiles: Mapping[str, str]  #: digests by name
-    cases: list[tuple[Case, Measurement]]
+    cases: list[tuple[Case, Any]]  #: with what the experiment's job measured
 
 
 def machine_config(name: str, changes: Mapping[str, str]) -> MachineConfig:
     """The machine of a preset with some parameters changed. Raises ``ValueError`` that says what is allowed."""
-    machine = preset(name)
+    return _changed(preset(name), changes)
+
+
+def _changed(machine: MachineConfig, changes: Mapping[str, str]) -> MachineConfig:
     for key, text in changes.items():
         machine = changed(machine, key, text)
     return machine
@@ -44,8 +46,12 @@ class Plan:
 
     machine: MachineConfig
     settings: Mapping[str, Any]
-    capture: Path
+    capture: Path | None  #: None where nothing arrives on the wire
     cases: Sequence[Case]
+
+    def machine_of(self, case: Case) -> MachineConfig:
+        """Where a case runs."""
+        return self.machine if case.machine is None else case.machine
 
 
 def plan(
@@ -63,18 +69,23 @@ def plan(
     own = {key: text for key, text in given.items() if key in experiment.settings}
     settings = resolve(experiment.settings, own)
     try:
-        machine = machine_config(preset_name, {key: text for key, text in given.items() if key not in own})
+        changes = {key: text for key, text in given.items() if key not in own}
+        machine = _changed(experiment.machine(preset_name), changes)
     except SettingError as error:
         raise SettingError(f"{error}; experiment {experiment.name} has {', '.join(experiment.settings)}") from None
     machine = replace(machine, access_log=bool(settings.get("checkers")))
-    path = sample_capture(SAMPLE) if capture is None else capture
-    read_capture(path)
-    cases = experiment.cases(machine, settings, str(path))
-    if capture is not None and all(case.run.traffic.capture is None for case in cases):
+    path = capture
+    if path is None and "traffic" in settings:
+        path = sample_capture(SAMPLE)
+    if path is not None:
+        read_capture(path)
+    planned = Plan(machine, settings, path, experiment.cases(machine, settings, str(path)))
+    played = "traffic" in settings and any(case.run.traffic.capture is not None for case in planned.cases)
+    if capture is not None and not played:
         raise SettingError(f"Capture {str(capture)!r} is given, but capture is not among the traffic of this run")
-    for case in cases:
-        case.run.check(machine)
-    return Plan(machine, settings, path, cases)
+    for case in planned.cases:
+        case.run.check(planned.machine_of(case))
+    return planned
 
 
 def measure(
@@ -87,7 +98,7 @@ def measure(
     waves: Path | None = None,
     sent: Path | None = None,
 ) -> Sweep:
-    """Run all cases of :func:`plan` on one simulated machine, reset between them.
+    """Run all cases of :func:`plan`, machine by machine, each reset between its cases.
 
     Parameters
     ----------
@@ -95,29 +106,38 @@ def measure(
     sent : capture file, pcap or pcapng, for the frames that leave in the only case
     """
     planned = plan(experiment, given, preset_name=preset_name, capture=capture)
-    machine, settings, path, cases = planned.machine, planned.settings, planned.capture, planned.cases
+    settings, path, cases = planned.settings, planned.capture, planned.cases
     arguments: list[dict[str, Any]] = [{"label": case.label, "run": asdict(case.run)} for case in cases]
     if sent is not None:
         check_name(sent)
-        if len(cases) != 1 or cases[0].run.verdict != "tx":
-            verdicts = ", ".join(sorted({case.run.verdict for case in cases}))
+        verdicts = ", ".join(sorted({getattr(case.run, "verdict", "none") for case in cases}))
+        if len(cases) != 1 or verdicts != "tx":
             raise SettingError(
                 f"What is sent is captured of one run with verdict tx, not of {len(cases)} with {verdicts}: set "
                 f"strategies, verdicts and traffic to one each"
             )
         arguments[0]["sent"] = str(sent)
-    raw = launch(backend, machine, "sim.run:run_cases", arguments, waves=waves)
+    groups: dict[MachineConfig, list[int]] = {}
+    for number, case in enumerate(cases):
+        groups.setdefault(planned.machine_of(case), []).append(number)
+    if waves is not None and len(groups) > 1:
+        raise SettingError(f"Waves are of one machine, and these {len(cases)} cases need {len(groups)}: choose fewer")
+    measured: dict[int, Any] = {}
+    profiles = dict(experiment.digests())
+    for machine, numbers in groups.items():
+        raw = launch(backend, machine, experiment.job, [arguments[number] for number in numbers], waves=waves)
+        measured |= zip(numbers, map(experiment.measurement.from_json, raw["cases"]), strict=True)
+        profiles |= raw["profiles"]
     config = {
         "preset": preset_name,
         "backend": backend,
-        "machine": _plain(asdict(machine)),
+        "machine": _plain(asdict(planned.machine)),
         "settings": _plain(settings),
-        "capture": {"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()},
     }
-    measured = [Measurement.from_json(each) for each in raw["cases"]]
-    return Sweep(
-        machine, config, int(settings.get("seed", 0)), raw["profiles"], list(zip(cases, measured, strict=True))
-    )
+    if path is not None:
+        config["capture"] = {"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    pairs = [(case, measured[number]) for number, case in enumerate(cases)]
+    return Sweep(planned.machine, config, int(settings.get("seed", 0)), profiles, pairs)
 
 
 def run_experiment(
@@ -136,7 +156,8 @@ def run_experiment(
     )
     result = Result(experiment.name, sweep.config, sweep.seed, profiles=sweep.profiles)
     for case, measured in sweep.cases:
-        result.rows += experiment.rows(sweep.machine, case, measured)
+        machine = sweep.machine if case.machine is None else case.machine
+        result.rows += experiment.rows(machine, case, measured)
     result.rows += experiment.checks(result.rows)
     return result
 
