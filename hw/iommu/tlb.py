@@ -83,8 +83,8 @@ class LeafRules(CacheRules):
         index = self.index(invalidation.page)
         mask = invalidation.mask[self.bits :]
         # A range is a run of sets if the index is the page number's low bits.
-        unknown = Mux(mask.any(), ~0, 0) if self.hashed else mask
-        unknown = Mux(known, unknown, ~0)[: self.index_bits]
+        every = Const((1 << self.index_bits) - 1, self.index_bits)
+        unknown = Mux(known, Mux(mask.any(), every, 0) if self.hashed else mask[: self.index_bits], every)
         return index & ~unknown, index | unknown
 
     def covers(self, tag: Any, invalidation: Any) -> Value:

@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from amaranth import Module, Mux, Signal, Value
+from amaranth import Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In
 
@@ -56,7 +56,7 @@ class PointerRules(CacheRules):
         # A guest page says nothing about where pointers of the first stage lie.
         known = invalidation.page_valid & (invalidation.kind == InvalidationKind.VMA)
         index = self.index(invalidation.page)
-        unknown = Mux(known, self.index(invalidation.mask), ~0)[: self.index_bits]
+        unknown = Mux(known, self.index(invalidation.mask), (1 << self.index_bits) - 1)
         return index & ~unknown, index | unknown
 
     def covers(self, tag: Any, invalidation: Any) -> Value:
