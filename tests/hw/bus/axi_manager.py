@@ -21,6 +21,7 @@ class Access:
     id: int = 0
     lock: bool = False
     data: bytes | None = None  #: bytes to write from ``address`` on
+    user: Any = None  #: its sideband, as a dict of fields
     earliest: int = 0  #: cycle of its address at the earliest
     addressed: int | None = None
     moved: list[int] = field(default_factory=list)  #: cycle of each data beat
@@ -105,6 +106,7 @@ class AxiManager:
                     ctx.set(channel.payload[key], value)
                 ctx.set(channel.payload.size, access.size)
                 ctx.set(channel.payload.lock, access.lock)
+                ctx.set(channel.payload.user, access.user or {})
                 ctx.set(channel.valid, 1)
                 taken = False
                 while not taken:

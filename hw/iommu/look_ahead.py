@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Asking the translator about a channel's requests until each is known to hit or to have its walk."""
+
+from typing import Any
+
+from amaranth import Module, Mux, Signal
+from amaranth.lib import data, enum, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from hw.abi.rings import Sideband
+from hw.config import IommuConfig
+from hw.iommu.interfaces import (
+    LOOKUP_CYCLES,
+    Access,
+    Outcome,
+    TranslationAnswer,
+    TranslationSignature,
+    WalkResult,
+)
+
+
+class _Kind(enum.Enum, shape=2):
+    """Which lookup is in a stage of the translator's pipeline."""
+
+    NONE = 0
+    FIRST = 1
+    AGAIN = 2
+    VOID = 3  #: of a request that is asked about once more, as an older one was
+
+
+class LookAhead(wiring.Component):
+    """Between a channel and its translation port: answers are HIT or WALK only, and come once for each request.
+
+    A request has a *place*, a number that the channel gives it until it has left. It is looked up in the cycle in which
+    it enters, and ``LOOKUP_CYCLES`` later it is known, unless no walk was free. Then it joins a list, whose oldest is
+    asked about again and again; once that is known, the others follow one a cycle. Meanwhile new requests enter and
+    hits become known, but a walk is given to nobody who is younger than a request on the list: so walks belong to the
+    oldest requests, which never wait for a younger one to leave, and every request gets its walk in the end.
+
+    Parameters
+    ----------
+    config : see :class:`hw.config.IommuConfig`
+    places : requests that the channel holds
+    access : what all of them want
+
+    Ports
+    -----
+    translation : to the translator
+    enter, place, requester, address : a new request; only with ``ready``
+    again : the place of which the channel gives, in the same cycle, ``again_requester`` and ``again_address``
+    known, known_place, answer : a request's answer, with outcome HIT or WALK
+    finished, look, result, release : as in :class:`TranslationSignature`; ``look`` and ``release`` count while
+        ``usable``
+    """
+
+    def __init__(self, config: IommuConfig, places: int, access: Access):
+        if not isinstance(places, int) or places < 2:
+            raise ValueError(f"places must be an integer from 2 up, not {places!r}")
+        self.config = config
+        self.places = places
+        self.access = access
+        super().__init__(
+            {
+                "translation": Out(TranslationSignature(config)),
+                "ready": Out(1),
+                "enter": In(1),
+                "place": In(range(places)),
+                "requester": In(Sideband),
+                "address": In(64),
+                "again": Out(range(places)),
+                "again_requester": In(Sideband),
+                "again_address": In(64),
+                "known": Out(1),
+                "known_place": Out(range(places)),
+                "answer": Out(TranslationAnswer(config)),
+                "finished": Out(config.walks),
+                "usable": Out(1),
+                "look": In(range(config.walks)),
+                "result": Out(WalkResult),
+                "release": In(1),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        translation = self.translation
+        address_bits = (self.places - 1).bit_length()
+        m.submodules.waiting = waiting = Memory(shape=address_bits, depth=1 << address_bits, init=[])
+        waiting_write, waiting_read = waiting.write_port(), waiting.read_port(domain="comb")
+        oldest, asked, end = Signal(address_bits + 1), Signal(address_bits + 1), Signal(address_bits + 1)
+        flowing = Signal()  # the last one asked about again became known
+        asking = Signal()
+        m.d.comb += [
+            asking.eq((asked != end) & (flowing | (asked == oldest))),
+            waiting_read.addr.eq(asked),
+            self.again.eq(waiting_read.data),
+            self.ready.eq(~asking),
+            translation.request.eq(asking | self.enter),
+            translation.requester.eq(Mux(asking, self.again_requester, self.requester)),
+            translation.address.eq(Mux(asking, self.again_address, self.address)),
+            translation.access.eq(self.access),
+            translation.first.eq(~asking),
+        ]
+
+        stage = data.StructLayout({"kind": _Kind, "place": range(self.places)})
+        asked_about = Signal(stage)
+        pipeline = [Signal(stage, name=f"stage_{cycle}") for cycle in range(LOOKUP_CYCLES)]
+        answered = pipeline[-1]
+        go_back = Signal()
+        m.d.comb += asked_about.place.eq(Mux(asking, self.again, self.place))
+        with m.If(asking):
+            m.d.comb += asked_about.kind.eq(_Kind.AGAIN)
+        with m.Elif(self.enter):
+            m.d.comb += asked_about.kind.eq(_Kind.FIRST)
+        for before, after in zip([asked_about, *pipeline], pipeline, strict=False):
+            m.d.sync += after.eq(before)
+            with m.If(go_back & (before.kind == _Kind.AGAIN)):
+                m.d.sync += after.kind.eq(_Kind.VOID)
+
+        walking = Signal()
+        overtaking = Signal()
+        join = Signal()
+        refuse = Signal()
+        again_known = Signal()
+        retry = translation.answer.outcome == Outcome.RETRY
+        first, again = answered.kind == _Kind.FIRST, answered.kind == _Kind.AGAIN
+        m.d.comb += [
+            walking.eq(translation.answer.outcome == Outcome.WALK),
+            overtaking.eq(first & walking & (oldest != end)),
+            refuse.eq(overtaking | ((answered.kind == _Kind.VOID) & walking)),
+            join.eq(overtaking | (first & retry)),
+            again_known.eq(again & ~retry),
+            go_back.eq(again & retry),
+            self.known.eq((first & ~join) | again_known),
+            self.known_place.eq(answered.place),
+            self.answer.eq(translation.answer),
+            waiting_write.addr.eq(end),
+            waiting_write.data.eq(answered.place),
+            waiting_write.en.eq(join),
+        ]
+        m.d.sync += [
+            oldest.eq(oldest + again_known),
+            asked.eq(Mux(go_back, oldest, asked + asking)),
+            end.eq(end + join),
+        ]
+        with m.If(again):
+            m.d.sync += flowing.eq(again_known)
+
+        m.d.comb += [
+            self.usable.eq(~refuse),
+            self.finished.eq(translation.finished),
+            self.result.eq(translation.result),
+            translation.look.eq(Mux(refuse, translation.answer.walk, self.look)),
+            translation.release.eq(refuse | self.release),
+        ]
+        return m

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Reads: hits pass at once, misses are set aside, each ID keeps its order."""
+
+from typing import Any
+
+from amaranth import Cat, Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out, flipped
+
+from hw.abi.iommu import Cause
+from hw.bus.axi4 import AXI4Signature
+from hw.bus.join import join
+from hw.config import IommuConfig
+from hw.iommu.interfaces import (
+    LOOKUP_CYCLES,
+    Access,
+    FaultReport,
+    FenceSignature,
+    Outcome,
+    TranslationAnswer,
+    TranslationSignature,
+)
+from hw.iommu.look_ahead import LookAhead
+from hw.iommu.outstanding import Outstanding
+from hw.iommu.read_places import ReadPlaces
+from hw.iommu.refusal import Accepted, Refusal
+
+
+class ReadChannel(wiring.Component):
+    """AR and R from a device's addresses to physical ones.
+
+    **Order.** Reads of one ID leave in the order in which they came; those of other IDs pass whatever waits for a walk.
+    R comes as memory gives it.
+
+    **Timing.** A hit with nothing of its ID before it adds 4 cycles to AR, and none to R; what waited leaves two cycles
+    after it may, and waits for at most one other read for each place. One read a cycle.
+
+    **Backpressure.** A read has a place from its acceptance until it leaves: ``config.reads`` for those that wait, and
+    as many as a lookup takes cycles for those that pass. AR waits while all are in use, and for the one cycle of
+    another lookup of an older read. At most ``outstanding`` reads are without their last response from memory.
+
+    **Faults.** Nothing of the read reaches memory; after the responses to all earlier reads of its ID, it is reported
+    and answered with SLVERR and data 0 in each beat, between the beats of others (:class:`hw.iommu.refusal.Refusal`).
+    One is held at a time: until it is answered, later reads of its ID, and others that faulted, wait.
+
+    Exclusive reads pass like others.
+
+    Parameters
+    ----------
+    config : see :class:`hw.config.IommuConfig`
+    id_width : bits of AXI IDs
+
+    Ports
+    -----
+    device : ar and r from the device; memory : to memory
+    translation : to the translator
+    fence : see :class:`hw.iommu.interfaces.FenceSignature`
+    fault : stream of fault reports
+    faulted : a read is answered with an error because of its translation; one cycle for each
+    """
+
+    def __init__(self, config: IommuConfig, *, id_width: int = 8):
+        if not isinstance(config, IommuConfig):
+            raise TypeError(f"config must be an IommuConfig, not {config!r}")
+        self.config = config
+        self.id_width = id_width
+        axi = AXI4Signature(config.data_width, id_width=id_width).channels("ar", "r")
+        super().__init__(
+            {
+                "device": In(axi),
+                "memory": Out(axi),
+                "translation": Out(TranslationSignature(config)),
+                "fence": In(FenceSignature()),
+                "fault": Out(stream.Signature(FaultReport)),
+                "faulted": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        count = self.config.reads + LOOKUP_CYCLES + 1
+        m.submodules.look_ahead = look_ahead = LookAhead(self.config, count, Access.READ)
+        m.submodules.places = places = ReadPlaces(self.config, count, id_width=self.id_width)
+        m.submodules.outstanding = outstanding = Outstanding(self.id_width, limit=self.config.outstanding, held=count)
+        response = self.memory.r.payload.shape()
+        m.submodules.refusal = refusal = Refusal(response, Access.READ, id_width=self.id_width)
+        join(m, look_ahead.translation, flipped(self.translation))
+        join(m, flipped(self.fence), outstanding.fence)
+        join(m, refusal.report, flipped(self.fault))
+        join(m, flipped(self.memory.r), refusal.memory)
+        join(m, refusal.device, flipped(self.device.r))
+
+        accepted = Accepted(self.id_width)
+        answer_layout = TranslationAnswer(self.config)
+        m.submodules.bursts = bursts = Memory(shape=accepted, depth=count, init=[])
+        m.submodules.answers = answers = Memory(shape=answer_layout, depth=count, init=[])
+        burst_write, burst_again, burst_read = (
+            bursts.write_port(),
+            bursts.read_port(domain="comb"),
+            bursts.read_port(domain="comb"),
+        )
+        answer_write, answer_read = answers.write_port(), answers.read_port(domain="comb")
+
+        ar = self.device.ar
+        enter = Signal()
+        m.d.comb += [
+            ar.ready.eq(places.room & look_ahead.ready),
+            enter.eq(ar.valid & ar.ready),
+            outstanding.accept.eq(enter),
+            places.enter.eq(enter),
+            places.id.eq(ar.payload.id),
+            burst_write.addr.eq(places.place),
+            burst_write.en.eq(enter),
+            burst_write.data.burst.eq(ar.payload),
+            burst_write.data.color.eq(self.fence.color),
+            look_ahead.enter.eq(enter),
+            look_ahead.place.eq(places.place),
+            look_ahead.requester.eq(ar.payload.user),
+            look_ahead.address.eq(ar.payload.addr),
+            burst_again.addr.eq(look_ahead.again),
+            look_ahead.again_requester.eq(burst_again.data.burst.user),
+            look_ahead.again_address.eq(burst_again.data.burst.addr),
+            places.known.eq(look_ahead.known),
+            places.known_place.eq(look_ahead.known_place),
+            places.answer.eq(look_ahead.answer),
+            places.finished.eq(look_ahead.finished),
+            answer_write.addr.eq(look_ahead.known_place),
+            answer_write.data.eq(look_ahead.answer),
+            answer_write.en.eq(look_ahead.known),
+        ]
+
+        # The one that may leave: it has waited, or its answer comes in this cycle.
+        burst = Signal(accepted)
+        answer = Signal(answer_layout)
+        walked, faulty, usable = Signal(), Signal(), Signal()
+        m.d.comb += [
+            burst_read.addr.eq(places.chosen),
+            burst.eq(burst_read.data),
+            answer_read.addr.eq(places.chosen),
+            answer.eq(Mux(places.waited, answer_read.data, look_ahead.answer)),
+            walked.eq(answer.outcome == Outcome.WALK),
+            look_ahead.look.eq(answer.walk),
+            usable.eq(places.valid & (~walked | look_ahead.usable)),
+            faulty.eq(walked & (look_ahead.result.cause != Cause.NONE)),
+        ]
+
+        out = self.memory.ar
+        send = Signal()
+        m.d.comb += [
+            send.eq(usable & ~faulty & (~out.valid | out.ready) & outstanding.room),
+            refusal.take.eq(usable & faulty & ~refusal.busy),
+            places.leave.eq(send),
+            places.hold.eq(refusal.take),
+            places.put_back.eq(usable & faulty & refusal.busy),
+            places.leave_held.eq(refusal.finish),
+            look_ahead.release.eq(walked & (send | refusal.take)),
+            outstanding.send.eq(send),
+            outstanding.send_id.eq(burst.burst.id),
+            outstanding.send_color.eq(burst.color),
+            outstanding.answer.eq(self.memory.r.valid & self.memory.r.ready & self.memory.r.payload.last),
+            outstanding.answer_id.eq(self.memory.r.payload.id),
+            outstanding.refuse.eq(refusal.finish),
+            outstanding.refuse_color.eq(refusal.color),
+            outstanding.look_id.eq(refusal.id),
+            refusal.accepted.eq(burst),
+            refusal.result.eq(look_ahead.result),
+            refusal.clear.eq(outstanding.idle),
+            self.faulted.eq(refusal.finish),
+        ]
+        with m.If(send):
+            ppn = Mux(walked, look_ahead.result.ppn, answer.ppn)
+            m.d.sync += [
+                out.valid.eq(1),
+                out.payload.eq(burst.burst),
+                out.payload.addr.eq(Cat(burst.burst.addr[:12], ppn)),
+            ]
+        with m.Elif(out.ready):
+            m.d.sync += out.valid.eq(0)
+        return m
