@@ -40,7 +40,7 @@ class CommandKind(enum.Enum, shape=3):
 def _reserved(layout: type[data.Struct], command: Value) -> Value:
     """Whether a bit is on that must not be."""
     mask = 0
-    for name, field in data.StructLayout(layout.__annotations__):
+    for name, field in data.Layout.cast(layout):
         if name.startswith("reserved"):
             mask |= ((1 << field.width) - 1) << field.offset
     return (command & mask).any()
