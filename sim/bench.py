@@ -3,9 +3,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import product
 from time import perf_counter
 from typing import Any
 
+from hw.config import IommuConfig
 from sim.account import account_rows
 from sim.backends.base import BACKENDS, Backend, launch
 from sim.config import MachineConfig, preset
@@ -17,7 +19,8 @@ FRAMES = {"verilator": 20_000, "amaranth": 30}  #: enough for a few seconds
 
 
 def bench_rows(preset_name: str, backends: Sequence[str] = BACKENDS) -> list[Row]:
-    """A flood of 64-byte frames with page_pool and XDP DROP, with and without checkers, on each backend.
+    """A flood of 64-byte frames with page_pool and XDP DROP, with and without checkers, on each backend; in Verilator
+    also on the machine with an IOMMU, in mode ``strict``.
 
     Rows ``cycles_per_second`` and ``packets_per_second``: simulated cycles and received packets for each second of wall
     time, from the start of the driver's set-up to the end of its closing; building the model, starting the simulator
@@ -28,11 +31,14 @@ def bench_rows(preset_name: str, backends: Sequence[str] = BACKENDS) -> list[Row
     """
     rows = []
     for backend in backends:
-        for checkers in (False, True):
-            machine = replace(preset(preset_name), access_log=checkers)
-            run = RunConfig(Traffic("64", frames=FRAMES[backend], rate=machine.mac_mbps * 1_000_000), checkers=checkers)
+        modes = ("none", "strict") if backend == "verilator" else ("none",)
+        for mode, checkers in product(modes, (False, True)):
+            iommu = None if mode == "none" else IommuConfig()
+            machine = replace(preset(preset_name), iommu=iommu, access_log=checkers)
+            traffic = Traffic("64", frames=FRAMES[backend], rate=machine.mac_mbps * 1_000_000)
+            run = RunConfig(traffic, iommu=mode, checkers=checkers)
             measured = launch(backend, machine, "sim.bench:measure", asdict(run))
-            case = {"preset": preset_name, "backend": backend, "checkers": "on" if checkers else "off"}
+            case = {"preset": preset_name, "backend": backend, "iommu": mode, "checkers": "on" if checkers else "off"}
             for name in ("cycles", "packets"):
                 unit = f"{name}/s of wall time"
                 rows.append(Row(case, f"{name}_per_second", unit, measured[name] / measured["seconds"]))

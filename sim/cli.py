@@ -25,6 +25,7 @@ from sim.experiments.registry import EXPERIMENTS, experiment
 from sim.experiments.runner import machine_config, measure, plan, run_experiment
 from sim.experiments.settings import split
 from sim.report import Column, Result, decimals, print_table
+from sim.run import IOMMU_MODES
 from sim.scenario import RunError
 from sim.trace.gtkw import write_save_file
 from sim.trace.job import trace_run
@@ -45,6 +46,7 @@ console = Console()
 messages = Console(stderr=True, soft_wrap=True, highlight=False)
 
 PresetOption = Annotated[str, typer.Option("--preset", help="Machine.", metavar="|".join(PRESETS))]
+IommuOption = Annotated[str, typer.Option("--iommu", help="IOMMU mode.", metavar="|".join(IOMMU_MODES))]
 BackendOption = Annotated[str, typer.Option("--backend", help="Simulator.", metavar="|".join(BACKENDS))]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="A parameter; may be repeated.", metavar="KEY=VALUE")
@@ -166,6 +168,7 @@ def stats(
     strategy: Annotated[str, typer.Option(help="Buffer strategy.")] = "page_pool",
     verdict: Annotated[str, typer.Option(help="XDP verdict.")] = "drop",
     traffic: Annotated[str, typer.Option(help="Frame size, mix, or capture.")] = "imix",
+    iommu: IommuOption = "none",
     preset: PresetOption = "10g",
     backend: BackendOption = "verilator",
     assignments: SetOption = None,
@@ -173,7 +176,8 @@ def stats(
 ) -> None:
     """Run once and print all counters, under the names that ethtool and page_pool give them."""
     with _explained():
-        given = {"strategies": strategy, "verdicts": verdict, "traffic": traffic} | split(assignments or ())
+        given = {"strategies": strategy, "verdicts": verdict, "traffic": traffic, "iommu": iommu}
+        given |= split(assignments or ())
         for _, measured in measure(
             experiment("strategies"), given, preset_name=preset, backend=backend, capture=pcap
         ).cases:
@@ -186,6 +190,7 @@ def timeline(
     strategy: Annotated[str, typer.Option(help="Buffer strategy.")] = "page_pool",
     verdict: Annotated[str, typer.Option(help="XDP verdict.")] = "tx",
     traffic: Annotated[str, typer.Option(help="Frame size, mix, or capture.")] = "imix",
+    iommu: IommuOption = "none",
     packets: Annotated[int, typer.Option(help="How many packets to print.", min=1)] = 3,
     preset: PresetOption = "10g",
     backend: BackendOption = "verilator",
@@ -196,12 +201,15 @@ def timeline(
     """Follow packets from the wire to their buffer's return; also as a file for https://ui.perfetto.dev."""
     with _explained():
         chosen = experiment("strategies")
-        given = {**chosen.short, "strategies": strategy, "verdicts": verdict, "traffic": traffic}
+        given = {**chosen.short, "strategies": strategy, "verdicts": verdict, "traffic": traffic, "iommu": iommu}
         given |= split(assignments or ())
         planned = plan(chosen, given, preset_name=preset, capture=pcap)
         if len(planned.cases) != 1:
-            raise ValueError(f"A timeline is of one strategy, verdict and traffic, not of {len(planned.cases)} cases")
-        traced = trace_run(planned.machine, planned.cases[0].run, backend)
+            raise ValueError(
+                f"A timeline is of one strategy, verdict, traffic and IOMMU mode, not of {len(planned.cases)} cases"
+            )
+        (case,) = planned.cases
+        traced = trace_run(planned.machine_of(case), case.run, backend)
         print_timeline(console, traced.packets, traced.functions, planned.machine.cycle_ps, packets)
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(traced.chrome) + "\n")

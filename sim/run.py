@@ -18,6 +18,7 @@ from sim.traffic.capture import write_capture
 from sim.traffic.source import Traffic
 
 MAX_CORES = 16
+IOMMU_MODES = ("none", "passthrough", "lazy", "strict")  #: from the least protection to the most
 RING_ROOM = 2  #: a page_pool holds as many pages again as its ring, and a page is a buffer
 
 
@@ -35,6 +36,7 @@ class RunConfig:
     ring : entries of each ring
     moderation_cycles, moderation_count : an interrupt waits at most so many hardware cycles, for so many completions
     profile : cost profile of the cores
+    iommu : ``none`` on a machine without an IOMMU; else how the NIC uses it: ``passthrough``, ``lazy`` or ``strict``
     checkers : the ownership checker, and a check of every frame's bytes when the driver sees it
     """
 
@@ -47,6 +49,7 @@ class RunConfig:
     moderation_cycles: int = 0
     moderation_count: int = 0
     profile: str = "e5-1650v4"
+    iommu: str = "none"
     checkers: bool = True
 
     def __post_init__(self) -> None:
@@ -54,6 +57,7 @@ class RunConfig:
             ("strategy", tuple(STRATEGIES)),
             ("verdict", tuple(PROGRAMS)),
             ("profile", tuple(Profile.names())),
+            ("iommu", IOMMU_MODES),
         ):
             value = getattr(self, name)
             if value not in allowed:
@@ -68,6 +72,9 @@ class RunConfig:
 
     def check(self, machine: MachineConfig) -> None:
         """Raise ``ValueError`` unless the run fits on a machine."""
+        if (self.iommu == "none") != (machine.iommu is None):
+            which = "without" if machine.iommu is None else "with"
+            raise ValueError(f"iommu must fit the machine, which is {which} an IOMMU, not {self.iommu!r}")
         if not 1 <= self.queues <= machine.nic.queues:
             raise ValueError(f"queues must be in 1..{machine.nic.queues} on this machine, not {self.queues!r}")
         if self.traffic.queues > self.queues:

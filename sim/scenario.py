@@ -14,6 +14,7 @@ from driver_model.drivers.queue import QueueConfig
 from driver_model.drivers.strategies import STRATEGIES
 from driver_model.events import EventLog
 from driver_model.memory.ownership import OwnershipChecker
+from driver_model.memory.page import PAGE_SHIFT
 from driver_model.net.collector import Collector
 from driver_model.net.xdp import PROGRAMS, XdpAction, XdpBuff, XdpProgram
 from hw.abi.registers import register_map
@@ -23,6 +24,7 @@ from sim.config import MachineConfig
 from sim.host.trace import HardwareEvent, TraceClient
 from sim.host.wire_player import PlayerClient
 from sim.host.wire_recorder import RecorderClient, SentFrame
+from sim.iommu_use import DEVICE_ID, IommuUse
 from sim.platform import SimPlatform
 from sim.run import Measurement, RunConfig
 from sim.traffic.capture import Captured
@@ -34,6 +36,7 @@ STALLED = 4  #: times as long where everything is held back at random
 SETUP_LIMIT = 100_000 * MICROSECOND
 SETTLE_LIMIT = 20_000 * MICROSECOND  #: after the wire's last frame, plus
 SETTLE_FRAME = 20 * MICROSECOND  #: for each frame that software may still have to work on
+SHOWN_FAULTS = 3
 LEAD_CYCLES = 256  #: between the end of the set-up and the first frame
 
 
@@ -71,7 +74,8 @@ class Scenario:
         self.backend = backend
         self.machine = machine
         self.config = config
-        self.platform = SimPlatform(backend, machine.cycle_ps, register_map(machine.nic.queues).size)
+        registers = register_map(machine.nic.queues).size
+        self.platform = SimPlatform(backend, machine.cycle_ps, registers, machine.iommu_registers)
         self.player = PlayerClient(backend)
         self.recorder = RecorderClient(backend)
         self.platform.kernel.adopt(self.player.token, self.player.refill)
@@ -99,6 +103,7 @@ class Scenario:
         self.statistics: dict[str, int] = {}
         self.accesses: Counter[tuple[bool, int, int]] = Counter()  # is a write, place in a line, length
         self.host = Host(self.system.cores, checker=self.checker)
+        self.iommu = None if machine.iommu is None else IommuUse(self.host, config.iommu, machine.iommu)
         self.passed = Collector(self._expected())  # what passed to the stack
         queue = QueueConfig(
             strategy=STRATEGIES[config.strategy],
@@ -132,19 +137,29 @@ class Scenario:
     # Software
 
     def _open(self) -> None:
+        if self.iommu is not None:
+            self.iommu.open()
         self.driver.probe()
         core, registers = self.driver.core, self.driver.registers
         for queue in range(self.config.queues):
             claim = registers.queue["mac_address"].pack(address=mac_value(queue_mac(queue)), enable=1)
             core.mmio_write(registers.address("mac_address", queue), claim)
+        if self.iommu is not None:
+            core.mmio_write(registers.address("device"), registers.port["device"].pack(device_id=DEVICE_ID))
         self.platform.set_carrier(True)
         self.driver.open()
+        if self.iommu is not None:
+            self.iommu.start()
         core.mmio_read(registers.address("status"))  # behind it, every register write has arrived
 
     def _close(self) -> None:
+        if self.iommu is not None:
+            self.statistics |= self.iommu.counters()
         self.statistics |= self.driver.counters()
         self.driver.stop()
         self.statistics |= self.driver.ethtool_statistics()
+        if self.iommu is not None:
+            self.iommu.close()
 
     def _observed(self, program: XdpProgram) -> XdpProgram:
         """A program that does what another does, and notes each frame as it passes."""
@@ -205,7 +220,14 @@ class Scenario:
         self._take_sent()
         self._take_trace()
         accesses = self.backend.accesses()
-        self.accesses.update([(is_write, address % LINE_BYTES, length) for _, address, length, is_write in accesses])
+        tables = set() if self.checker is None else self.checker.iommu_frames
+        self.accesses.update(
+            [
+                (is_write, address % LINE_BYTES, length)
+                for _, address, length, is_write in accesses
+                if address >> PAGE_SHIFT not in tables
+            ]
+        )
         if self.checker is not None:
             # A read is logged in whole words; only what lies inside of them is sure to have been asked for.
             slack = self.machine.host_width // 8 - 1
@@ -242,7 +264,10 @@ class Scenario:
         return {mac_value(queue_mac(q)).to_bytes(6, "little"): q for q in range(self.config.queues)}
 
     def _check_device(self) -> None:
-        """The device reported no error."""
+        """Neither the device nor the IOMMU reported an error."""
+        if self.iommu is not None and self.iommu.faults:
+            count, first = self.iommu.driver.faults.count, "; ".join(map(str, self.iommu.faults[:SHOWN_FAULTS]))
+            raise RunError(f"The IOMMU refused {count} accesses, the first of them: {first}")
         if self.driver.faults:
             raise RunError("; ".join(f"The device reported an error: {fault}" for fault in self.driver.faults))
         if self.platform.refused:

@@ -62,6 +62,7 @@ class OwnershipChecker:
         self.device_log = device_log
         self.stop = stop
         self.violations: list[Violation] = []
+        self.iommu_frames: set[int] = set()  #: pages that the IOMMU itself uses now: not the device's accesses
         self._allocated: dict[int, Site] = {}
         self._freed: dict[int, Site] = {}
         self._pooled: dict[Page, Site] = {}
@@ -173,12 +174,14 @@ class OwnershipChecker:
         first = Handover(core.time, (), None, "shared with the IOMMU", core.index, caller())
         mapping = Mapping(page.address, page.address, page.size, DmaDirection.BIDIRECTIONAL, True, first)
         self._enter(self._by_frame, page.address, mapping)
+        self.iommu_frames.update(range(page.pfn, page.pfn + (1 << page.order)))
 
     def taken_from_iommu(self, core: "Core", page: Page) -> None:
         """The IOMMU uses that memory no more."""
         for mapping in self._by_frame[page.pfn]:
             if mapping.coherent and mapping.ended is None and mapping.address == page.address:
                 self._close(core, "taken from the IOMMU", mapping)
+                self.iommu_frames.difference_update(range(page.pfn, page.pfn + (1 << page.order)))
                 return
 
     # What page_pool reports

@@ -114,7 +114,7 @@ def measure(
         if len(cases) != 1 or verdicts != "tx":
             raise SettingError(
                 f"What is sent is captured of one run with verdict tx, not of {len(cases)} with {verdicts}: set "
-                f"strategies, verdicts and traffic to one each"
+                f"strategies, verdicts, traffic and iommu to one each"
             )
         arguments[0]["sent"] = str(sent)
     groups: dict[MachineConfig, list[int]] = {}

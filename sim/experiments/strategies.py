@@ -1,40 +1,54 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Experiment 1: what does one packet's memory cost, by buffer strategy?"""
+"""Experiment 1: what does one packet's memory cost, by buffer strategy and IOMMU mode?"""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
 from typing import Any, ClassVar
 
 from driver_model.drivers.strategies import STRATEGIES
 from driver_model.net.xdp import PROGRAMS
+from hw.config import IommuConfig
 from sim.account import account_rows
-from sim.config import MachineConfig
+from sim.config import MachineConfig, preset
 from sim.experiments.base import Case, Experiment
 from sim.experiments.ceiling import ceilings
 from sim.experiments.settings import Setting
 from sim.report import Column, Row, decimals
-from sim.run import Measurement, RunConfig
+from sim.run import IOMMU_MODES, Measurement, RunConfig
 from sim.traffic.pacing import FCS_BYTES, LineRate
 from sim.traffic.sizes import parse_sizes
 from sim.traffic.source import CAPTURE, MAX_FRAMES, Traffic
 
-MEMORY_OPERATIONS = ("page.", "page_pool.", "dma.", "spin.")  # of locks, a packet meets only page_pool's ring's
+# Of locks, a packet meets only those of page_pool's ring and of the IOMMU's driver.
+MEMORY_OPERATIONS = ("page.", "page_pool.", "dma.", "iommu.", "iova.", "spin.")
+FEW = "few"  #: IOMMU modes beside none, for a few cases only
+FEW_VERDICT, FEW_TRAFFIC = "drop", ("64", "1518")
+WELL_BELOW = Fraction(4, 5)  #: of the throughput in another mode
+KEEPS_UP = Fraction(95, 100)
 SAMPLED_SIZES = 2520  #: frames that a mean size is taken from: whole rounds of the named mixes
 MEMORY_SOURCE = "Brouer, Memory vs. Networking, NetConf 2016; Generic page-pool recycle facility, LSF/MM 2016"
+STRICT_SOURCE = "Fast & Safe IO Memory Protection, SOSP 2024: strict protection costs 20 to 65 % of throughput"
+POOL_SOURCE = "page_pool maps its pages once, in every mode"
 
 
 class Strategies(Experiment):
-    """Every strategy under every verdict, by frame size, on IMIX and on a capture."""
+    """Every strategy under every verdict and IOMMU mode, by frame size, on IMIX and on a capture."""
 
     name = "strategies"
-    question = "What does one packet's memory cost, by buffer strategy and frame size?"
+    question = "What does one packet's memory cost, by buffer strategy, IOMMU mode and frame size?"
     settings: ClassVar = {
         "strategies": Setting(tuple(STRATEGIES), "buffer strategies, joined by +", choices=tuple(STRATEGIES)),
         "verdicts": Setting(tuple(PROGRAMS), "XDP verdicts, joined by +", choices=tuple(PROGRAMS)),
         "traffic": Setting(
             ("64", "128", "256", "512", "1024", "1518", "imix", CAPTURE),
             "frame sizes on the wire, mixes, or capture, joined by +",
+        ),
+        "iommu": Setting(
+            (FEW,),
+            f"IOMMU modes, joined by +; {FEW}: none, and for {FEW_VERDICT} of {' and '.join(FEW_TRAFFIC)} bytes all",
+            choices=(FEW, *IOMMU_MODES),
         ),
         "microseconds": Setting(400, "wire time of each run but a capture's", low=1, high=1_000_000),
         "frames": Setting(0, "frames of each run; 0: as many as last so long, or the whole capture", high=10_000_000),
@@ -50,7 +64,9 @@ class Strategies(Experiment):
         "checkers": Setting(True, "ownership checker on or off"),
         "seed": Setting(1, "of sizes, order and payload"),
     }
-    short: ClassVar = {"strategies": "page_pool", "verdicts": "tx", "traffic": "imix", "frames": "24", "ring": "32"}
+    short: ClassVar = {"strategies": "page_pool", "verdicts": "tx", "traffic": "imix", "frames": "24", "ring": "32"} | {
+        "iommu": "none"
+    }
     columns = (
         Column("throughput", "Mpps", decimals(2)),
         Column("ceiling", "ceiling", decimals(2)),
@@ -59,16 +75,21 @@ class Strategies(Experiment):
         Column("cpu_cycles", "CPU cycles", decimals(0)),
         Column("memory_cycles", "of it memory", decimals(0)),
         Column("memory_share", "share %", decimals(1), optional=True),
+        Column("iotlb_misses", "IOTLB misses", decimals(3), optional=True),
         Column("busiest", "busiest", optional=True),
         Column("busiest_share", "busy %", decimals(1), optional=True),
         Column("dropped", "dropped", decimals(0)),
     )
 
+    def machine(self, preset_name: str) -> MachineConfig:
+        """With the IOMMU of those cases that have one."""
+        return replace(preset(preset_name), iommu=IommuConfig())
+
     def cases(self, machine: MachineConfig, settings: Mapping[str, Any], capture: str) -> Sequence[Case]:
         """Verdict by verdict, traffic by traffic, so that strategies stand side by side in the table."""
         return [
             Case(
-                {"verdict": verdict, "traffic": traffic, "strategy": strategy},
+                {"verdict": verdict, "traffic": traffic, "iommu": mode, "strategy": strategy},
                 RunConfig(
                     traffic=_traffic(machine, traffic, settings, capture),
                     strategy=strategy,
@@ -79,11 +100,14 @@ class Strategies(Experiment):
                     moderation_cycles=settings["moderation_cycles"],
                     moderation_count=settings["moderation_count"],
                     profile=settings["profile"],
+                    iommu=mode,
                     checkers=settings["checkers"],
                 ),
+                machine if mode != "none" else replace(machine, iommu=None),
             )
             for verdict in settings["verdicts"]
             for traffic in settings["traffic"]
+            for mode in _modes(settings["iommu"], verdict, traffic)
             for strategy in settings["strategies"]
         ]
 
@@ -115,6 +139,11 @@ class Strategies(Experiment):
             count, _ = measured.operations.get(operation, (0, 0))
             rows.append(Row(case.varied, name, "1/packet", Fraction(count, measured.delivered)))
         rows += [
+            Row(case.varied, name, "1/packet", Fraction(measured.statistics[counter], measured.delivered))
+            for name, counter in (("iotlb_misses", "iommu_tlb_miss"), ("table_reads", "iommu_table_read"))
+            if counter in measured.statistics
+        ]
+        rows += [
             Row(case.varied, "offered", "packets", measured.offered),
             Row(case.varied, "delivered", "packets", measured.delivered),
             Row(case.varied, "dropped", "packets", sum(measured.dropped.values())),
@@ -124,20 +153,54 @@ class Strategies(Experiment):
         ]
 
     def checks(self, rows: Sequence[Row]) -> Sequence[Row]:
-        """page_pool must spend fewer memory cycles on a packet than page_per_packet, wherever both ran."""
-        cost: dict[tuple[tuple[str, Any], ...], dict[str, Any]] = {}
-        for row in rows:
-            if row.name == "memory_cycles":
-                common = {key: value for key, value in row.case.items() if key != "strategy"}
-                cost.setdefault(tuple(common.items()), {})[row.case["strategy"]] = row.value
-        result = []
-        for varied, by_strategy in cost.items():
-            if by_strategy.keys() >= {"page_per_packet", "page_pool"}:
-                saved = by_strategy["page_per_packet"] - by_strategy["page_pool"]
-                case = dict(varied)
-                result.append(Row(case, "saved_by_page_pool", "cycles/packet", saved))
-                result.append(Row(case, "page_pool_is_cheaper", "bool", saved > 0, True, MEMORY_SOURCE, "check"))
-        return result
+        """What must hold between cases that differ in one thing alone, wherever both ran."""
+        return [*_strategy_checks(rows), *_mode_checks(rows)]
+
+
+def _strategy_checks(rows: Sequence[Row]) -> list[Row]:
+    """page_pool must spend fewer memory cycles on a packet than page_per_packet."""
+    result = []
+    for case, cost in _compared(rows, "memory_cycles", "strategy"):
+        if cost.keys() >= {"page_per_packet", "page_pool"}:
+            saved = cost["page_per_packet"] - cost["page_pool"]
+            result.append(Row(case, "saved_by_page_pool", "cycles/packet", saved))
+            result.append(Row(case, "page_pool_is_cheaper", "bool", saved > 0, True, MEMORY_SOURCE, "check"))
+    return result
+
+
+def _mode_checks(rows: Sequence[Row]) -> list[Row]:
+    """Strict protection must cost page_per_packet much of its throughput, unless the machine's ceiling hides it, and
+    page_pool, which maps its pages once, hardly any, in whichever mode."""
+    ceilings = _compared(rows, "ceiling", "iommu")
+    result = []
+    for (case, rate), (_, ceiling) in zip(_compared(rows, "throughput", "iommu"), ceilings, strict=True):
+        if case["strategy"] == "page_per_packet" and "strict" in rate:
+            others = [value for mode, value in rate.items() if mode != "strict"]
+            if others and rate["strict"] < WELL_BELOW * ceiling["strict"]:
+                below = rate["strict"] <= WELL_BELOW * min(others)
+                result.append(Row(case, "strict_is_well_below", "bool", below, True, STRICT_SOURCE, "check"))
+        if case["strategy"] == "page_pool" and "passthrough" in rate:
+            for mode in [mode for mode in rate if mode not in ("none", "passthrough")]:
+                keeps_up = rate[mode] >= KEEPS_UP * rate["passthrough"]
+                varied = case | {"iommu": mode}
+                result.append(Row(varied, "page_pool_keeps_up", "bool", keeps_up, True, POOL_SOURCE, "check"))
+    return result
+
+
+def _compared(rows: Sequence[Row], name: str, key: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Values of rows of a name by the value of one key of their case, for each case without that key."""
+    found: dict[tuple[tuple[str, Any], ...], dict[str, Any]] = {}
+    for row in rows:
+        if row.name == name:
+            common = tuple((other, value) for other, value in row.case.items() if other != key)
+            found.setdefault(common, {})[row.case[key]] = row.value
+    return [(dict(common), values) for common, values in found.items()]
+
+
+def _modes(chosen: Sequence[str], verdict: str, traffic: str) -> Sequence[str]:
+    """The IOMMU modes of a verdict and traffic, each once."""
+    few = IOMMU_MODES if verdict == FEW_VERDICT and traffic in FEW_TRAFFIC else IOMMU_MODES[:1]
+    return tuple(dict.fromkeys(mode for each in chosen for mode in (few if each == FEW else (each,))))
 
 
 def _mean_size(lengths: Mapping[int, int]) -> Fraction:

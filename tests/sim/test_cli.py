@@ -11,6 +11,7 @@ from sim.cli import app
 from sim.traffic.capture import Captured, write_capture
 
 SHORT = ["--set", "frames=150", "--set", "ring=64", "--set", "traffic=64", "--set", "verdicts=drop"]
+SHORT += ["--set", "iommu=none"]
 
 
 def invoke(*arguments):
@@ -42,8 +43,8 @@ def refusal(*arguments):
         (["run", "strategies", "--set", "nic.queues=99"], "queues must be an integer in 1..16, not 99"),
         (["run", "strategies", "--pcap", "none.pcap"], "Capture 'none.pcap' cannot be read"),
         (["run", "strategies", "--sent", "sent.txt"], "name must end in .pcap or .pcapng, not 'sent.txt'"),
-        (["run", "strategies", "--sent", "s.pcap"], "of one run with verdict tx, not of 48 with drop, pass, tx"),
-        (["timeline", "--traffic", "64+imix"], "of one strategy, verdict and traffic, not of 2 cases"),
+        (["run", "strategies", "--sent", "s.pcap"], "of one run with verdict tx, not of 60 with drop, pass, tx"),
+        (["timeline", "--traffic", "64+imix"], "of one strategy, verdict, traffic and IOMMU mode, not of 2 cases"),
         (["timeline", "--verdict", "keep"], "verdicts must be of drop, tx, pass, not 'keep'"),
         (["stats", "--strategy", "hope"], "strategies must be of page_per_packet, page_pool, not 'hope'"),
         (["verilog", "-o", "out", "--preset", "1g"], "Preset must be one of 10g, not '1g'"),

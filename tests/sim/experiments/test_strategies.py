@@ -5,7 +5,9 @@ from fractions import Fraction
 
 from sim.config import preset
 from sim.experiments.base import Case
+from sim.experiments.settings import resolve
 from sim.experiments.strategies import Strategies
+from sim.report import Row
 from sim.run import Measurement, RunConfig
 from sim.traffic.source import Traffic
 
@@ -48,3 +50,53 @@ def test_interrupts_and_polls_are_counted() -> None:
     found = rows({"irq.entry": (5, 1_000), "napi.poll": (8, 1_000)})
     assert (found["interrupts"], found["polls"]) == (Fraction(1, 8), Fraction(1, 5))
     assert rows({"xdp.run": (40, 1)})["interrupts"] == 0
+
+
+def cases(**given: str) -> list[Case]:
+    strategies = Strategies()
+    machine = strategies.machine("10g")
+    return list(strategies.cases(machine, resolve(strategies.settings, given), "sample.pcapng"))
+
+
+def test_by_default_the_iommus_modes_run_for_a_few_cases_only() -> None:
+    chosen = [case for case in cases() if case.run.strategy == "page_pool" and case.run.iommu != "none"]
+    assert [tuple(case.varied.values())[:3] for case in chosen] == [
+        ("drop", traffic, mode) for traffic in ("64", "1518") for mode in ("passthrough", "lazy", "strict")
+    ]
+    assert len([case for case in cases() if case.run.iommu == "none"]) == 48
+
+
+def test_modes_that_are_named_run_everywhere() -> None:
+    chosen = cases(iommu="strict+none", verdicts="tx", traffic="imix", strategies="page_pool")
+    assert [case.varied["iommu"] for case in chosen] == ["strict", "none"]
+    assert [case.machine is not None and case.machine.iommu is not None for case in chosen] == [True, False]
+    for case in chosen:
+        case.run.check(case.machine)
+
+
+def made_up(strategy: str, **throughput: float) -> list[Row]:
+    """Rows of a case in several modes, with a ceiling of 10."""
+    return [
+        row
+        for mode, value in throughput.items()
+        for case in [{"verdict": "drop", "iommu": mode, "strategy": strategy}]
+        for row in (Row(case, "throughput", "Mpps", value), Row(case, "ceiling", "Mpps", 10.0))
+    ]
+
+
+def test_strict_must_be_well_below_unless_the_ceiling_hides_it() -> None:
+    def check(**throughput: float) -> list[object]:
+        rows = Strategies().checks(made_up("page_per_packet", **throughput))
+        return [row.value for row in rows if row.name == "strict_is_well_below"]
+
+    assert check(none=4.0, passthrough=3.9, lazy=2.5, strict=1.0) == [True]
+    assert check(none=4.0, lazy=2.5, strict=2.1) == [False]
+    assert check(none=10.0, lazy=10.0, strict=9.0) == []
+    assert check(strict=1.0) == []
+
+
+def test_page_pool_must_keep_up_with_passthrough_in_each_mode() -> None:
+    rows = Strategies().checks(made_up("page_pool", none=9.0, passthrough=8.0, lazy=7.7, strict=7.5))
+    kept = {row.case["iommu"]: row.value for row in rows if row.name == "page_pool_keeps_up"}
+    assert kept == {"lazy": True, "strict": False}
+    assert "strict_is_well_below" not in {row.name for row in rows}
