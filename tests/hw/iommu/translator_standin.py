@@ -94,7 +94,8 @@ class TranslatorStandin:
                 self._cycle += 1
                 if release:
                     walk = self.walks[look]
-                    assert walk is not None and walk.claims > 0, f"Walk {look} was released without a claim"
+                    if walk is None or not walk.claims:
+                        raise AssertionError(f"Walk {look} was released without a claim")
                     walk.claims -= 1
                 if request:
                     self.requests.append((self._cycle, address // PAGE, bool(first)))
