@@ -74,7 +74,7 @@ class WalkMemory:
     Attributes
     ----------
     reads, writes : what was taken, in order
-    failing : addresses of words whose reads are errors
+    failing : addresses of words whose reads and writes are errors
     on_exclusive : called with the address of an exclusive write before it is done, if it is
     exclusives : whether exclusive accesses are known
     """
@@ -187,6 +187,8 @@ class WalkMemory:
         assert transfer.exclusive, "walks write exclusively only"
         if self.on_exclusive:
             self.on_exclusive(transfer.address)
+        if self.load(transfer.address) is None:
+            return Response.SLVERR
         if self.reserved.pop(transfer.walk, None) != transfer.address:
             return Response.OKAY
         self.store(transfer.address, transfer.data)
