@@ -286,7 +286,7 @@ class Event(enum.Enum, shape=15):
     """iohpmevt, field eventID: those of the specification, then our own in the range left to implementations."""
 
     NONE = 0
-    UNTRANSLATED = 1  #: untranslated requests, once each
+    UNTRANSLATED = 1  #: untranslated requests and debug translations, once each
     TRANSLATED = 2  #: translated requests, once each
     ATS_REQUEST = 3  #: translation requests, once each
     TLB_MISS = 4  #: requests whose first lookup did not hit

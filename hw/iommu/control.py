@@ -98,7 +98,7 @@ class IommuControl(wiring.Component):
         m.submodules.debug = debug = DebugTranslation(config)
         m.submodules.counters = counters = Counters(config)
         m.submodules.interrupts = interrupts = IommuInterrupts(config)
-        m.submodules.fences = fences = Fences(2)
+        m.submodules.fences = fences = Fences(2, 3)
         m.submodules.queues = queues = WalkPort((COMMANDS_ID, FENCE_ID), (FAULT_ID,))
 
         for block in (directory, commands, faults, debug, counters, interrupts):
@@ -137,6 +137,7 @@ class IommuControl(wiring.Component):
         join(m, debug.walk, flipped(self.debug_walk))
         join(m, debug.claim, flipped(self.debug_claim))
         join(m, debug.fault, faults.faults[2])
+        join(m, fences.channels[2], debug.fence)
         for channel in range(2):
             join(m, flipped(self.faults[channel]), faults.faults[channel])
             join(m, fences.channels[channel], flipped(self.fences[channel]))

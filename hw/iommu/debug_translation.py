@@ -14,6 +14,7 @@ from hw.iommu.interfaces import (
     Access,
     ClaimSignature,
     FaultReport,
+    FenceSignature,
     LookupEvent,
     PageSize,
     WalkResult,
@@ -48,6 +49,8 @@ class DebugTranslation(wiring.Component):
         To the fault queue.
     event : Out
         The request, for the performance counters.
+    fence : In
+        A request is an access that fences wait for: its walk reads tables, and may set A and D bits in them.
     """
 
     def __init__(self, config: IommuConfig):
@@ -62,6 +65,7 @@ class DebugTranslation(wiring.Component):
                 "claim": Out(ClaimSignature(config)),
                 "fault": Out(stream.Signature(FaultReport)),
                 "event": Out(LookupEvent),
+                "fence": In(FenceSignature()),
             }
         )
 
@@ -72,7 +76,10 @@ class DebugTranslation(wiring.Component):
         result = Signal(WalkResult)
         walk = Signal(range(self._config.walks))
         starts = Signal()
+        color = Signal()
+        m.d.comb += [busy.eq(control.go_busy & (color == k)) for k, busy in enumerate(self.fence.busy)]
         with m.If(~control.go_busy):
+            m.d.sync += color.eq(self.fence.color)
             with m.If(written(self.write, "tr_req_iova")):
                 m.d.sync += iova.eq(merged(self.write, "tr_req_iova", iova))
             with m.If(written(self.write, "tr_req_ctl")):

@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from amaranth import Cat, Module, Signal
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -21,6 +21,7 @@ class Fences(wiring.Component):
     Parameters
     ----------
     waiters : number of those who wait
+    channels : number of those who accept accesses
 
     Ports
     -----
@@ -29,13 +30,13 @@ class Fences(wiring.Component):
     done : Out
         Bit per waiter, for one cycle.
     channels : Out
-        To the write and the read channel.
+        To those who accept accesses.
     """
 
-    def __init__(self, waiters: int):
+    def __init__(self, waiters: int, channels: int):
         self._waiters = waiters
         super().__init__(
-            {"request": In(waiters), "done": Out(waiters), "channels": Out(FenceSignature()).array(2)},
+            {"request": In(waiters), "done": Out(waiters), "channels": Out(FenceSignature()).array(channels)},
         )
 
     def elaborate(self, platform: Any) -> Module:
@@ -43,19 +44,18 @@ class Fences(wiring.Component):
         color = Signal()
         busy = Signal(2)
         served = Signal(range(self._waiters))
+        following = Mux(served == self._waiters - 1, 0, served + 1)
         wanted = self.request.bit_select(served, 1)
         m.d.comb += [channel.color.eq(color) for channel in self.channels]
-        m.d.sync += busy.eq(Cat(self.channels[0].busy[k] | self.channels[1].busy[k] for k in range(2)))
+        m.d.sync += busy.eq(Cat(Cat(channel.busy[k] for channel in self.channels).any() for k in range(2)))
         with m.FSM():
             with m.State("IDLE"):
                 with m.If(wanted):
                     with m.If(~busy.bit_select(~color, 1)):
                         m.d.sync += color.eq(~color)
                         m.next = "MARKED"
-                with m.Elif(served == self._waiters - 1):
-                    m.d.sync += served.eq(0)
                 with m.Else():
-                    m.d.sync += served.eq(served + 1)
+                    m.d.sync += served.eq(following)
             with m.State("MARKED"):
                 m.next = "WAIT"
             # An access of the former color's last cycle shows in ``busy`` from here.
@@ -64,6 +64,6 @@ class Fences(wiring.Component):
                     m.next = "IDLE"
                 with m.Elif(~busy.bit_select(~color, 1)):
                     m.d.comb += self.done.eq(1 << served)
-                    m.d.sync += served.eq(0 if self._waiters == 1 else served + 1)
+                    m.d.sync += served.eq(following)
                     m.next = "IDLE"
         return m

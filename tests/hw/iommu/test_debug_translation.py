@@ -3,13 +3,15 @@
 
 import pytest
 
-from hw.abi.iommu import Cause, TransactionType
+from hw.abi.codec import Codec
+from hw.abi.iommu import Cause, FenceCommand, TransactionType
 from hw.abi.iommu_registers import iommu_registers
 from hw.abi.rings import AddressType
 from hw.iommu.interfaces import Access, PageSize
 from tests.hw.iommu.control_bench import ControlBench
 
 R = iommu_registers()
+FENCE = Codec(FenceCommand)
 WALK = 1
 
 
@@ -146,6 +148,23 @@ def test_registers_ignore_writes_while_busy():
         await b.set("tr_req_ctl", did=8)
         assert not b.ctx.get(b.dut.debug_walk.request)
         assert await b.get("tr_response", "ppn") == 9
+
+    ControlBench().run(run)
+
+
+def test_fences_wait_for_it():
+    async def run(b):
+        await ask(b, 5)
+        await b.commands_on()
+        await b.execute(FENCE.pack(opcode=2))
+        await b.ticks(60)
+        assert await b.get("cqh", "index") == 0
+        await walk(b)
+        await b.wait("cqh", "index", 1)
+        await ask(b, 6)
+        await b.execute(FENCE.pack(opcode=2), start=1)
+        await b.ticks(60)
+        assert await b.get("cqh", "index") == 1
 
     ControlBench().run(run)
 
