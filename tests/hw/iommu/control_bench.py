@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from amaranth import ClockDomain, Module
 from amaranth.hdl import Value
 from amaranth.sim import Simulator
 
@@ -99,7 +100,10 @@ class ControlBench:
             self.ctx = ctx
             await bench(self)
 
-        sim = Simulator(self.dut)
+        m = Module()
+        m.domains.sync = self.domain = ClockDomain()
+        m.submodules.dut = self.dut
+        sim = Simulator(m)
         sim.add_clock(1e-6)
         self.memory.attach(sim, self.dut.axi)
         sim.add_process(self._caches)
@@ -114,7 +118,10 @@ class ControlBench:
             port.valid, port.payload, Value.cast(port.payload)
         ):
             self.cycle += 1
-            assert held is None or reset or (valid and bits == held), "an invalidation changed before it was taken"
+            if reset:
+                held = None
+                continue
+            assert held is None or (valid and bits == held), "an invalidation changed before it was taken"
             if valid and ready:
                 self.invalidations.append((self.cycle, payload))
             held = bits if valid and not ready else None
@@ -132,6 +139,12 @@ class ControlBench:
 
     async def wait(self, name: str, field: str, value: int) -> None:
         await self.registers.wait(self.ctx, name, field, value)
+
+    async def reset(self) -> None:
+        """Pulse the reset of the domain."""
+        self.ctx.set(self.domain.rst, 1)
+        await self.ctx.tick()
+        self.ctx.set(self.domain.rst, 0)
 
     async def ticks(self, cycles: int) -> None:
         await self.ctx.tick().repeat(cycles)
