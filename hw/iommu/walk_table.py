@@ -105,8 +105,9 @@ class WalkTable(wiring.Component):
                 m.d.sync += finished[index].eq(1)
             with m.If(self.invalidating):
                 m.d.sync += poisoned[index].eq(1)
+            # A free walk is not finished: who takes it looks at ``finished`` from the same cycle on.
             with m.If(finished[index] & (counts[index] == 0)):
-                m.d.sync += active[index].eq(0)
+                m.d.sync += [active[index].eq(0), finished[index].eq(0)]
             with m.If(begins & (walk == index)):
                 m.d.sync += [
                     requests[index].eq(wanted),
