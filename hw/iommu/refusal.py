@@ -11,7 +11,7 @@ from amaranth.lib.wiring import In, Out
 from hw.abi.iommu import TransactionType
 from hw.abi.rings import AddressType
 from hw.bus.axi4 import AddressChannel, Response
-from hw.iommu.interfaces import Access, FaultReport, WalkResult
+from hw.iommu.interfaces import Access, FaultReport, WalkResult, fault_iotval2
 
 _TTYP = {
     Access.READ: (TransactionType.UNTRANSLATED_READ, TransactionType.TRANSLATED_READ),
@@ -120,7 +120,7 @@ class Refusal(wiring.Component):
                 report.process_id.eq(burst.user.process_id),
                 report.process_id_valid.eq(burst.user.process_id_valid),
                 report.iotval.eq(burst.addr),
-                report.iotval2.eq(result.iotval2),
+                report.iotval2.eq(fault_iotval2(result, burst.addr)),
             ]
         return m
 
