@@ -9,6 +9,7 @@ from driver_model.cpu.locks import SpinLock
 from driver_model.cpu.timers import Timers
 from driver_model.memory.iommu_domain import IommuDomain
 from driver_model.memory.iova import IovaDomain
+from driver_model.memory.page import PAGE_SHIFT
 from driver_model.platform import Timer
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ TIMEOUT_PS = 10 * 10**9  #: ``IOVA_DEFAULT_FQ_TIMEOUT``: 10 ms
 class Entry(NamedTuple):
     """A range that hardware may still reach: until a flush that began after ``counter`` others has ended."""
 
-    pfn: int
+    dma_address: int  #: as it was mapped
     pages: int
     counter: int
 
@@ -87,9 +88,11 @@ class FlushQueue:
         """Ranges that are not free yet."""
         return sum(len(queue.ring) for queue in self._queues)
 
-    def add(self, dev: "Device", pfn: int, pages: int) -> None:
-        """Queue a range that was taken out of the tables (``queue_iova``)."""
+    def add(self, dev: "Device", dma_address: int, pages: int) -> None:
+        """Queue a mapping's range, which was taken out of the tables (``queue_iova``)."""
         core = dev.core
+        if dev.checker is not None:
+            dev.checker.flush_deferred(dma_address)
         core.spend(core.op("iommu.flush_queue"))
         queue = self._queues[core.index]
         self._free_flushed(core, queue)
@@ -98,7 +101,7 @@ class FlushQueue:
                 if len(queue.ring) >= self.entries - 1:
                     self._flush(dev)
                 self._free_flushed(core, queue)
-        queue.ring.append(Entry(pfn, pages, self._started))
+        queue.ring.append(Entry(dma_address, pages, self._started))
         self.queued += 1
         if self._timer is None:
             self._timer = self._timers[core.index].add(self.timeout_ps, lambda: self._timeout(dev))
@@ -124,6 +127,11 @@ class FlushQueue:
         number = self._started
         self.flushes += 1
         self._domain.flush_all(dev)
+        if dev.checker is not None:
+            for queue in self._queues:
+                for entry in queue.ring:
+                    if entry.counter < number:
+                        dev.checker.flushed(dev.core, entry.dma_address)
         self._finished = max(self._finished, number)
 
     def _free_all(self, core: "Core") -> None:
@@ -136,4 +144,4 @@ class FlushQueue:
         ring = queue.ring
         while ring and ring[0].counter < self._finished:
             entry = ring.popleft()
-            self._iova.free(core, entry.pfn, entry.pages)
+            self._iova.free(core, entry.dma_address >> PAGE_SHIFT, entry.pages)

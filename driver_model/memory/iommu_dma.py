@@ -81,7 +81,7 @@ class IommuDma(DmaOps):
             self.domain.flush_range(dev, iova, pages << PAGE_SHIFT)
             self.iova.free(dev.core, iova >> PAGE_SHIFT, pages)
         else:
-            self.flush_queue.add(dev, iova >> PAGE_SHIFT, pages)
+            self.flush_queue.add(dev, dma_address, pages)
 
     def physical(self, dma_address: int) -> int:
         """Where the tables say that a device address is."""

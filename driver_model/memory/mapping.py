@@ -87,6 +87,16 @@ class Handover(NamedTuple):
         return f"{self.event} at {self.site} on core {self.core}, {self.time} ps"
 
 
+class StaleAccess(NamedTuple):
+    """An access by way of a mapping that had ended, and that the IOMMU had not been made to forget."""
+
+    cycle: int
+    address: int  #: physical
+    length: int
+    write: bool
+    age: int  #: picoseconds since the mapping had ended
+
+
 class Mapping:
     """A mapping, live or ended.
 
@@ -97,10 +107,14 @@ class Mapping:
     coherent : both sides may touch it at any time
     tested : the driver asked ``dma_mapping_error``
     ended : the handover that ended it, or None while it lives
+    reachable_until : picoseconds; the device may reach it until then by what the IOMMU remembers
     history : handovers in order of time; the first is the mapping itself
     """
 
-    __slots__ = ("address", "coherent", "direction", "dma_address", "ended", "history", "size", "stop", "tested")
+    __slots__ = (
+        "address", "coherent", "direction", "dma_address", "ended", "history", "reachable_until", "size", "stop",
+        "tested",
+    )  # fmt: skip
 
     def __init__(
         self, dma_address: int, address: int, size: int, direction: DmaDirection, coherent: bool, first: Handover
@@ -113,6 +127,7 @@ class Mapping:
         self.coherent = coherent
         self.tested = coherent
         self.ended: Handover | None = None
+        self.reachable_until = 0
         self.history = [first]
 
     @property

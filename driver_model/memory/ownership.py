@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from driver_model.memory.dma import DmaDirection
-from driver_model.memory.mapping import Handover, Mapping, Site, add, caller, covers, overlap, remove
+from driver_model.memory.mapping import Handover, Mapping, Site, StaleAccess, add, caller, covers, overlap, remove
 from driver_model.memory.page import PAGE_SHIFT, PAGE_SIZE, Page
 
 if TYPE_CHECKING:
     from driver_model.cpu.core import Core
 
 _NOTHING = (0, 0)
+_FOREVER = 1 << 63
 _READABLE = (DmaDirection.TO_DEVICE, DmaDirection.BIDIRECTIONAL)
 _WRITABLE = (DmaDirection.FROM_DEVICE, DmaDirection.BIDIRECTIONAL)
 
@@ -43,10 +44,11 @@ class OwnershipChecker:
     """Checks every hand-over and every access; explains what it finds.
 
     Rules: ``cpu access of device memory``, ``cpu access of free memory``, ``device access outside a mapping``, ``device
-    access after unmap``, ``device access of cpu memory``, ``device access beyond the posted length``, ``device access
-    against the direction``, ``double map``, ``double unmap``, ``unmap of what is not mapped``, ``sync of what is not
-    mapped``, ``mapping error not tested``, ``wrong size``, ``wrong direction``, ``double free``, ``freed while
-    mapped``, ``freed while in a pool``, ``double put``, ``wrong pool``, ``never unmapped``.
+    access after unmap``, ``device access in the stale window``, ``device access of cpu memory``, ``device access beyond
+    the posted length``, ``device access against the direction``, ``double map``, ``double unmap``, ``unmap of what is
+    not mapped``, ``sync of what is not mapped``, ``mapping error not tested``, ``wrong size``, ``wrong direction``,
+    ``double free``, ``freed while mapped``, ``freed while in a pool``, ``double put``, ``wrong pool``, ``never
+    unmapped``.
 
     Parameters
     ----------
@@ -62,6 +64,7 @@ class OwnershipChecker:
         self.device_log = device_log
         self.stop = stop
         self.violations: list[Violation] = []
+        self.stale: list[StaleAccess] = []  #: accesses after unmap and before the IOMMU's flush
         self.iommu_frames: set[int] = set()  #: pages that the IOMMU itself uses now: not the device's accesses
         self._allocated: dict[int, Site] = {}
         self._freed: dict[int, Site] = {}
@@ -131,6 +134,17 @@ class OwnershipChecker:
         if not mapping.tested:
             self._report("mapping error not tested", f"dma_mapping_error was not asked about {mapping}")
         self._end(core, "dma_unmap", mapping)
+
+    def flush_deferred(self, dma_address: int) -> None:
+        """The mapping that just ended at this address stays in the IOMMU's memory until it is flushed."""
+        if dma_address in self._last_ended:
+            self._last_ended[dma_address].reachable_until = _FOREVER
+
+    def flushed(self, core: "Core", dma_address: int) -> None:
+        """No access can use that mapping any more."""
+        mapping = self._last_ended.get(dma_address)
+        if mapping is not None and mapping.reachable_until == _FOREVER:
+            mapping.reachable_until = core.time
 
     def synced_for_cpu(self, core: "Core", dma_address: int, size: int, direction: DmaDirection) -> None:
         """Bytes of a live mapping become the CPU's."""
@@ -235,7 +249,7 @@ class OwnershipChecker:
         self._changed = {mapping: None for mapping in self._changed if len(mapping.history) > 1}
         waiting = []
         for mapping in self._ended:
-            if mapping.ended is not None and mapping.ended.time <= time:
+            if mapping.ended is not None and max(mapping.ended.time, mapping.reachable_until) <= time:
                 self._drop(self._by_frame, mapping.address, mapping)
             else:
                 waiting.append(mapping)
@@ -259,8 +273,12 @@ class OwnershipChecker:
                     break
                 late = mapping
         else:
-            gone = late is not None and late.ended is not None and late.ended.time < time
-            rule = "device access after unmap" if gone else "device access outside a mapping"
+            rule = "device access outside a mapping"
+            if late is not None and late.ended is not None and late.ended.time < time:
+                rule = "device access after unmap"
+                if time <= late.reachable_until:
+                    rule = "device access in the stale window"
+                    self.stale.append(StaleAccess(cycle, start, stop - start, write, time - late.ended.time))
             story = f": {late}" if late else ""
             self._report(rule, f"{_verb(write)} of {stop - start} bytes at {start:#x} in cycle {cycle}{story}")
             return stop

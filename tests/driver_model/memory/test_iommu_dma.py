@@ -151,6 +151,37 @@ def test_lazy_flushes_after_10_ms() -> None:
     opened(bench, body)
 
 
+def test_the_checker_tells_the_stale_window_from_later_and_from_strict() -> None:
+    """A device that still writes: 2 us after unmap, and again after the flush."""
+    found: dict[str, list[str]] = {}
+    for mode in ("lazy", "strict"):
+        bench = IommuBench(mode)
+        checker = bench.checker
+        assert checker is not None
+        checker.stop = False
+
+        def body(bench: IommuBench = bench) -> None:
+            page = bench.page()
+            address = bench.map(page)
+            bench.nic.write(address, bytes(8))
+            start = bench.core.time
+            dma_unmap_single(bench.dev, address, page.size, WRITE)
+            for later in (2 * 10**6, TIMEOUT_PS + 10**8):
+                bench.core.sleep_until(start + later)
+                bench.nic.write(address, b"\xff" * 8)
+            assert bench.core.load(page.address, 1) == (b"\xff" if bench.mode == "lazy" else b"\0")
+            bench.dev.pages.put_page(page)
+
+        opened(bench, body)
+        found[mode] = [violation.rule for violation in checker.violations]
+        if mode == "lazy":
+            (stale,) = checker.stale
+            assert stale.write
+            assert 1.9 * 10**6 < stale.age < 4 * 10**6  # waking up takes its time
+        assert bench.iommu.faults.count == (1 if mode == "lazy" else 2)
+    assert found == {"lazy": ["device access in the stale window"], "strict": []}
+
+
 def test_a_flush_frees_what_other_cores_queued_before_it() -> None:
     bench = IommuBench("lazy", cores=2, checked=False)
 
