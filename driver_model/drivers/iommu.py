@@ -24,6 +24,7 @@ from driver_model.memory.iommu_domain import IommuDomain
 from driver_model.memory.iova import IovaDomain
 from driver_model.memory.page import PAGE_SHIFT, PAGE_SIZE
 from driver_model.memory.page_table import DEFAULT_PAGE_SIZES
+from driver_model.platform import IOMMU_VECTOR
 from hw.abi.iommu import DirectoryMode, Event
 
 VERSION = 0x10
@@ -64,7 +65,7 @@ class IommuSetup:
     aperture: int = (1 << 32) - 1
     iova_mode: str = "top_down"
     range_invalidation: bool = False
-    vector: int = 32
+    vector: int = IOMMU_VECTOR
 
     def __post_init__(self) -> None:
         for name in ("command_entries", "fault_entries"):

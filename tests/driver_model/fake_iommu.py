@@ -4,6 +4,7 @@
 from struct import unpack
 from typing import Any, NamedTuple
 
+from driver_model.platform import IOMMU_VECTOR
 from hw.abi.codec import Codec
 from hw.abi.iommu import (
     Cause,
@@ -48,7 +49,7 @@ class FakeIommu:
     stuck : commands are not executed any more
     """
 
-    def __init__(self, platform: FakePlatform, *, vector: int = 32, **capabilities: int) -> None:
+    def __init__(self, platform: FakePlatform, *, vector: int = IOMMU_VECTOR, **capabilities: int) -> None:
         self.platform = platform
         self.vector = vector
         self.map = iommu_registers()
