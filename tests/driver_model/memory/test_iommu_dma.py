@@ -163,6 +163,7 @@ def test_the_checker_tells_the_stale_window_from_later_and_from_strict() -> None
         def body(bench: IommuBench = bench) -> None:
             page = bench.page()
             address = bench.map(page)
+            bench.core.sleep_until(bench.core.time + 10**6)
             bench.nic.write(address, bytes(8))
             start = bench.core.time
             dma_unmap_single(bench.dev, address, page.size, WRITE)
