@@ -94,23 +94,34 @@ class FaultQueue:
         registers.release(dev, self._ring)
 
     def interrupt(self, core: "Core") -> None:
-        """The handler. Clearing ipsr.fip comes before the last look at the queue, so that no record stays unseen; the
-        error bits are cleared before it, as they would set it again, and after a first look, as a full queue would set
-        them again."""
+        """The handler.
+
+        The wire is a level, and an interrupt its rising edge, so the handler goes on until it has seen the wire low: a
+        bit that was set again in the cycle in which it was cleared would otherwise be the last interrupt ever. All of
+        ipsr is cleared, as every cause is on one wire.
+        """
         registers = self._registers
         self.interrupts += 1
-        self.drain(core)
+        pending = True
+        while pending:
+            self.drain(core)  # before the error bits, which a queue that is still full would set again
+            self._clear_errors(core)
+            registers.write(core, "ipsr", cip=1, fip=1, pmip=1, pip=1)
+            self.drain(core)
+            pending = bool(registers.read(core, "ipsr"))
+
+    def _clear_errors(self, core: "Core") -> None:
+        registers = self._registers
         status = registers.read(core, "fqcsr")
         overflow, memory = registers.get("fqcsr", status, "fqof"), registers.get("fqcsr", status, "fqmf")
-        if overflow or memory:
-            self.overflows += overflow
-            self.memory_errors += memory
-            registers.write(core, "fqcsr", fqen=1, fie=1, fqof=overflow, fqmf=memory)
-            if core.log is not None:
-                lost = "it was full" if overflow else "memory refused a write"
-                core.log.record(core.time, core.index, core.context, "fault", f"IOMMU fault queue lost records: {lost}")
-        registers.write(core, "ipsr", fip=1)
-        self.drain(core)
+        if not overflow and not memory:
+            return
+        self.overflows += overflow
+        self.memory_errors += memory
+        registers.write(core, "fqcsr", fqen=1, fie=1, fqof=overflow, fqmf=memory)
+        if core.log is not None:
+            lost = "it was full" if overflow else "memory refused a write"
+            core.log.record(core.time, core.index, core.context, "fault", f"IOMMU fault queue lost records: {lost}")
 
     def drain(self, core: "Core") -> None:
         """Read all records that are in the queue."""

@@ -224,6 +224,33 @@ def test_a_record_that_comes_while_the_handler_runs() -> None:
     within(bench, body)
 
 
+def test_a_bit_that_was_set_again_while_it_was_cleared() -> None:
+    """The wire never fell, so that no other interrupt comes."""
+    bench = IommuBench()
+    hardware = bench.hardware
+    write = bench.platform.on_iommu_write
+    again = [True]
+
+    def clear(offset: int, value: int, size: int) -> None:
+        if offset == hardware.map["ipsr"].offset and again:
+            again.clear()
+            hardware.translate(0, 0x2000, 8, write=False)  # fip is on: no edge
+            return
+        write(offset, value, size)
+
+    bench.platform.on_iommu_write = clear
+
+    def body() -> None:
+        hardware.translate(0, 0x1000, 8, write=False)
+        bench.core.sleep_until(bench.core.time + 10**9)
+        assert bench.iommu.faults.count == 2
+        hardware.translate(0, 0x3000, 8, write=False)
+        bench.core.sleep_until(bench.core.time + 10**9)
+        assert bench.iommu.faults.count == 3
+
+    within(bench, body)
+
+
 @pytest.mark.parametrize(("levels", "aperture"), [(3, (1 << 32) - 1), (4, (1 << 47) - 1)])
 def test_debug_translation(levels: int, aperture: int) -> None:
     setup = IommuSetup(levels=levels, aperture=aperture, page_sizes=(4096, 65536, 2 << 20))
