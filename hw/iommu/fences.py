@@ -14,9 +14,9 @@ class Fences(wiring.Component):
     """Says when every access that was under way is done, without holding back new ones.
 
     Accesses are marked with a color. A wait begins when none of the other color is left; then the color changes, and
-    the wait is over when none of the former color is left. ``done`` comes at the earliest two cycles after
-    the color changed. Those who wait take turns; one that takes its request back is forgotten at once, and what is left
-    of its color is waited for by the next.
+    the wait is over when none of the former color is left. ``done`` comes at the earliest in the cycle after the color
+    changed. Those who wait take turns; one that takes its request back is forgotten at once, and what is left of its
+    color is waited for by the next.
 
     Parameters
     ----------
@@ -53,12 +53,9 @@ class Fences(wiring.Component):
                 with m.If(wanted):
                     with m.If(~busy.bit_select(~color, 1)):
                         m.d.sync += color.eq(~color)
-                        m.next = "MARKED"
+                        m.next = "WAIT"
                 with m.Else():
                     m.d.sync += served.eq(following)
-            with m.State("MARKED"):
-                m.next = "WAIT"
-            # An access of the former color's last cycle shows in ``busy`` from here.
             with m.State("WAIT"):
                 with m.If(~wanted):
                     m.next = "IDLE"

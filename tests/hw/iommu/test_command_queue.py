@@ -62,6 +62,38 @@ def test_a_batch_goes_on_without_pauses():
     ControlBench(latency=8).run(run)
 
 
+def test_slow_caches_hold_fetches_up_and_lose_nothing():
+    async def run(b):
+        await b.commands_on(log2size=6)
+        b.taking = 0
+        await b.execute(*[vma(av=1, address=n) for n in range(40)], log2size=6)
+        await b.ticks(200)
+        assert sum(burst.beats for burst in b.memory.reads) // 2 <= 9  # eight ahead of the one in execution
+        b.taking = 0.2
+        await b.wait("cqh", "index", 40)
+        b.taking = 1
+        await b.ticks(20)
+        assert [payload.page for _, payload in b.invalidations] == list(range(40))
+
+    ControlBench().run(run)
+
+
+@pytest.mark.parametrize(
+    ("address", "mask"),
+    [(0x120, 1), (0x127, 0xF), (0x1FF, 0x3FF), ((1 << 52) - 1, (1 << 52) - 1), ((1 << 51) - 1, (1 << 52) - 1)],
+)
+def test_a_range_is_as_large_as_the_trailing_ones_say(address, mask):
+    async def run(b):
+        await b.commands_on()
+        await b.execute(vma(av=1, s=1, address=address), vma(av=1, s=0, address=address))
+        await b.wait("cqh", "index", 2)
+        first, second = (payload for _, payload in b.invalidations)
+        assert (first.page_valid, first.page | first.mask, first.mask) == (1, address | mask, mask)
+        assert second.mask == 0
+
+    ControlBench().run(run)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_indices_wrap(seed):
     """Random batches through small queues: each command runs once and in order, and no fetch goes past the tail."""
@@ -218,9 +250,10 @@ def test_a_device_id_may_be_as_wide_as_the_directory(mode, bits):
     ControlBench().run(run)
 
 
-def test_a_fetch_that_fails_stops_at_its_command():
+@pytest.mark.parametrize("half", [0, 8])
+def test_a_fetch_that_fails_stops_at_its_command(half):
     async def run(b):
-        b.memory.fail(range(COMMANDS + 40, COMMANDS + 48))
+        b.memory.fail(range(COMMANDS + 32 + half, COMMANDS + 40 + half))
         await b.commands_on(cie=1)
         await b.execute(*[vma(av=1, address=n) for n in range(6)])
         await b.wait("cqcsr", "cqmf", 1)

@@ -146,6 +146,18 @@ def test_clearing_a_memory_fault_while_records_are_under_way():
     ControlBench(latency=60).run(run)
 
 
+def test_slow_memory_holds_reports_up_and_loses_none():
+    async def run(b):
+        await b.faults_on(log2size=4)
+        for n in range(8):
+            await b.report(n % 2, **report(n))
+        assert len(b.memory.writes) <= 4
+        await b.wait("fqt", "index", 8)
+        assert sorted(b.record(n).did for n in range(8)) == list(range(8))
+
+    ControlBench(latency=300).run(run)
+
+
 def test_reports_are_discarded_while_the_queue_is_off():
     async def run(b):
         assert max([await b.report(n % 2, **report(n)) for n in range(20)]) < 10

@@ -17,6 +17,7 @@ def test_random_accesses_and_fences(seed):
     that those, and those of the turns before it, may last."""
     rng = random.Random(seed)
     longest = rng.choice([1, 10, 60])
+    rate = rng.choice([0.05, 0.4])
     dut = Fences(WAITERS, CHANNELS)
     fences = []
 
@@ -30,12 +31,12 @@ def test_random_accesses_and_fences(seed):
             for channel, port in enumerate(dut.channels):
                 # What is accepted in a cycle shows as busy in the next.
                 ctx.set(port.busy, sum(1 << k for k in range(2) if any(a[2:] == (channel, k) for a in accesses)))
-                if rng.random() < 0.4:
+                if rng.random() < rate:
                     accesses.append((cycle, cycle + rng.randint(2, 1 + longest), channel, color))
             for waiter in range(WAITERS):
                 if asked[waiter] is None and rng.random() < 0.05:
                     asked[waiter] = cycle
-                elif asked[waiter] is not None and rng.random() < 0.002:
+                elif asked[waiter] is not None and rng.random() < 0.02:
                     asked[waiter] = None  # given up
             ctx.set(dut.request, sum(1 << waiter for waiter in range(WAITERS) if asked[waiter] is not None))
             _, _, done = await ctx.tick().sample(dut.done)
