@@ -50,7 +50,8 @@ class Walker(wiring.Component):
         c + 1  row and answer meet
         c + 2  the answer is judged: TableEntry, DirectoryCheck
         c + 3  WalkDecision, WalkAction: the row is written; a request of memory goes to its queue
-        c + 4  that request is offered; or the walk caches are asked, and the walk is taken up at c + 7; or it is over
+        c + 4  that request is offered; or the walk is over; or the walk caches are asked and the row is read again, so
+               that the next step is in c + 7, when they answer
 
     So an entry that names the next one costs 4 cycles between its data and the next address, 8 where the walk caches
     are asked in between (a first-stage walk begins, or a second-stage one), and every cycle may take up another walk.
