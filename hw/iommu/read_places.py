@@ -17,8 +17,8 @@ class ReadPlaces(wiring.Component):
 
     The reads of an ID are a chain: each place knows the next younger one, and whether it is the oldest. Only the oldest
     may leave: once its answer was HIT, or WALK and the walk is finished. Those that may are chosen in turn, one a
-    cycle, in the cycle after they may; in a cycle without one that has ``waited``, a HIT for the oldest of its ID is
-    chosen as it comes.
+    cycle, in the cycle after they may; so is the next of a chain, in the cycle after the one before. In a cycle without
+    one that has ``waited``, a HIT for the oldest of its ID is chosen as it comes.
 
     Parameters
     ----------
@@ -120,17 +120,21 @@ class ReadPlaces(wiring.Component):
         with m.If(self.hold):
             m.d.sync += held.eq(self.chosen)
 
-        self._choose(m, oldest & (hit | (walking & Cat(self.finished.bit_select(walk, 1) for walk in walks))), oldest)
+        ready = hit | (walking & Cat(self.finished.bit_select(walk, 1) for walk in walks))
+        self._choose(m, ready, oldest, youngest, nexts.read_port(domain="comb"))
         return m
 
-    def _choose(self, m: Module, ready: Value, oldest: Signal) -> None:
+    def _choose(self, m: Module, ready: Value, oldest: Signal, youngest: Signal, next_read: Any) -> None:
         count = self.count
         choice = Signal(range(count))
-        candidates, later = Signal(count), Signal(count)
+        candidates, later, following = Signal(count), Signal(count), Signal(count)
         behind = Signal(count)  # the places after the last one chosen
         pick = Signal(range(count))
+        m.d.comb += next_read.addr.eq(choice)
+        with m.If(self.waited & ~youngest.bit_select(choice, 1)):
+            m.d.comb += following.eq(1 << next_read.data)
         m.d.comb += [
-            candidates.eq(ready & ~(self.waited << choice)),
+            candidates.eq(ready & (oldest | following) & ~(self.waited << choice)),
             later.eq(candidates & behind),
             pick.eq(Mux(later.any(), _first(m, "later", later), _first(m, "candidate", candidates))),
             self.chosen.eq(Mux(self.waited, choice, self.known_place)),
@@ -139,10 +143,13 @@ class ReadPlaces(wiring.Component):
                 | (self.known & (self.answer.outcome == Outcome.HIT) & oldest.bit_select(self.known_place, 1))
             ),
         ]
-        with m.If(~self.waited | self.leave | self.hold | self.put_back):
+        with m.If(~self.waited | self.leave):
             m.d.sync += self.waited.eq(candidates.any())
             with m.If(candidates.any()):
                 m.d.sync += [choice.eq(pick), behind.eq(-2 << pick)]
+        with m.Elif(self.hold | self.put_back):
+            # The next of its chain must not follow: a cycle passes without a choice.
+            m.d.sync += self.waited.eq(0)
 
 
 def _first(m: Module, name: str, bits: Value) -> Signal:

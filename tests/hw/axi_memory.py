@@ -32,6 +32,7 @@ class Burst:
     address: int
     beats: int
     user: int
+    lock: bool = False
     release: int = 0  #: cycle from which it may be answered
     moved: int = 0
     response: Response = Response.OKAY
@@ -88,6 +89,9 @@ class AxiMemory:
     read_beat_cycles : cycle of every accepted R beat
     on_write : called with (address, bytes) for each run of written bytes, when they become visible
 
+    Exclusive accesses of single beats are known: a read reserves its word for its ID, a write to the word by anyone
+    ends that; a write without reservation answers OKAY and changes nothing, the others EXOKAY.
+
     Assertions, which name the channel: a payload that changes while it waits, a burst over a 4 KiB boundary, a burst of
     narrow beats, W ``last`` not on the burst's last beat. A reset of the domain forgets whatever is under way.
     """
@@ -119,6 +123,7 @@ class AxiMemory:
         self._beats: deque[WriteBeat] = deque()
         self._written: list[Burst] = []
         self._wanted: list[Burst] = []
+        self._reserved: dict[int, int] = {}  # ID to word
 
     def fail(self, addresses: range, *, reads: bool = True, writes: bool = True) -> None:
         """Answer accesses to these addresses with SLVERR; such writes change nothing."""
@@ -141,7 +146,7 @@ class AxiMemory:
     def attach_write(self, sim: Simulator, aw: Any, w: Any, b: Any) -> None:
         """Serve AW, W and B."""
         beat_bytes = len(Value.cast(w.payload.strb))
-        address = _Input("AW", aw, ("id", "addr", "len", "size", "user"))
+        address = _Input("AW", aw, ("id", "addr", "len", "size", "user", "lock"))
         beats = _Input("W", w, ("data", "strb", "last"))
 
         async def process(ctx: Any) -> None:
@@ -182,7 +187,7 @@ class AxiMemory:
     def attach_read(self, sim: Simulator, ar: Any, r: Any) -> None:
         """Serve AR and R."""
         beat_bytes = len(r.payload.data) // 8
-        address = _Input("AR", ar, ("id", "addr", "len", "size", "user"))
+        address = _Input("AR", ar, ("id", "addr", "len", "size", "user", "lock"))
 
         async def process(ctx: Any) -> None:
             cycle, offered = 0, False
@@ -190,6 +195,7 @@ class AxiMemory:
                 self.cycle = cycle = cycle + 1
                 if reset:
                     self._wanted.clear()
+                    self._reserved.clear()
                     address.held = None
                     offered = False
                     ctx.set(r.valid, False)
@@ -220,11 +226,11 @@ class AxiMemory:
         return self.cycle + self._random.randint(*self.latency)
 
     def _address(self, name: str, payload: tuple[int, ...], beat_bytes: int) -> Burst:
-        identifier, address, length, size, user = payload
+        identifier, address, length, size, user, lock = payload
         assert 1 << size == beat_bytes, f"AXI {name} has beats of {1 << size} bytes on a bus of {beat_bytes}"
         last = address // beat_bytes * beat_bytes + (length + 1) * beat_bytes - 1
         assert address // PAGE_BYTES == last // PAGE_BYTES, f"AXI {name} burst {address:#x}..{last:#x} crosses 4 KiB"
-        return Burst(self.cycle, identifier, address, length + 1, user)
+        return Burst(self.cycle, identifier, address, length + 1, user, bool(lock))
 
     def _join(self, beat_bytes: int) -> None:
         """Give W beats to the oldest address; a whole burst becomes visible and may be answered."""
@@ -247,6 +253,11 @@ class AxiMemory:
         if response is not Response.OKAY:
             burst.response = response
             return
+        if burst.lock and burst.beats == 1:
+            if self._reserved.get(burst.id) != start:
+                return
+            burst.response = Response.EXOKAY
+        self._reserved = {identifier: word for identifier, word in self._reserved.items() if word != start}
         for lane in lanes:
             self.data[start + lane - self.base] = raw[lane]
         if self.on_write and lanes:
@@ -269,7 +280,10 @@ class AxiMemory:
         burst.moved += 1
         # Bytes below an unaligned start are not asked for.
         response = self._response(start, range(max(0, burst.address - start), beat_bytes), write=False)
-        raw = self.data[start - self.base :][:beat_bytes] if response is not Response.DECERR else b""
+        if response is Response.OKAY and burst.lock and burst.beats == 1:
+            response = Response.EXOKAY
+            self._reserved[burst.id] = start
+        raw = self.data[start - self.base : start - self.base + beat_bytes] if response is not Response.DECERR else b""
         ctx.set(r.payload.id, burst.id)
         ctx.set(r.payload.data, int.from_bytes(raw, "little"))
         ctx.set(r.payload.resp, response)

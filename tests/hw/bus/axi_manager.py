@@ -81,6 +81,13 @@ class AxiManager:
         ):
             sim.add_testbench(bench, background=True)
 
+    def forget(self) -> None:
+        """Expect no more responses, as after a reset; all addresses and data must have been taken."""
+        assert not any(self._queues.values()), "some accesses were not taken yet"
+        self._writes.clear()
+        self._reads.clear()
+        self._under_way = 0
+
     async def finish(self, ctx: Any, timeout: int = 20_000) -> None:
         """Wait for every queued access."""
         for _ in range(timeout):
