@@ -17,7 +17,7 @@ DDTP, CQB, CQH, FQB, FQH, CSR, TR_REQ_IOVA, TR_REQ_CTL, TR_RESPONSE = (*(16, 24,
 BUSY = 1 << 4  #: of ddtp
 COMMANDS, FAULTS = 1 << 20, 1 << 20 | 1 << 16  #: where the queues are
 COMMAND_SLOTS, FAULT_SLOTS = 64, 1024
-MOST_CYCLES = 300  #: for a script
+MOST_CYCLES = 30_000  #: for a script
 LOW_HALF, HIGH_HALF, BOTH = 0x0F, 0xF0, 0xFF
 HARDWARE_TYPES = {
     AddressType.UNTRANSLATED: HardwareType.UNTRANSLATED,

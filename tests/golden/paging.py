@@ -52,6 +52,8 @@ class Memory:
         return bytes(self.data[address : address + length]) if address + length <= len(self.data) else None
 
     def store(self, address: int, raw: bytes) -> None:
+        """Write bytes where memory is."""
+        assert address + len(raw) <= len(self.data), f"{address:#x} is in no memory"
         self.data[address : address + len(raw)] = raw
 
 

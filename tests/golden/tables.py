@@ -118,7 +118,7 @@ class Tables:
 
         ``wide`` tells a second stage, whose root has four pages. Pointers name the page that they are about plus
         ``window``: where a guest sees physical page 0. Returns the addresses of the entries on the way, the leaf's
-        last. Raises ``LookupError`` if a leaf is in the way.
+        last. Raises ``LookupError`` if a leaf, or a pointer out of memory, is in the way.
         """
         path = []
         for each, entry in self._way(mode, root, address, level, wide, window):
@@ -148,6 +148,8 @@ class Tables:
             if entry & (PTE_R | PTE_X):
                 raise LookupError(f"A leaf of level {each} is in the way of {address:#x}")
             table = (entry >> 10 & (1 << 44) - 1) - window
+            if not 0 <= table < len(self.memory.data) // PAGE:
+                raise LookupError(f"The table of level {each - 1} for {address:#x} is in no memory")
 
     def map_64k(self, mode: int, root: int, address: int, ppn: int, *, flags: int = LEAF, wide: bool = False) -> None:
         """Sixteen equal entries that map 64 KiB."""
