@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out, flipped
 from hw.abi.iommu import InvalidationCompletion, InvalidationRequest
 from hw.abi.iommu_registers import ADDRESS_BITS
 from hw.bus.axi4 import AXI4Signature
+from hw.bus.axi4_mux import AXI4Mux
 from hw.bus.axi_lite import AXILiteSignature
 from hw.bus.join import join
 from hw.config import IommuConfig
@@ -30,7 +31,7 @@ from hw.iommu.interfaces import (
 )
 from hw.iommu.interrupts import IommuInterrupts
 from hw.iommu.register_block import RegisterBlock
-from hw.iommu.walk_port import COMMANDS_ID, FAULT_ID, FENCE_ID, WIDTH, WalkPort
+from hw.iommu.walk_port import COMMANDS_ID, FAULT_ID, FENCE_ID, WIDTH
 
 
 class IommuControl(wiring.Component):
@@ -39,7 +40,7 @@ class IommuControl(wiring.Component):
         registers ─► RegisterBlock ─► (write, to all below; their registers come back)
                      DirectoryRegister ─► directory
                      CommandQueue ─► invalidations, invalidate      ─┐
-        faults ─►    FaultQueue ◄─ DebugTranslation ─► walk, claim  ─┴─► WalkPort ─► axi
+        faults ─►    FaultQueue ◄─ DebugTranslation ─► walk, claim  ─┴─► AXI4Mux ─► axi
         events ─►    Counters, IommuInterrupts ─► interrupts
                      Fences ◄─► fences
 
@@ -99,7 +100,7 @@ class IommuControl(wiring.Component):
         m.submodules.counters = counters = Counters(config)
         m.submodules.interrupts = interrupts = IommuInterrupts(config)
         m.submodules.fences = fences = Fences(2, 3)
-        m.submodules.queues = queues = WalkPort((COMMANDS_ID, FENCE_ID), (FAULT_ID,))
+        m.submodules.queues = queues = AXI4Mux(WIDTH, (COMMANDS_ID, FENCE_ID), (FAULT_ID,))
 
         for block in (directory, commands, faults, debug, counters, interrupts):
             m.d.comb += block.write.eq(registers.write)

@@ -10,13 +10,14 @@ from amaranth.lib.wiring import In, Out, flipped
 from hw.abi.iommu import InvalidationCompletion, InvalidationRequest
 from hw.abi.iommu_registers import ADDRESS_BITS
 from hw.bus.axi4 import AXI4Signature
+from hw.bus.axi4_mux import AXI4Mux
 from hw.bus.axi_lite import AXILiteSignature
 from hw.bus.join import join
 from hw.config import IommuConfig
 from hw.iommu.control import IommuControl
 from hw.iommu.read_channel import ReadChannel
 from hw.iommu.translator import Translator
-from hw.iommu.walk_port import COMMANDS_ID, FAULT_ID, FENCE_ID, WIDTH, WalkPort
+from hw.iommu.walk_port import COMMANDS_ID, FAULT_ID, FENCE_ID, WIDTH
 from hw.iommu.write_channel import WriteChannel
 
 
@@ -33,7 +34,7 @@ class Iommu(wiring.Component):
                     WalkTable, Walker,               │  │
                     WalkCaches                       │  │
                        │ walks                queues │  │
-                       └────────► WalkPort ◄─────────┘  │
+                       └────────► AXI4Mux ◄──────────┘  │
                                      └─► walker         │
 
     Who asks comes with each address (:class:`hw.abi.rings.Sideband`). Writes keep their order whatever their IDs, reads
@@ -85,7 +86,7 @@ class Iommu(wiring.Component):
         m.submodules.translator = translator = Translator(config)
         m.submodules.control = control = IommuControl(config)
         queues = (COMMANDS_ID, FAULT_ID, FENCE_ID)
-        m.submodules.walk_port = walk_port = WalkPort(range(config.walks), queues)
+        m.submodules.walk_port = walk_port = AXI4Mux(WIDTH, range(config.walks), queues)
 
         for index, (channel, names) in enumerate(((write, ("aw", "w", "b")), (read, ("ar", "r")))):
             for name in names:

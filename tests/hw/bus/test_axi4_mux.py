@@ -6,12 +6,13 @@ import random
 import pytest
 from amaranth.sim import Simulator
 
-from hw.iommu.walk_port import WalkPort
+from hw.bus.axi4_mux import AXI4Mux
 from tests.hw.axi_memory import AxiMemory
 from tests.hw.bus.axi_manager import AxiManager
 
 SIZE = 1 << 14
-IDS = (range(4), (64, 66), (65,))
+WORD = 8
+IDS = (range(4), (64, 66), range(128, 256))
 
 
 def run(dut, managers, memory):
@@ -33,7 +34,7 @@ def run(dut, managers, memory):
 def test_every_manager_gets_its_own_answers(seed):
     """The memory checks that payloads hold and that W beats come in the order of their addresses."""
     rng = random.Random(seed)
-    dut = WalkPort(*IDS)
+    dut = AXI4Mux(64, *IDS)
     memory = AxiMemory(SIZE, seed=seed, stall=0.3, latency=(1, 40))
     memory.data[:] = rng.randbytes(SIZE)
     initial = bytes(memory.data)
@@ -42,19 +43,19 @@ def test_every_manager_gets_its_own_answers(seed):
     reads = []
     for n in range(25):
         for k, manager in enumerate(managers):
-            reads.append(manager.read(8 * rng.randrange(SIZE // 32), rng.choice([1, 4]), id=rng.choice(IDS[k])))
-            block = rng.randbytes(8 * rng.choice([1, 4]))
+            reads.append(manager.read(WORD * rng.randrange(SIZE // 32), rng.choice([1, 4]), id=rng.choice(IDS[k])))
+            block = rng.randbytes(WORD * rng.choice([1, 4]))
             address = SIZE // 2 + 32 * (3 * n + k)
             expected[address : address + len(block)] = block
             manager.write(address, block, id=rng.choice(IDS[k]))
     run(dut, managers, memory)
     assert memory.data == expected
-    assert all(read.result == initial[read.address :][: 8 * read.beats] for read in reads if read.address < SIZE // 2)
+    assert all(read.result == initial[read.address :][: WORD * read.beats] for read in reads if read.address < SIZE // 2)
 
 
 def test_nothing_is_added_where_one_manager_is_alone():
     """A read and a write a cycle pass, and in the cycle in which they are offered."""
-    dut = WalkPort((0,), (64,))
+    dut = AXI4Mux(64, (0,), (64,))
     memory = AxiMemory(SIZE, latency=1)
     manager = AxiManager(dut.managers[0])
     reads = [manager.read(8 * n) for n in range(20)]
@@ -65,7 +66,7 @@ def test_nothing_is_added_where_one_manager_is_alone():
 
 
 def test_a_busy_manager_shares_evenly():
-    dut = WalkPort((0,), (64,))
+    dut = AXI4Mux(64, (0,), (64,))
     memory = AxiMemory(SIZE, latency=1)
     managers = [AxiManager(dut.managers[k]) for k in range(2)]
     reads = [[manager.read(8 * n, id=64 * k) for n in range(20)] for k, manager in enumerate(managers)]
@@ -79,4 +80,27 @@ def test_a_busy_manager_shares_evenly():
 @pytest.mark.parametrize("ids", [(), ((1, 2), (2,)), ((256,),), ((-1,),)])
 def test_ids_that_do_not_tell_managers_apart_are_refused(ids):
     with pytest.raises(ValueError, match="manager"):
-        WalkPort(*ids)
+        AXI4Mux(64, *ids)
+
+
+def test_a_wide_bus_and_narrow_ids():
+    dut = AXI4Mux(512, range(2), (2,), id_width=2)
+    memory = AxiMemory(SIZE, latency=1)
+    managers = [AxiManager(dut.managers[k]) for k in range(2)]
+    writes = [managers[k].write(64 * k, bytes([k + 1]) * 64, id=id) for k, id in ((0, 1), (1, 2))]
+    run(dut, managers, memory)
+    assert memory.data[:128] == b"\1" * 64 + b"\2" * 64
+    assert all(write.answered for write in writes)
+
+
+def test_a_manager_that_floods_leaves_the_other_its_share():
+    """Long bursts against single beats: each waits for one burst of the other at most, however many there are."""
+    beats = 8
+    dut = AXI4Mux(64, (0,), (64,))
+    memory = AxiMemory(SIZE, latency=1)
+    flood, calm = (AxiManager(dut.managers[k]) for k in range(2))
+    for n in range(60):
+        flood.write(8 * beats * n, bytes(8 * beats))
+    writes = [calm.write(SIZE - 8, bytes(8), id=64, earliest=20 + 20 * n) for n in range(20)]
+    run(dut, [flood, calm], memory)
+    assert all(write.addressed - write.earliest <= beats + 2 for write in writes)
