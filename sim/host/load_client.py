@@ -112,6 +112,7 @@ class LoadResult(NamedTuple):
     latency_min: int
     latency_max: int
     errors: int
+    nonzero: int = 0
 
 
 class LoadError(Exception):

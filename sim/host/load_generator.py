@@ -38,7 +38,7 @@ Shape = data.StructLayout(
 )
 
 WRITABLE = ("shape", "base", "places", "count", "device_id", "seed")
-RESULTS = ("done", "cycles", "latency_sum", "latency_min", "latency_max", "errors")
+RESULTS = ("done", "cycles", "latency_sum", "latency_min", "latency_max", "errors", "nonzero")
 REGISTERS = {name: WORD_BYTES * number for number, name in enumerate(("status", *WRITABLE, *RESULTS))}  #: byte offsets
 START = REGISTERS["status"]
 
@@ -55,15 +55,18 @@ class LoadGenerator(wiring.Component):
 
     Measured is from the first cycle in which AR or AW is offered to the cycle that takes the last beat of R, or B:
     ``latency_*`` of each request, in cycles. ``cycles`` is from the first response to the last, so that
-    ``(count - 1) / cycles`` is the rate. ``errors`` counts responses other than OKAY (of a read: beats).
+    ``(count - 1) / cycles`` is the rate. ``errors`` counts responses other than OKAY (of a read: beats), and
+    ``nonzero`` beats of R that held anything but zeros.
 
     Registers have 64 bits; writes but of whole ones, to others than :data:`WRITABLE`, or during a run, and accesses to
-    where no register is, are refused with SLVERR. A write to ``status`` starts a run, which the interrupt ``VECTOR``
-    ends; bit 0 of it says that one is under way. Results stand until the next run.
+    where no register is, are refused with SLVERR. A write of 1 to ``status`` starts a run, which the interrupt
+    ``VECTOR`` ends; bit 0 of it says that one is under way. A write of 0 lets the run end with the requests that were
+    offered by then, as if no more had been asked for. Results stand until the next run.
 
     Parameters
     ----------
     config : data width and address width of the registers, as the NIC's
+    first_id : what AXI IDs begin at, a power of two; as many IDs can be used from there on as below it, or all from 0
 
     Ports
     -----
@@ -73,8 +76,11 @@ class LoadGenerator(wiring.Component):
     wire_rx, wire_tx, carrier : as of a NIC; frames are taken and forgotten, and none sent
     """
 
-    def __init__(self, config: NicConfig):
+    def __init__(self, config: NicConfig, *, first_id: int = 0):
+        if first_id and first_id not in [1 << bit for bit in range(ID_WIDTH)]:
+            raise ValueError(f"first_id must be 0 or a power of two below {1 << ID_WIDTH}, not {first_id!r}")
         self.config = config
+        self.first_id = first_id
         frames = packet_stream(config.data_width, config.serial_width)
         super().__init__(
             {
@@ -92,9 +98,9 @@ class LoadGenerator(wiring.Component):
         shape = Signal(Shape)
         settings = {"shape": shape, "base": Signal(64), "places": Signal(32), "count": Signal(32)}
         settings |= {"device_id": Signal(24), "seed": Signal(32)}
-        running, start = Signal(), Signal()
+        running, start, stop = Signal(), Signal(), Signal()
         results = {name: Signal(64 if name == "latency_sum" else 32, name=name) for name in RESULTS}
-        self._serve(m, settings, {"status": running, **results}, running, start)
+        self._serve(m, settings, {"status": running, **results}, running, start, stop)
         m.d.comb += [self.wire_rx.ready.eq(1), self.interrupt.payload.eq(VECTOR)]
 
         now = Signal(TIME_BITS)
@@ -125,8 +131,18 @@ class LoadGenerator(wiring.Component):
         latency = Signal(TIME_BITS)
         last = Signal()
         done, cycles, errors = results["done"], results["cycles"], results["errors"]
-        m.d.comb += [latency.eq(now - starts.head), last.eq(answered & (done + 1 == settings["count"]))]
+        count = Signal(32)
+        offering = self.axi.ar.valid | self.axi.aw.valid
+        m.d.comb += [
+            count.eq(Mux(stop, sent + offering, settings["count"])),
+            latency.eq(now - starts.head),
+            last.eq((answered & (done + 1 == count)) | (stop & (done == count))),
+        ]
+        with m.If(stop):
+            m.d.sync += settings["count"].eq(count)
+        leaked = self.axi.r.valid & self.axi.r.p.data.any()
         with m.If(running):
+            m.d.sync += results["nonzero"].eq(results["nonzero"] + leaked)
             m.d.sync += [errors.eq(errors + failed), cycles.eq(cycles + (done != 0))]
         with m.If(answered):
             m.d.sync += [done.eq(done + 1), results["latency_sum"].eq(results["latency_sum"] + latency)]
@@ -159,7 +175,7 @@ class LoadGenerator(wiring.Component):
         axi, shape = self.axi, settings["shape"]
         word = self.config.data_width // 8
         word_bits = word.bit_length() - 1
-        state, place, identity = Signal(32), Signal(32), Signal(ID_WIDTH)
+        state, place, identity, axi_id = Signal(32), Signal(32), Signal(ID_WIDTH), Signal(ID_WIDTH)
         step, following, next_place = Signal(), Signal(32), Signal(32)
         one, two, three = Signal(32), Signal(32), Signal(32)
         m.d.comb += [
@@ -176,13 +192,14 @@ class LoadGenerator(wiring.Component):
         with m.If(step):
             m.d.sync += [state.eq(following), place.eq(next_place)]
             m.d.sync += identity.eq(Mux(start | (identity == shape.last_id), 0, identity + 1))
+        m.d.comb += axi_id.eq(identity | self.first_id)
 
         address = Signal(64)
         m.d.comb += address.eq(settings["base"] + (place << shape.log_size))
         whole = shape.log_size > word_bits
         for channel in (axi.ar, axi.aw):
             m.d.comb += [
-                channel.p.id.eq(identity),
+                channel.p.id.eq(axi_id),
                 channel.p.addr.eq(address),
                 channel.p.size.eq(Mux(whole, word_bits, shape.log_size)),
                 channel.p.len.eq(Mux(whole, (1 << (shape.log_size - word_bits)[:4]) - 1, 0)),
@@ -195,7 +212,7 @@ class LoadGenerator(wiring.Component):
             axi.aw.valid.eq(offered & shape.write & (waiting | ahead.w_rdy)),
             taken.eq((axi.ar.valid & axi.ar.ready) | (axi.aw.valid & axi.aw.ready)),
             starts.push.eq(taken),
-            starts.push_id.eq(identity),
+            starts.push_id.eq(axi_id),
             starts.push_data.eq(Mux(waiting, since, now)),
             # Data must not wait for its address to be taken (IHI 0022, A3.3.1).
             ahead.w_en.eq(axi.aw.valid & ~waiting),
@@ -239,21 +256,28 @@ class LoadGenerator(wiring.Component):
         ]
 
     def _serve(
-        self, m: Module, settings: dict[str, Any], values: dict[str, Value], running: Value, start: Value
+        self,
+        m: Module,
+        settings: dict[str, Any],
+        values: dict[str, Value],
+        running: Value,
+        start: Value,
+        stop: Value,
     ) -> None:
         """The register interface, one access at a time."""
         bus = self.registers
+        begins = bus.w.p.data[0]
         refused, value = Signal(), Signal(64)
         with m.FSM():
             with m.State("idle"):
                 with m.If(bus.aw.valid & bus.w.valid):
                     m.d.comb += [bus.aw.ready.eq(1), bus.w.ready.eq(1)]
                     m.d.sync += refused.eq(1)
-                    with m.If(bus.w.p.strb.all() & ~running):
+                    with m.If(bus.w.p.strb.all() & (bus.aw.p.addr == START) & ~(begins & running)):
+                        m.d.comb += [start.eq(begins), stop.eq(~begins & running)]
+                        m.d.sync += refused.eq(0)
+                    with m.Elif(bus.w.p.strb.all() & ~running):
                         with m.Switch(bus.aw.p.addr):
-                            with m.Case(START):
-                                m.d.comb += start.eq(1)
-                                m.d.sync += refused.eq(0)
                             for name, setting in settings.items():
                                 with m.Case(REGISTERS[name]):
                                     m.d.sync += [Value.cast(setting).eq(bus.w.p.data), refused.eq(0)]

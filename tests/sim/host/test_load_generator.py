@@ -24,9 +24,9 @@ BASE = 0x1000
 WORD = 8
 
 
-def play(*loads: Load, memory: AxiMemory) -> list[LoadResult]:
+def play(*loads: Load, memory: AxiMemory, first_id: int = 0) -> list[LoadResult]:
     """Loads on a generator of 64 bits, one after the other."""
-    dut = LoadGenerator(NicConfig(queues=1))
+    dut = LoadGenerator(NicConfig(queues=1), first_id=first_id)
     m = Module()
     m.domains.sync = ClockDomain()
     m.submodules.dut = dut
@@ -144,6 +144,59 @@ def test_refused_requests_are_counted_and_the_run_ends(write: bool) -> None:
     )
     assert (result.done, result.errors) == (16, 4 if write else 4 * 8)
     assert (clean.done, clean.errors) == (16, 0)
+
+
+def test_beats_that_hold_anything_are_counted() -> None:
+    memory = AxiMemory(SIZE)
+    memory.data[BASE + 71] = 1
+    (result,) = play(Load(256, 64, 8, random=False, base=BASE), memory=memory)
+    assert result.nonzero == 2
+
+
+def test_ids_begin_where_they_are_told_to() -> None:
+    memory = AxiMemory(SIZE)
+    play(Load(64, 64, 5, base=BASE, ids=3), Load(64, 64, 5, write=True, base=BASE, ids=3), memory=memory, first_id=128)
+    assert [burst.id for burst in memory.reads] == [128, 129, 130, 128, 129]
+    assert {burst.id for burst in memory.writes} == {128, 129, 130}
+    with pytest.raises(ValueError, match="first_id must be 0 or a power of two below 256, not 3"):
+        LoadGenerator(NicConfig(queues=1), first_id=3)
+
+
+@pytest.mark.parametrize("write", [False, True])
+@pytest.mark.parametrize("outstanding", [1, 8])
+def test_a_run_can_be_ended_early(write: bool, outstanding: int) -> None:
+    """What was offered is still answered; another run follows as if nothing had been."""
+    dut = LoadGenerator(NicConfig(queues=1))
+    memory = AxiMemory(SIZE, seed=3, stall=0.5, latency=(5, 30))
+    m = Module()
+    m.domains.sync = ClockDomain()
+    m.submodules.dut = dut
+    sim = Simulator(m)
+    sim.add_clock(1e-8)
+    memory.attach(sim, dut.axi)
+    registers = RegisterMaster(dut.registers, 1)
+
+    async def bench(ctx: Any) -> None:
+        bursts = memory.writes if write else memory.reads
+        load = Load(64, 8, 100_000, write=write, outstanding=outstanding, base=BASE)
+        for wait in range(20):
+            before = len(bursts)
+            for name, value in load.registers().items():
+                await registers.write_at(ctx, REGISTERS[name], value)
+            await registers.write_at(ctx, START, 1)
+            for _ in range(wait):
+                await ctx.tick()
+            assert await registers.write_at(ctx, START, 0) is Response.OKAY
+            assert await receive(ctx, dut.interrupt, name="the interrupt") == VECTOR
+            assert await registers.read_at(ctx, START) == (0, Response.OKAY)
+            done, _ = await registers.read_at(ctx, REGISTERS["done"])
+            assert done == len(bursts) - before
+            assert memory.idle
+        assert await registers.write_at(ctx, START, 0) is Response.OKAY  # nothing to end
+        assert await registers.read_at(ctx, START) == (0, Response.OKAY)
+
+    sim.add_testbench(bench)
+    sim.run()
 
 
 def test_what_registers_refuse() -> None:
