@@ -51,7 +51,7 @@ class CacheRules(ABC):
 
     @abstractmethod
     def covers(self, tag: Any, invalidation: Any) -> Value:
-        """Whether an invalidation drops an entry."""
+        """Whether an invalidation, of those that concern any entry, drops this one."""
 
 
 class CacheLookup(wiring.Signature):
@@ -99,6 +99,8 @@ class Cache(wiring.Component):
     invalidation : In, :data:`hw.iommu.interfaces.INVALIDATIONS`
     dropped : Out
         Entries that an invalidation drops in this cycle.
+    clean : Out
+        The sweep after reset is over.
     """
 
     def __init__(self, rules: CacheRules, shape: CacheConfig, *, replacement: str, lookups: int):
@@ -115,6 +117,7 @@ class Cache(wiring.Component):
                 "fill": In(fill),
                 "invalidation": In(INVALIDATIONS),
                 "dropped": Out(range(shape.ways + 1)),
+                "clean": Out(1),
             }
         )
 
@@ -126,14 +129,13 @@ class Cache(wiring.Component):
         m.submodules.replacement = replacement = Replacement(
             self._replacement, sets=sets, ways=ways, ports=self._lookups
         )
-        clean = Signal()  # swept since reset
         new = Signal(entry)  # the newest entry; valid while lookups compare rows that may be older
-        self._upkeep(m, rows, new, replacement, clean)
+        self._upkeep(m, rows, new, replacement)
         for index, port in enumerate(self.lookups):
-            self._lookup(m, port, rows.read_port(), new, replacement.touches[index], clean, f"lookup_{index}")
+            self._lookup(m, port, rows.read_port(), new, replacement.touches[index], f"lookup_{index}")
         return m
 
-    def _lookup(self, m: Module, port: Any, read: Any, new: Any, touch: Any, clean: Value, name: str) -> None:
+    def _lookup(self, m: Module, port: Any, read: Any, new: Any, touch: Any, name: str) -> None:
         """One port's pipeline: the row is read, registered, compared, and the answer registered."""
         ways = self._shape.ways
         made = Signal(2, name=f"{name}_made")
@@ -150,7 +152,7 @@ class Cache(wiring.Component):
         m.d.comb += newest.eq(new.valid & self._rules.matches(new.tag, key))
         m.d.comb += [read.addr.eq(port.set), read.en.eq(port.strobe)]
         m.d.sync += [
-            made.eq(Cat(port.strobe & clean, made)),
+            made.eq(Cat(port.strobe & self.clean, made)),
             *(later.eq(earlier) for earlier, later in zip((port.set, *indices), indices)),
             row.eq(read.data),
             Value.cast(key).eq(Value.cast(port.key)),
@@ -160,16 +162,17 @@ class Cache(wiring.Component):
         ]
         m.d.comb += [touch.strobe.eq(port.hit), touch.set.eq(indices[2]), touch.way.eq(way)]
 
-    def _upkeep(self, m: Module, rows: Memory, new: Any, replacement: Any, clean: Signal) -> None:
+    def _upkeep(self, m: Module, rows: Memory, new: Any, replacement: Any) -> None:
         """Fills and sweeps. Both read a row, register it, and write some of its ways back, so they share all but the
         choice of ways."""
         rules, sets, ways = self._rules, self._shape.sets, self._shape.ways
+        clean = self.clean
         offered = self.invalidation.valid
         payload = self.invalidation.payload
         read, write = rows.read_port(), rows.write_port(granularity=1)
         row = Signal.like(read.data, name="upkeep_row")
         look, looked, position = (Signal(range(sets), name=name) for name in ("look", "looked", "position"))
-        first, last = (Signal(range(sets), name=name) for name in ("first", "last"))
+        last = Signal(range(sets))
         m.d.comb += [read.addr.eq(look), replacement.look.eq(look), write.addr.eq(looked)]
         m.d.sync += row.eq(read.data)
 
@@ -188,7 +191,6 @@ class Cache(wiring.Component):
             Mux(evicts, replacement.victim, lowest(Mux(overlapping.any(), overlapping, ~valid), ways))
         )
         begins, ends = rules.sets(payload)
-        m.d.comb += [first.eq(Mux(clean, begins, 0)), last.eq(Mux(clean, ends, sets - 1))]
 
         concerned = Signal()
         m.d.comb += concerned.eq(offered & rules.concerns(payload))
@@ -209,7 +211,7 @@ class Cache(wiring.Component):
         with m.FSM(name="upkeep"):
             with m.State("IDLE"):
                 m.d.comb += look.eq(rules.set_of(self.fill.tag))
-                m.d.sync += position.eq(first)
+                m.d.sync += [position.eq(Mux(clean, begins, 0)), last.eq(Mux(clean, ends, sets - 1))]
                 with m.If(~clean | concerned):
                     m.next = "SWEEP"
                 with m.Elif(self.fill.strobe & ~offered):

