@@ -114,8 +114,8 @@ def spoil_directory(rng: random.Random, entry: int) -> int:
     return far_page(rng) << 10 | VALID
 
 
-def spoil_context(rng: random.Random, context: Context) -> Context:
-    """A context with one thing wrong."""
+def spoil_context(rng: random.Random, context: Context, *, lose_first: bool) -> Context:
+    """A context with one thing wrong; with ``lose_first``, that may be the root of its first stage."""
     kind = rng.randrange(9)
     if kind == 0:
         return replace(context, tc=context.tc & ~VALID)
@@ -135,6 +135,6 @@ def spoil_context(rng: random.Random, context: Context) -> Context:
         return replace(context, iohgatp=context.iohgatp | rng.randrange(1, 4))
     # A root that is in no memory; under an identifier of its own, for others may name tables that are there.
     root = far_page(rng) & ~0b11
-    if rng.random() < 0.5:
+    if lose_first and rng.random() < 0.5:
         return replace(context, fsc=context.fsc >> 60 << 60 | root, ta=LOST_PSCID << 12)
     return replace(context, iohgatp=context.iohgatp >> 60 << 60 | LOST_GSCID << 44 | root)

@@ -48,6 +48,7 @@ class Guest:
     window: int = 0
     targets: list[int] = field(default_factory=list)  #: guest addresses of pages that are mapped
     spaces: list["Space"] = field(default_factory=list)
+    has_global: bool = False  #: leaves may be global, for there is one first stage only
 
 
 @dataclass
@@ -110,7 +111,9 @@ class Generator:
         self.guests = [self._guest(gscid) for gscid in rng.sample((0, 1, 2, 0x8000, 0x7FFF), 2)]
         self.host = Guest()
         for guest in (*self.guests, self.host):
-            for pscid in rng.sample((0, 1, 2, 0x80000), rng.randint(1, 2)):
+            count = rng.randint(1, 2)
+            guest.has_global = count == 1 and rng.random() < 0.5
+            for pscid in rng.sample((0, 1, 2, 0x80000), count):
                 guest.spaces.append(self._space(guest, pscid))
         self.devices = self._devices() if self.mode >= DirectoryMode.LVL1 else {}
         self.count = requests
@@ -174,7 +177,7 @@ class Generator:
         rng = self.rng
         mask = (1 << 9 * level) - 1
         flags = leaf_flags(rng)
-        if space is not None and len(guest.spaces) == 0 and space.pscid == 0 and rng.random() < 0.3:
+        if space is not None and guest.has_global and rng.random() < 0.5:
             flags |= PTE_G
         pages = [page]
         ppn = target & ~mask
@@ -228,7 +231,7 @@ class Generator:
             space = rng.choice((None, *guest.spaces, *guest.spaces))
             context = self._context(guest, space)
             if rng.random() < DEFECT_RATE:
-                context = spoil_context(rng, context)
+                context = spoil_context(rng, context, lose_first=not guest.has_global)
             entries.update(self.tables.put_context(self.mode, self.root, device, context)[:-1])
             devices[device] = guest, space
         for address in sorted(entries):
