@@ -13,7 +13,7 @@ from hw.bus.axi4 import Response
 from tests.golden.model import EN_ATS
 from tests.golden.paging import PTE_A, PTE_R, PTE_U, PTE_V
 from tests.golden.tables import PAGE
-from tests.hw.iommu.bench import DEVICE, SMALL, IommuBench, fence, invalidate, invalidate_directory
+from tests.hw.iommu.bench import DEVICE, QUEUE_LOG2, SMALL, IommuBench, fence, invalidate, invalidate_directory
 
 READ_ONLY = PTE_V | PTE_R | PTE_U | PTE_A
 ADDED = 4  #: cycles that a hit adds
@@ -169,6 +169,29 @@ def test_a_faulting_access_changes_nothing_and_is_reported() -> None:
             page for page in range(len(before) // PAGE) if before[page * PAGE :][:PAGE] != b.data[page * PAGE :][:PAGE]
         ]
         assert ppn not in changed
+
+    bench.run(main)
+
+
+def test_a_storm_of_faults_overflows_its_queue_and_stops_nobody() -> None:
+    """More faults than the queue has room for, nobody reads it: the flag stands, and another device goes on."""
+    bench = IommuBench()
+    root = bench.space()
+    bench.map(root, 0x5000)
+    room = (1 << QUEUE_LOG2) - 1
+
+    async def main(b: IommuBench) -> None:
+        await b.open()
+        storm, good = [], []
+        for number in range(room):
+            storm += [b.read(0x9000, device=9, id=1), b.write(0x9000, bytes(8), device=9, id=1)]
+            good += [b.read(0x5000, id=2), b.write(0x5000 + 8 * number, b"goes on.", id=2)]
+        await b.finish()
+        assert {access.response for access in storm} == {Response.SLVERR}
+        assert {access.response for access in good} == {Response.OKAY}
+        await b.registers.wait(b.ctx, "fqcsr", "fqof", 1)
+        assert await b.registers.get(b.ctx, "fqt", "index") == room
+        assert {record.did for record in await b.records(room)} == {9}
 
     bench.run(main)
 
