@@ -46,8 +46,8 @@ def _misaligned(rng: random.Random, entry: Entry, level: int) -> Entry:
 
 
 def _napot(rng: random.Random, entry: Entry, level: int) -> Entry:
-    """As a range of 64 KiB, right or wrong in its low bits, or at a level that has none."""
-    return entry[0] & ~0xF | (8 if level else rng.randrange(16)), entry[1] | PTE_N
+    """A range of 64 KiB at a level that has none, or of a size that is not 64 KiB."""
+    return entry[0] & ~0xF | (8 if level else rng.choice((0, 4, 12, rng.randrange(1, 16, 2)))), entry[1] | PTE_N
 
 
 def _pointer(rng: random.Random, entry: Entry, level: int) -> Entry:

@@ -2,8 +2,8 @@
 """Random directories, contexts and tables in one small memory, and requests aimed at what they hold.
 
 What the specification leaves unpredictable is avoided, so that the hardware has one right answer however much it
-caches: a GSCID names one second stage, a GSCID and PSCID one first stage, and global leaves are only where a GSCID has
-a single first stage. Tables lie in the first MiB; whatever else is pointed to is in no memory.
+caches: a GSCID names one second stage, a GSCID and PSCID one first stage, global leaves are only where a GSCID has
+a single first stage, and the entries of a range of 64 KiB stay equal. Tables lie in the first MiB; whatever else is pointed to is in no memory.
 """
 
 import random
@@ -31,7 +31,7 @@ from tests.golden.model import (
     DirectoryMode,
     Request,
 )
-from tests.golden.paging import LEVELS, PTE_G, PTE_N, SV39, SV48, Memory
+from tests.golden.paging import LEVELS, PTE_A, PTE_D, PTE_G, PTE_N, SV39, SV48, Memory
 from tests.golden.tables import LEAF, NAPOT_64K, PAGE, Context, Tables
 
 MEMORY_BYTES = 1 << 20
@@ -185,6 +185,9 @@ class Generator:
         if level == 0 and rng.random() < 0.3:
             pages = [page & ~0xF | each for each in range(16)]
             ppn, inside, flags = target & ~0xF | NAPOT_64K, target & 0xF, flags | PTE_N
+            # Any of the sixteen may stand for all (Svnapot), so none is marked while the others are not.
+            if self.capabilities.amo_hwad and (self.ordered or self.updates[space is None]):
+                flags |= PTE_A | PTE_D
             page = page & ~0xF | inside
         elif rng.random() < DEFECT_RATE:
             ppn, flags = spoil_leaf(rng, (ppn, flags), level)
