@@ -4,7 +4,7 @@
 from typing import Any
 
 from amaranth import Cat, Const, Module, Mux, Signal, Value
-from amaranth.hdl import Shape
+from amaranth.hdl import Shape, ShapeLike
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -75,7 +75,7 @@ class Replacement(wiring.Component):
             self._random(m)
         return m
 
-    def _memory(self, m: Module, name: str, shape: int, granularity: int | None = None) -> tuple[Any, Value]:
+    def _memory(self, m: Module, name: str, shape: ShapeLike, granularity: int | None = None) -> tuple[Any, Value]:
         """State of each set: its write port, and the word of the set looked at, two cycles later."""
         memory = Memory(shape=Shape.cast(shape), depth=self.sets, init=[])
         m.submodules[name] = memory
@@ -122,11 +122,11 @@ class Replacement(wiring.Component):
 
     def _round_robin(self, m: Module) -> None:
         looked = self._looked(m)
-        write, turn = self._memory(m, "turns", self.ways)  # one-hot, 0 after a clear
+        write, turn = self._memory(m, "turns", range(self.ways))
         m.d.comb += [
-            self.victim.eq(Mux(turn.any(), turn, 1)),
+            self.victim.eq(Const(1, self.ways) << turn),
             write.addr.eq(Mux(self.clear, self.clear_set, looked)),
-            write.data.eq(Mux(self.clear, 0, self.victim.rotate_left(1))),
+            write.data.eq(Mux(self.clear | (turn == self.ways - 1), 0, turn + 1)),
             write.en.eq(self.clear | (self.filled & self.evicted)),
         ]
 
