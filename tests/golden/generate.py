@@ -2,8 +2,9 @@
 """Random directories, contexts and tables in one small memory, and requests aimed at what they hold.
 
 What the specification leaves unpredictable is avoided, so that the hardware has one right answer however much it
-caches: a GSCID names one second stage, a GSCID and PSCID one first stage, global leaves are only where a GSCID has
-a single first stage, and the entries of a range of 64 KiB stay equal. Tables lie in the first MiB; whatever else is pointed to is in no memory.
+caches: a GSCID names one second stage, a GSCID and PSCID one first stage, global leaves are only where a GSCID has a single
+first stage, and the entries of a range of 64 KiB stay equal. Tables lie in the first MiB; whatever else is pointed to
+is in no memory.
 """
 
 import random
@@ -191,6 +192,8 @@ class Generator:
             page = page & ~0xF | inside
         elif rng.random() < DEFECT_RATE:
             ppn, flags = spoil_leaf(rng, (ppn, flags), level)
+        if any(self._is_taken(guest, space, each, level) for each in pages):
+            return
         for each in pages:
             if not self._leaf(guest, space, each, ppn, level, flags):
                 return
@@ -200,16 +203,24 @@ class Generator:
             number |= -1 << 9 * LEVELS[space.mode] & (1 << 52) - 1  # the upper half of a canonical space
         owner.targets.append(number * PAGE)
 
-    def _leaf(self, guest: Guest, space: Space | None, page: int, ppn: int, level: int, flags: int) -> bool:
-        """Write a leaf where nothing is yet; whether that was so."""
+    def _is_taken(self, guest: Guest, space: Space | None, page: int, level: int) -> bool:
+        """Whether a page has an entry of this level, or can have none."""
         mode, root = (guest.mode, guest.root) if space is None else (space.mode, space.root - guest.window)
         window = guest.window if space is not None else 0
-        wide = space is None
         try:
-            if self.tables.find(mode, root, page * PAGE, level=level, wide=wide, window=window):
-                return False
-            path = self.tables.map(mode, root, page * PAGE, ppn, level=level, flags=flags, wide=wide, window=window)
-        except LookupError:  # a leaf is in the way, or no page is left
+            return self.tables.find(mode, root, page * PAGE, level=level, wide=space is None, window=window) != 0
+        except LookupError:
+            return True
+
+    def _leaf(self, guest: Guest, space: Space | None, page: int, ppn: int, level: int, flags: int) -> bool:
+        """Write a leaf; whether there was memory for the tables above it."""
+        mode, root = (guest.mode, guest.root) if space is None else (space.mode, space.root - guest.window)
+        window = guest.window if space is not None else 0
+        try:
+            path = self.tables.map(
+                mode, root, page * PAGE, ppn, level=level, flags=flags, wide=space is None, window=window
+            )
+        except LookupError:
             return False
         self.pointers.update(path[:-1])
         return True
