@@ -29,12 +29,15 @@ lint: $(STAMP) ## Check style, formatting and types
 waves: $(STAMP) tools ## Write the waves of a short run, and a GTKWave save file
 	$(BIN)/pagewheel run strategies --waves --out $(OUT)/waves/result.json
 
-verilog: $(STAMP) ## Export the NIC as Verilog (PRESET=10g)
-	$(BIN)/pagewheel verilog --preset $(PRESET) -o $(OUT)/verilog
+verilog: $(STAMP) ## Export the NIC and the IOMMU as Verilog (PRESET=10g)
+	$(BIN)/pagewheel verilog --core nic --preset $(PRESET) -o $(OUT)/verilog/nic
+	$(BIN)/pagewheel verilog --core iommu --preset $(PRESET) -o $(OUT)/verilog/iommu
 
-registers: $(STAMP) ## Write the register reference (HTML) and the C header
-	$(BIN)/peakrdl html hw/abi/nic.rdl -o $(OUT)/registers/html
+registers: $(STAMP) ## Write the register references (HTML) and the C headers
+	$(BIN)/peakrdl html hw/abi/nic.rdl -o $(OUT)/registers/nic
 	$(BIN)/peakrdl c-header hw/abi/nic.rdl -o $(OUT)/registers/nic.h
+	$(BIN)/peakrdl html hw/abi/iommu.rdl -o $(OUT)/registers/iommu
+	$(BIN)/peakrdl c-header hw/abi/iommu.rdl -o $(OUT)/registers/iommu.h
 
 bench: $(STAMP) tools ## Measure how fast the simulation runs
 	$(BIN)/pagewheel bench --out $(OUT)/bench.json

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Parameters of the hardware, validated once, and the presets."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 WIDTHS = (64, 128, 256, 512)
 
 
@@ -189,14 +191,27 @@ class IommuConfig:
 IOMMU_CACHES = ("tlb_4k", "tlb_64k", "tlb_2m", "tlb_1g", "walk_cache_1", "walk_cache_2", "walk_cache_3")
 
 PRESETS = MappingProxyType({"10g": NicConfig()})
+IOMMU_PRESETS = MappingProxyType({"10g": IommuConfig()})
+CORES: Mapping[str, Mapping[str, NicConfig | IommuConfig]] = MappingProxyType({"nic": PRESETS, "iommu": IOMMU_PRESETS})
 
 
 def preset(name: str, **changes: Any) -> NicConfig:
-    """A preset, with some parameters changed. Raises ``ValueError`` for a preset or parameter that does not exist."""
-    if name not in PRESETS:
-        raise ValueError(f"Preset must be one of {', '.join(PRESETS)}, not {name!r}")
+    """A preset of the NIC, with some parameters changed. Raises ``ValueError`` for a preset or parameter that does not
+    exist."""
+    config = _named("Preset", PRESETS, name)
     known = NicConfig.__dataclass_fields__
     for key in changes:
         if key not in known:
             raise ValueError(f"NicConfig has no parameter {key!r}; it has {', '.join(known)}")
-    return replace(PRESETS[name], **changes)
+    return replace(config, **changes)
+
+
+def core_preset(core: str, name: str) -> NicConfig | IommuConfig:
+    """A preset of a core: ``nic`` or ``iommu``. Raises ``ValueError`` for one that does not exist."""
+    return _named("Preset", _named("Core", CORES, core), name)
+
+
+def _named(kind: str, table: Mapping[str, T], name: str) -> T:
+    if name not in table:
+        raise ValueError(f"{kind} must be one of {', '.join(table)}, not {name!r}")
+    return table[name]

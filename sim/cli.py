@@ -15,15 +15,16 @@ from rich.table import Table
 from driver_model.cpu.profile import Profile
 from driver_model.drivers.nic import DeviceError
 from driver_model.memory.ownership import OwnershipError
-from hw.export import export
+from hw.config import CORES, core_preset
+from hw.export.verilog import export
 from sim.account import COLUMNS
 from sim.backends.base import BACKENDS, JobError
 from sim.backends.build import BuildError, fst_available
 from sim.bench import bench_rows
 from sim.config import PRESETS, SERIAL_BITS
 from sim.experiments.registry import EXPERIMENTS, experiment
-from sim.experiments.runner import machine_config, measure, plan, run_experiment
-from sim.experiments.settings import split
+from sim.experiments.runner import measure, plan, run_experiment
+from sim.experiments.settings import changed, split
 from sim.report import Column, Result, decimals, print_table
 from sim.run import IOMMU_MODES
 from sim.scenario import RunError
@@ -219,13 +220,19 @@ def timeline(
 @app.command()
 def verilog(
     folder: Annotated[Path, typer.Option("-o", help="Folder for the files.", metavar="DIR")],
+    core: Annotated[str, typer.Option("--core", help="What to export.", metavar="|".join(CORES))] = "nic",
     preset: PresetOption = "10g",
     assignments: SetOption = None,
 ) -> None:
-    """Export the NIC as Verilog with AXI ports."""
+    """Export the NIC or the IOMMU as Verilog with AXI ports."""
     with _explained():
-        machine = machine_config(preset, split(assignments or ()))
-        for path in export(machine.nic, folder):
+        config = core_preset(core, preset)
+        for key, text in split(assignments or ()).items():
+            part, _, name = key.partition(".")
+            if part != core:
+                raise ValueError(f"A parameter of core {core} is set as {core}.NAME=VALUE, not {key!r}")
+            config = changed(config, name, text)
+        for path in export(config, folder):
             print(path)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The walk port: 64-bit AXI4 beside the path of the devices' data, shared by all that the IOMMU itself reads and writes."""
+"""The walk port: 64-bit AXI4 for all that the IOMMU itself reads and writes, apart from the devices' data."""
 
 WIDTH = 64
 BEAT_SIZE = 3  #: AxSIZE of full beats

