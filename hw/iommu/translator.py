@@ -11,6 +11,7 @@ from hw.bus.axi4 import AXI4Signature
 from hw.bus.join import join
 from hw.config import IommuConfig
 from hw.iommu.context_cache import ContextCache
+from hw.iommu.fill_queue import FillQueue
 from hw.iommu.fork import Fork
 from hw.iommu.interfaces import (
     INVALIDATIONS,
@@ -93,8 +94,14 @@ class Translator(wiring.Component):
         join(m, walker.contexts, contexts.lookups[2])
         join(m, walker.context_fill, contexts.fill)
         join(m, walker.walk_cache, walk_caches.lookup)
-        join(m, walker.walk_cache_fill, walk_caches.fill)
-        join(m, walker.tlb_fill, tlb.fill)
+        for name, source, sink in (
+            ("walk_cache_fills", walker.walk_cache_fill, walk_caches.fill),
+            ("tlb_fills", walker.tlb_fill, tlb.fill),
+        ):
+            m.submodules[name] = queue = FillQueue(source.signature, depth=config.walks)
+            join(m, source, queue.input)
+            join(m, queue.output, sink)
+            m.d.comb += queue.invalidating.eq(self.invalidation.valid)
         join(m, walker.axi, flipped(self.axi))
 
         join(m, flipped(self.invalidation), fork.source)
