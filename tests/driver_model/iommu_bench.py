@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The driver's bench with an IOMMU between the fake device and memory."""
 
+from collections.abc import Callable
 from typing import Any
 
 from driver_model.drivers.iommu import IommuSetup, RiscvIommu
@@ -55,6 +56,18 @@ class IommuBench(Bench):
         self.iommu.tear_down_dma(0, self.ops)
         self.iommu.close()
         self.nothing_left()
+
+    def run_open(self, body: Callable[[], Any], *, close: bool = True) -> Any:
+        """Run a body in a process with the IOMMU open; with ``close``, check that nothing is left."""
+
+        def process() -> Any:
+            self.open_iommu()
+            result = body()
+            if close:
+                self.close_iommu()
+            return result
+
+        return self.run(process)
 
     def start(self) -> None:
         self.open_iommu()

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The DMA API through an IOMMU: strict leaves no stale window, lazy has one and closes it, no IOVA is reused before."""
-
-from collections.abc import Callable
-from typing import Any
+"""The DMA API through an IOMMU: what is reachable, what is invalidated and how that is charged, and what runs out."""
 
 import pytest
 
@@ -18,25 +15,11 @@ from driver_model.memory.dma import (
     dma_sync_single_for_device,
     dma_unmap_single,
 )
-from driver_model.memory.flush_queue import ENTRIES, TIMEOUT_PS, FlushQueue
 from driver_model.memory.page import PAGE_SIZE
 from hw.abi.iommu import Cause
 from tests.driver_model.iommu_bench import READ, WRITE, IommuBench
 
 CHANNELS = (DmaDirection.TO_DEVICE, DmaDirection.FROM_DEVICE, DmaDirection.BIDIRECTIONAL)
-
-
-def opened(bench: IommuBench, body: Callable[[], Any], *, close: bool = True) -> Any:
-    """Run a body in a process with the IOMMU open, and check that nothing is left."""
-
-    def process() -> Any:
-        bench.open_iommu()
-        result = body()
-        if close:
-            bench.close_iommu()
-        return result
-
-    return bench.run(process)
 
 
 @pytest.mark.parametrize("direction", CHANNELS)
@@ -57,7 +40,7 @@ def test_a_buffer_within_a_page_keeps_its_offset_and_its_direction(direction: Dm
             bench.ops.physical(address)
         bench.dev.pages.put_page(page)
 
-    opened(bench, body)
+    bench.run_open(body)
 
 
 def test_strict_leaves_nothing_reachable_when_unmap_returns() -> None:
@@ -75,7 +58,7 @@ def test_strict_leaves_nothing_reachable_when_unmap_returns() -> None:
         assert bench.iommu.space_invalidations == 0
         assert bench.iommu.commands.fences == 20
 
-    opened(bench, body)
+    bench.run_open(body)
 
 
 def test_strict_waits_for_the_fence_and_charges_no_invalidation() -> None:
@@ -92,117 +75,7 @@ def test_strict_waits_for_the_fence_and_charges_no_invalidation() -> None:
         bench.dev.pages.put_page(page)
         return bench.core.op("iommu.unmap").count
 
-    assert opened(bench, body) == 1
-
-
-def test_lazy_leaves_a_window_until_the_queue_is_full() -> None:
-    bench = IommuBench("lazy", checked=False)
-
-    def body() -> None:
-        page = bench.page()
-        first = bench.map(page)
-        assert bench.reaches(first)
-        dma_unmap_single(bench.dev, first, page.size, WRITE)
-        used = {first}
-        for _ in range(ENTRIES - 2):
-            assert bench.reaches(first)  # out of the TLB, though the tables do not have it
-            address = bench.map(page)
-            assert address not in used  # no IOVA comes again before the flush
-            used.add(address)
-            dma_unmap_single(bench.dev, address, page.size, WRITE)
-        queue = bench.dma.flush_queue
-        assert queue is not None
-        assert (queue.flushes, queue.waiting) == (0, ENTRIES - 1)
-        assert bench.iommu.commands.fences == 0
-        address = bench.map(page)
-        dma_unmap_single(bench.dev, address, page.size, WRITE)
-        assert (queue.flushes, queue.waiting) == (1, 1)
-        assert bench.iommu.space_invalidations == bench.iommu.commands.fences == 1
-        assert not bench.reaches(first)
-        assert bench.map(page) in used  # now they do
-
-    opened(bench, body, close=False)
-
-
-def test_lazy_flushes_after_10_ms() -> None:
-    bench = IommuBench("lazy", checked=False)
-
-    def body() -> None:
-        page = bench.page()
-        address = bench.map(page)
-        assert bench.reaches(address)
-        start = bench.core.time
-        dma_unmap_single(bench.dev, address, page.size, WRITE)
-        bench.core.sleep_until(start + TIMEOUT_PS - 10**6)
-        assert bench.reaches(address)
-        bench.core.sleep_until(start + TIMEOUT_PS + 10**7)
-        assert not bench.reaches(address)
-        queue = bench.dma.flush_queue
-        assert queue is not None
-        assert (queue.flushes, queue.timeouts, queue.waiting) == (1, 1, 0)
-        assert bench.map(page) == address
-        dma_unmap_single(bench.dev, address, page.size, WRITE)
-        bench.core.sleep_until(bench.core.time + 2 * TIMEOUT_PS)
-        assert queue.timeouts == 2  # the timer starts with the next range
-        bench.core.sleep_until(bench.core.time + 3 * TIMEOUT_PS)
-        assert queue.timeouts == 2  # and not without one
-        bench.dev.pages.put_page(page)
-
-    opened(bench, body)
-
-
-def test_the_checker_tells_the_stale_window_from_later_and_from_strict() -> None:
-    """A device that still writes: 2 us after unmap, and again after the flush."""
-    found: dict[str, list[str]] = {}
-    for mode in ("lazy", "strict"):
-        bench = IommuBench(mode)
-        checker = bench.checker
-        assert checker is not None
-        checker.stop = False
-
-        def body(bench: IommuBench = bench) -> None:
-            page = bench.page()
-            address = bench.map(page)
-            bench.core.sleep_until(bench.core.time + 10**6)
-            bench.nic.write(address, bytes(8))
-            start = bench.core.time
-            dma_unmap_single(bench.dev, address, page.size, WRITE)
-            for later in (2 * 10**6, TIMEOUT_PS + 10**8):
-                bench.core.sleep_until(start + later)
-                bench.nic.write(address, b"\xff" * 8)
-            assert bench.core.load(page.address, 1) == (b"\xff" if bench.mode == "lazy" else b"\0")
-            bench.dev.pages.put_page(page)
-
-        opened(bench, body)
-        found[mode] = [violation.rule for violation in checker.violations]
-        if mode == "lazy":
-            (stale,) = checker.stale
-            assert stale.write
-            assert 1.9 * 10**6 < stale.age < 4 * 10**6  # waking up takes its time
-        assert bench.iommu.faults.count == (1 if mode == "lazy" else 2)
-    assert found == {"lazy": ["device access in the stale window"], "strict": []}
-
-
-def test_a_flush_frees_what_other_cores_queued_before_it() -> None:
-    bench = IommuBench("lazy", cores=2, checked=False)
-
-    def body() -> None:
-        page = bench.page()
-        queue = bench.dma.flush_queue
-        assert queue is not None
-        theirs = bench.map(page, core=1)
-        dma_unmap_single(bench.host.devices[1], theirs, page.size, WRITE)
-        for _ in range(ENTRIES):
-            dma_unmap_single(bench.dev, bench.map(page), page.size, WRITE)
-        assert queue.flushes == 1
-        again = bench.map(page, core=1)
-        assert again != theirs  # each core frees its own, when it comes by
-        dma_unmap_single(bench.host.devices[1], again, page.size, WRITE)
-        assert bench.map(page, core=1) == theirs
-        dma_unmap_single(bench.host.devices[1], theirs, page.size, WRITE)
-        bench.dev.pages.put_page(page)
-
-    opened(bench, body)
+    assert bench.run_open(body) == 1
 
 
 def test_sync_is_free_of_iommu_work() -> None:
@@ -218,7 +91,7 @@ def test_sync_is_free_of_iommu_work() -> None:
         dma_unmap_single(bench.dev, address, page.size, WRITE)
         bench.dev.pages.put_page(page)
 
-    opened(bench, body)
+    bench.run_open(body)
 
 
 @pytest.mark.parametrize(
@@ -241,7 +114,7 @@ def test_what_is_invalidated(size: int, range_invalidation: bool, commands: int)
         assert bench.iommu.space_invalidations == (0 if size < 2 << 20 else 1)
         bench.dev.pages.put_page(page)
 
-    opened(bench, body)
+    bench.run_open(body)
 
 
 def test_coherent_memory_is_mapped_in_large_pages_where_it_can() -> None:
@@ -257,7 +130,7 @@ def test_coherent_memory_is_mapped_in_large_pages_where_it_can() -> None:
         dma_free_coherent(bench.dev, memory)
         assert not bench.reaches(memory.dma_address + 99_000)
 
-    opened(bench, body)
+    bench.run_open(body)
 
 
 def test_a_larger_page_in_a_tables_place_is_known_before_map_returns() -> None:
@@ -278,7 +151,7 @@ def test_a_larger_page_in_a_tables_place_is_known_before_map_returns() -> None:
         assert bench.iommu.space_invalidations == before + 1
         assert bench.reaches(small[0])
 
-    opened(bench, body, close=False)
+    bench.run_open(body, close=False)
 
 
 def test_no_room_and_no_memory() -> None:
@@ -293,7 +166,7 @@ def test_no_room_and_no_memory() -> None:
             dma_unmap_single(bench.dev, address, page.size, WRITE)
         bench.dev.pages.put_page(page)
 
-    opened(bench, body)
+    bench.run_open(body)
 
 
 def test_memory_for_tables_runs_out_and_nothing_stays_mapped() -> None:
@@ -309,7 +182,7 @@ def test_memory_for_tables_runs_out_and_nothing_stays_mapped() -> None:
             bench.dev.pages.put_page(page)
         assert bench.reaches(bench.map(bench.page()))
 
-    opened(bench, body, close=False)
+    bench.run_open(body, close=False)
 
 
 def test_cores_map_and_unmap_at_once() -> None:
@@ -337,7 +210,7 @@ def test_cores_map_and_unmap_at_once() -> None:
         assert bench.hardware.field("cqcsr", "cmd_ill") == 0
         assert bench.iommu.commands.fences == 4 * (1 + 2 + 3) * 4
 
-    opened(bench, body)
+    bench.run_open(body)
 
 
 @pytest.mark.parametrize("mode", ["passthrough", "strict", "lazy"])
@@ -371,7 +244,7 @@ def test_counters() -> None:
             dma_unmap_single(bench.dev, bench.map(page), page.size, WRITE)
         bench.dev.pages.put_page(page)
 
-    opened(bench, body)
+    bench.run_open(body)
     counters = bench.dma.statistics()
     assert counters["iommu_maps"] == counters["iommu_unmaps"] == counters["iommu_queued"] == 3
     assert counters["iommu_queue_flushes"] == 1
@@ -390,28 +263,10 @@ def test_faults_tell_what_a_device_did_after_unmap() -> None:
         bench.core.sleep_until(bench.core.time + 10**8)
         bench.dev.pages.put_page(page)
 
-    opened(bench, body)
+    bench.run_open(body)
     (fault,) = bench.iommu.faults.faults
     assert fault.cause == Cause.WRITE_PAGE.value
     assert fault.address % PAGE_SIZE == 8
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ({"entries": 100}, ValueError, "entries must be a power of two, 2 or more, not 100"),
-        ({"entries": "256"}, TypeError, "entries must be an integer, not '256'"),
-        ({"timeout_ps": 0}, ValueError, "timeout_ps must be positive, not 0"),
-    ],
-)
-def test_bad_flush_queue(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
-    bench = IommuBench("lazy")
-
-    def body() -> None:
-        with pytest.raises(error, match=message):
-            FlushQueue(bench.dma.domain, bench.dma.iova, bench.host.timers, **arguments)
-
-    opened(bench, body)
 
 
 def test_an_aperture_beyond_the_table_is_refused() -> None:
