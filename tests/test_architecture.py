@@ -27,6 +27,8 @@ FORBIDDEN = {
     "sim": (),
     "tests": (),
 }
+#: The ways to name Amaranth's Record, not somebody else's.
+RECORDS = ("amaranth.Record", "amaranth.hdl.Record", "hdl.Record")
 
 
 def name_of(path):
@@ -71,11 +73,12 @@ def test_no_record_and_no_generator_benches(trees):
         wrong += [
             f"{name_of(path)} imports {module}"
             for module in imports(tree)
-            if module.endswith(".Record") or within(module, ("amaranth.hdl.rec", "amaranth.back.pysim"))
+            if within(module, ("amaranth.hdl.rec", "amaranth.back.pysim"))
+            or (within(module, ("amaranth",)) and module.endswith(".Record"))
         ]
         for node in ast.walk(tree):
-            if isinstance(node, ast.Attribute) and node.attr in ("add_sync_process", "Record"):
-                wrong.append(f"{name_of(path)}:{node.lineno} uses {node.attr}")
+            if isinstance(node, ast.Attribute) and (node.attr == "add_sync_process" or ast.unparse(node) in RECORDS):
+                wrong.append(f"{name_of(path)}:{node.lineno} uses {ast.unparse(node)}")
             elif isinstance(node, ast.FunctionDef) and node.name.startswith(("bench", "testbench")):
                 yields = [n.lineno for n in ast.walk(node) if isinstance(n, ast.Yield)]
                 wrong += [f"{name_of(path)}:{line} is a bench that yields" for line in yields]
