@@ -10,7 +10,7 @@ BIN := .venv/bin
 STAMP := .venv/.complete
 
 .DEFAULT_GOAL := help
-.PHONY: help sim test lint waves verilog registers bench clean tools
+.PHONY: help sim test golden lint waves verilog registers bench clean tools
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -20,6 +20,9 @@ sim: $(STAMP) tools ## Run the first experiment: what one packet's memory costs,
 
 test: $(STAMP) tools ## Run all tests (WORKERS=2 for two processes)
 	$(BIN)/python -m pytest -q -n $(WORKERS)
+
+golden: $(STAMP) tools ## Compare the IOMMU with its golden model on 120,000 random translations
+	$(BIN)/python -m tests.golden
 
 lint: $(STAMP) ## Check style, formatting and types
 	$(BIN)/ruff check .

@@ -10,7 +10,7 @@ from tests.golden.machine import GoldenDesign
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.golden", description=__doc__)
-    parser.add_argument("--worlds", type=int, default=600, help="random memories for each configuration")
+    parser.add_argument("--worlds", type=int, default=400, help="random memories for each configuration")
     parser.add_argument("--requests", type=int, default=50, help="different requests to each, made twice")
     parser.add_argument("--seed", type=int, default=0, help="of the first world; the others follow")
     parser.add_argument("--backend", choices=BACKENDS, default="verilator")

@@ -2,9 +2,9 @@
 """Random directories, contexts and tables in one small memory, and requests aimed at what they hold.
 
 What the specification leaves unpredictable is avoided, so that the hardware has one right answer however much it
-caches: a GSCID names one second stage, a GSCID and PSCID one first stage, global leaves are only where a GSCID has a single
-first stage, and the entries of a range of 64 KiB stay equal. Tables lie in the first MiB; whatever else is pointed to
-is in no memory.
+caches: a GSCID names one second stage, a GSCID and PSCID one first stage, global leaves are only where a GSCID has a
+single first stage, and the entries of a range of 64 KiB stay equal. Tables lie in the first MiB; whatever else is
+pointed to is in no memory.
 """
 
 import random
