@@ -55,6 +55,7 @@ class IommuSetup:
     iova_mode : ``top_down`` or ``contiguous``
     range_invalidation : one command for a power-of-two range (S = 1), where the IOMMU can, instead of one per page
     vector : interrupt vector of the IOMMU's first wire; the fault queue uses it
+    irq_core : core that takes the interrupt and runs the fault queue's thread
     """
 
     device_id_bits: int = 7
@@ -66,6 +67,7 @@ class IommuSetup:
     iova_mode: str = "top_down"
     range_invalidation: bool = False
     vector: int = IOMMU_VECTOR
+    irq_core: int = 0
 
     def __post_init__(self) -> None:
         for name in ("command_entries", "fault_entries"):
@@ -103,6 +105,8 @@ class RiscvIommu:
         self.setup = IommuSetup() if setup is None else setup
         self.core: Core = host.cores[0]
         self.dev = host.devices[0]
+        if not 0 <= self.setup.irq_core < len(host.cores):
+            raise ValueError(f"irq_core must be in 0..{len(host.cores) - 1}, not {self.setup.irq_core!r}")
         self.registers = IommuRegisters(base)
         self.capabilities = 0
         self.page_invalidations = 0
@@ -144,12 +148,13 @@ class RiscvIommu:
         self.directory = DeviceDirectory(self.dev, self.registers, setup.device_id_bits)
         self.commands = CommandQueue(self.dev, self.registers, setup.command_entries)
         self.faults = FaultQueue(self.dev, self.registers, setup.fault_entries)
+        irq_core = self.host.cores[setup.irq_core]
         if not self._requested:
             self._requested = True
-            core.request_irq(setup.vector, lambda: self.faults.interrupt(core))
+            irq_core.request_irq(setup.vector, lambda: self.faults.interrupt(irq_core))
         self.registers.write(core, "icvec")
         self.commands.start(core)
-        self.faults.start(core)
+        self.faults.start(core, irq_core)
         self._set_directory(self.directory.mode, self.directory.root.pfn)
         self._on = True
 

@@ -4,7 +4,8 @@
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from driver_model.drivers.iommu_registers import IommuRegisters
+from driver_model.cpu.scheduler import Task, WaitQueue
+from driver_model.drivers.iommu_registers import WAIT_PS, IommuError, IommuRegisters
 from hw.abi.codec import Codec
 from hw.abi.iommu import FAULT_BYTES, Cause, FaultRecord, TransactionType
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 ENTRIES = 4096  #: as Linux' driver
 KEPT = 4096  #: records that are kept whole; all are counted
+
+STOP_STEP_PS = 2 * 10**6  #: between two looks whether the thread has ended
 
 _RECORD = Codec(FaultRecord)
 
@@ -43,15 +46,19 @@ def _name(kind: type, value: int) -> str:
 
 
 class FaultQueue:
-    """Reads records in the interrupt's handler, keeps the first of them, counts all, and clears the flag of an overflow
-    so that recording goes on.
+    """Reads records in a thread that the interrupt wakes (``request_threaded_irq``), keeps the first of them, counts
+    all, and clears the flag of an overflow so that recording goes on.
+
+    A device that faults without end keeps the thread busy, which shares its core with other processes and gives way to
+    interrupts and softirqs: the core's other devices are still served. Records that the thread is too slow for are
+    lost, as the flag says.
 
     Attributes
     ----------
     faults : the first records, in the order of the queue
     causes : how many there were of each cause
-    overflows, memory_errors : how often the handler found that records were lost
-    interrupts : how often the handler ran
+    overflows, memory_errors : how often the thread found that records were lost
+    interrupts : how often the interrupt came
     """
 
     def __init__(self, dev: "Device", registers: IommuRegisters, entries: int = ENTRIES) -> None:
@@ -64,29 +71,39 @@ class FaultQueue:
         self._registers = registers
         self._ring = registers.allocate(dev, entries * FAULT_BYTES)
         self._head = 0
+        self._wait = WaitQueue()
+        self._woken = self._active = self._stopping = False  # of the thread
+        self._thread: Task
 
     @property
     def count(self) -> int:
         """Records read."""
         return self.causes.total()
 
-    def start(self, core: "Core") -> None:
-        """Turn the queue on, with interrupts."""
+    def start(self, core: "Core", irq_core: "Core") -> None:
+        """Start the thread on the core that has the interrupt, and turn the queue on; called on ``core``."""
         registers = self._registers
+        core.sync()
+        self._thread = irq_core.spawn("irq/iommu-fltq", lambda: self._run(irq_core))
         registers.write(core, "fqb", log2sz_1=self.entries.bit_length() - 2, ppn=self._ring.pfn)
         registers.write(core, "fqh", index=0)
         registers.write(core, "fqcsr", fqen=1, fie=1)
         registers.wait(core, "fqcsr", lambda word: registers.get("fqcsr", word, "fqon"), "the fault queue to turn on")
-        self._head = 0
 
     def stop(self, dev: "Device") -> None:
-        """Read what is left, turn the queue off, and give its memory back."""
-        registers = self._registers
-        with dev.core.irq_save():
-            self.drain(dev.core)
-        registers.write(dev.core, "fqcsr")
+        """End the thread, read what is left, turn the queue off, and give its memory back."""
+        registers, core = self._registers, dev.core
+        self._stopping = True
+        self._wait.wake_up(core)
+        deadline = core.time + WAIT_PS
+        while not self._thread.done:
+            if core.time >= deadline:
+                raise IommuError(f"Waited {WAIT_PS // 10**9} ms for the fault queue's thread to end")
+            core.sleep_until(core.time + STOP_STEP_PS)
+        self.drain(core)
+        registers.write(core, "fqcsr")
         registers.wait(
-            dev.core,
+            core,
             "fqcsr",
             lambda word: not registers.get("fqcsr", word, "fqon") and not registers.get("fqcsr", word, "busy"),
             "the fault queue to turn off",
@@ -94,16 +111,31 @@ class FaultQueue:
         registers.release(dev, self._ring)
 
     def interrupt(self, core: "Core") -> None:
-        """The handler.
+        """The hardirq's handler: wakes the thread. While that is active, it only notes the edge."""
+        self.interrupts += 1
+        if self._active:
+            self._woken = True
+        elif self._registers.read(core, "ipsr"):
+            self._woken = True
+            self._wait.wake_up(core)
 
-        The wire is a level, and an interrupt its rising edge, so the handler goes on until it has seen the wire low: a
-        bit that was set again in the cycle in which it was cleared would otherwise be the last interrupt ever. All of
-        ipsr is cleared, as every cause is on one wire.
+    def _run(self, core: "Core") -> None:
+        """The thread."""
+        while not self._stopping:
+            self._active = False
+            self._wait.wait(core, lambda: self._woken or self._stopping)
+            self._active, self._woken = True, False
+            self._handle(core)
+
+    def _handle(self, core: "Core") -> None:
+        """Serve the queue until its wire is low.
+
+        The wire is a level, and an interrupt its rising edge: a bit that was set again in the cycle in which it was
+        cleared would otherwise be the last interrupt ever. All of ipsr is cleared, as every cause is on one wire.
         """
         registers = self._registers
-        self.interrupts += 1
         pending = True
-        while pending:
+        while pending and not self._stopping:
             self.drain(core)  # before the error bits, which a queue that is still full would set again
             self._clear_errors(core)
             registers.write(core, "ipsr", cip=1, fip=1, pmip=1, pip=1)
