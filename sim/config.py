@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 MAX_MEMORY = 1 << 34
 IOMMU_REGISTERS = 1 << 18  #: offset of the IOMMU's registers among all, beyond every NIC's
+INTRUDER_REGISTERS = IOMMU_REGISTERS + (1 << 13)  #: and of a second device's
+INTRUDER_ID = 1 << 7  #: AXI IDs from here on are the second device's
 SERIAL_BITS = 32  #: of the frame numbers that the wire's player keeps
 
 
@@ -100,6 +102,11 @@ class MachineConfig:
     def iommu_registers(self) -> int | None:
         """Offset of the IOMMU's registers, None without one."""
         return None if self.iommu is None else IOMMU_REGISTERS
+
+    @property
+    def intruder_registers(self) -> int | None:
+        """Offset of a second device's registers, None without one."""
+        return None
 
     def build(self) -> "Machine":
         """The hardware."""

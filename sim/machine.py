@@ -9,10 +9,11 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import connect
 
 from driver_model.platform import IOMMU_VECTOR
+from hw.bus.axi4_mux import AXI4Mux
 from hw.bus.axi_lite_decoder import AXILiteDecoder, Region
 from hw.bus.join import join
 from hw.bus.width import WidthConverter
-from sim.config import IOMMU_REGISTERS, MachineConfig
+from sim.config import INTRUDER_ID, INTRUDER_REGISTERS, IOMMU_REGISTERS, MachineConfig
 from sim.host.dram import Dram
 from sim.host.level_interrupts import LevelInterrupts
 from sim.host.link import HostLink
@@ -43,6 +44,13 @@ class Machine(wiring.Component):
 
     The decoder hands accesses below ``IOMMU_REGISTERS`` to the NIC, over the link, and the 4 KiB there to the IOMMU.
 
+    With an intruder as well, a second device without a link of its own, which software reaches from
+    ``INTRUDER_REGISTERS`` on; nobody listens to its interrupts::
+
+        HostLink ───────────► AXI4Mux ─► device    AXILiteDecoder ─► registers ┌──────────┐
+        axi (the intruder's) ────┘                                             │ intruder │
+                                                                               └──────────┘
+
     No ports: software reads and writes storages (:class:`sim.host.storage.Storage`). One clock, domain sync.
 
     Parameters
@@ -50,12 +58,23 @@ class Machine(wiring.Component):
     config : all parameters
     device : the NIC, or what has its ports and sits in its place
     iommu : the IOMMU, or what has its ports; None where ``config`` has none
+    intruder : a device with ``axi`` of ``host_width`` that uses IDs from ``INTRUDER_ID`` on, where the first one has
+        those below, ``registers`` and ``interrupt``; only with an IOMMU, and None where there is none
     """
 
-    def __init__(self, config: MachineConfig, device: wiring.Component, iommu: wiring.Component | None = None):
+    def __init__(
+        self,
+        config: MachineConfig,
+        device: wiring.Component,
+        iommu: wiring.Component | None = None,
+        intruder: wiring.Component | None = None,
+    ):
         self.config = config
         self.device = device
         self.iommu = iommu
+        self.intruder = intruder
+        if intruder is not None and iommu is None:
+            raise ValueError(f"A machine without an IOMMU has no place for a second device, {intruder!r}")
         if (iommu is None) != (config.iommu is None):
             raise ValueError(f"A machine has an IOMMU where its configuration has one, not {iommu!r}")
         super().__init__({})
@@ -114,6 +133,9 @@ class Machine(wiring.Component):
             "device": Region(0, config.nic.mmio_addr_width),
             "iommu": Region(IOMMU_REGISTERS, iommu.registers.signature.addr_width),
         }
+        intruder: Any = self.intruder
+        if intruder is not None:
+            regions["intruder"] = Region(INTRUDER_REGISTERS, intruder.registers.signature.addr_width)
         m.submodules.iommu = iommu
         m.submodules.decoder = decoder = AXILiteDecoder(ADDR_WIDTH, regions)
         m.submodules.walker_converter = converter = WidthConverter(iommu.walker.signature.data_width, config.host_width)
@@ -128,7 +150,18 @@ class Machine(wiring.Component):
         stalls.join_bus("iommu_memory", iommu.memory, dram.data)
         stalls.join_bus("iommu_walker", iommu.walker, converter.narrow)
         stalls.join_bus("iommu_registers", decoder.iommu, iommu.registers)
-        return iommu.device, decoder.device, interrupts.messages
+        if intruder is None:
+            return iommu.device, decoder.device, interrupts.messages
+        m.submodules.intruder = intruder
+        axi = iommu.device.signature
+        m.submodules.mux = mux = AXI4Mux(
+            axi.data_width, range(INTRUDER_ID), range(INTRUDER_ID, 1 << axi.id_width), id_width=axi.id_width
+        )
+        m.d.comb += intruder.interrupt.ready.eq(1)
+        stalls.join_bus("mux_axi", mux.memory, iommu.device)
+        stalls.join_bus("intruder_axi", intruder.axi, mux.managers[1])
+        stalls.join_bus("intruder_registers", decoder.intruder, intruder.registers)
+        return mux.managers[0], decoder.device, interrupts.messages
 
 
 class Stalls:

@@ -28,7 +28,7 @@ class SimPlatform(Platform):
     backend : the simulator; its storage ``memory`` is host memory
     cycle_ps : picoseconds of a clock cycle
     register_space : bytes of the device's registers
-    iommu_registers : offset of the IOMMU's registers, None without one
+    iommu_registers, intruder_registers : offsets of the IOMMU's registers, and of a second device's; None without one
 
     Attributes
     ----------
@@ -39,13 +39,22 @@ class SimPlatform(Platform):
     """
 
     def __init__(
-        self, backend: Backend, cycle_ps: int, register_space: int, iommu_registers: int | None = None
+        self,
+        backend: Backend,
+        cycle_ps: int,
+        register_space: int,
+        iommu_registers: int | None = None,
+        intruder_registers: int | None = None,
     ) -> None:
         self.kernel = EventKernel(backend, cycle_ps)
         self.cycle_ps = cycle_ps
         self.memory_size = len(backend.storage[MEMORY])
         self.register_space = register_space
         self.iommu_registers = iommu_registers
+        self._spaces = [(0, register_space)]
+        for start in (iommu_registers, intruder_registers):
+            if start is not None:
+                self._spaces.append((start, start + IOMMU_REGISTER_BYTES))
         self.refused: list[RefusedWrite] = []
         self.posted_errors = 0
         self.spurious_interrupts = 0
@@ -115,11 +124,8 @@ class SimPlatform(Platform):
         self._handlers[vector] = call
 
     def _register(self, offset: int, size: int) -> int:
-        spaces = [(0, self.register_space)]
-        if self.iommu_registers is not None:
-            spaces.append((self.iommu_registers, self.iommu_registers + IOMMU_REGISTER_BYTES))
-        if not any(start <= offset <= stop - size for start, stop in spaces):
-            allowed = " or ".join(f"{start:#x}..{stop - size:#x}" for start, stop in spaces)
+        if not any(start <= offset <= stop - size for start, stop in self._spaces):
+            allowed = " or ".join(f"{start:#x}..{stop - size:#x}" for start, stop in self._spaces)
             raise ValueError(f"Register offset must be in {allowed}, not {offset!r}")
         return offset
 

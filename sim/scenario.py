@@ -75,7 +75,9 @@ class Scenario:
         self.machine = machine
         self.config = config
         registers = register_map(machine.nic.queues).size
-        self.platform = SimPlatform(backend, machine.cycle_ps, registers, machine.iommu_registers)
+        self.platform = SimPlatform(
+            backend, machine.cycle_ps, registers, machine.iommu_registers, machine.intruder_registers
+        )
         self.player = PlayerClient(backend)
         self.recorder = RecorderClient(backend)
         self.platform.kernel.adopt(self.player.token, self.player.refill)

@@ -49,9 +49,10 @@ class LoadGenerator(wiring.Component):
 
     The next request is offered ``interval`` after the one before was taken, fractions of a cycle carried over, while
     fewer than ``outstanding`` are without response. Each is one burst, naturally aligned in one of ``places`` places
-    from ``base`` on; random places are of xorshift32 (Marsaglia 2003), which a run begins with ``seed``. Bursts of IDs 0..``last_id`` take turns, so those of one ID are
-    ordered, and the others are not; at most 64 of one ID are on their way. Each 8-byte word that is written holds its
-    own address. R and B are always taken.
+    from ``base`` on; random places are of xorshift32 (Marsaglia 2003), which a run begins with ``seed``. Bursts of IDs
+    0..``last_id``, each with the bit of ``first_id`` set, take turns, so those of one ID are ordered, and the others
+    are not; at most 64 of one ID are on their way. Each 8-byte word that is written holds its own address. R and B are
+    always taken.
 
     Measured is from the first cycle in which AR or AW is offered to the cycle that takes the last beat of R, or B:
     ``latency_*`` of each request, in cycles. ``cycles`` is from the first response to the last, so that
@@ -66,7 +67,7 @@ class LoadGenerator(wiring.Component):
     Parameters
     ----------
     config : data width and address width of the registers, as the NIC's
-    first_id : what AXI IDs begin at, a power of two; as many IDs can be used from there on as below it, or all from 0
+    first_id : a power of two that is set in every AXI ID, or 0
 
     Ports
     -----

@@ -50,7 +50,9 @@ def test_every_manager_gets_its_own_answers(seed):
             manager.write(address, block, id=rng.choice(IDS[k]))
     run(dut, managers, memory)
     assert memory.data == expected
-    assert all(read.result == initial[read.address :][: WORD * read.beats] for read in reads if read.address < SIZE // 2)
+    assert all(
+        read.result == initial[read.address :][: WORD * read.beats] for read in reads if read.address < SIZE // 2
+    )
 
 
 def test_nothing_is_added_where_one_manager_is_alone():
