@@ -154,12 +154,16 @@ class Cache(wiring.Component):
         m.d.sync += [
             made.eq(Cat(port.strobe & self.clean, made)),
             *(later.eq(earlier) for earlier, later in zip((port.set, *indices), indices)),
-            row.eq(read.data),
-            Value.cast(key).eq(Value.cast(port.key)),
-            way.eq(matching),
             port.hit.eq(made[1] & (newest | matching.any())),
-            Value.cast(port.content).eq(Mux(newest, Value.cast(new.content), content)),
         ]
+        # Wide registers move only with a lookup: most cycles have none.
+        with m.If(made[0]):
+            m.d.sync += [row.eq(read.data), Value.cast(key).eq(Value.cast(port.key))]
+        with m.If(made[1]):
+            m.d.sync += [
+                way.eq(matching),
+                Value.cast(port.content).eq(Mux(newest, Value.cast(new.content), content)),
+            ]
         m.d.comb += [touch.strobe.eq(port.hit), touch.set.eq(indices[2]), touch.way.eq(way)]
 
     def _upkeep(self, m: Module, rows: Memory, new: Any, replacement: Any) -> None:
@@ -173,8 +177,11 @@ class Cache(wiring.Component):
         row = Signal.like(read.data, name="upkeep_row")
         look, looked, position = (Signal(range(sets), name=name) for name in ("look", "looked", "position"))
         last = Signal(range(sets))
-        m.d.comb += [read.addr.eq(look), replacement.look.eq(look), write.addr.eq(looked)]
-        m.d.sync += row.eq(read.data)
+        reading, fetched = Signal(), Signal()
+        m.d.comb += [read.addr.eq(look), read.en.eq(reading), replacement.look.eq(look), write.addr.eq(looked)]
+        m.d.sync += fetched.eq(reading)
+        with m.If(fetched):
+            m.d.sync += row.eq(read.data)
 
         # The ways that a fill writes, and that an invalidation clears.
         valid, overlapping, covered, chosen = (
@@ -204,7 +211,7 @@ class Cache(wiring.Component):
         age = Signal(
             4
         )  # one bit for each cycle in which a lookup may compare a row that was read before it was written
-        m.d.comb += new.valid.eq(age.any())
+        m.d.comb += [new.valid.eq(age.any()), reading.eq(accepted | sweeping)]
         m.d.sync += age.eq(Cat(accepted, age))
         behind = Signal(range(sets))
         m.d.sync += [behind.eq(look), looked.eq(behind)]
@@ -254,4 +261,5 @@ class Cache(wiring.Component):
             write.en.eq(Mux(filled, overlapping | chosen, Mux(clean, dropping, sweep_writes.replicate(ways)))),
         ]
         for way in range(ways):
-            m.d.comb += write.data[way].eq(Mux(filled & chosen[way], Cat(Const(1, 1), new.as_value()[1:]), 0))
+            # Of an entry that is dropped, only the valid bit counts.
+            m.d.comb += write.data[way].eq(Cat(filled & chosen[way], new.as_value()[1:]))
