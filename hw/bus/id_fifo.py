@@ -9,6 +9,8 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from hw.bus.marks import Marks
+
 
 class IdFifo(wiring.Component):
     """``2**id_width`` queues of ``depth`` entries, and a scratch word beside each queue's head.
@@ -70,8 +72,8 @@ class IdFifo(wiring.Component):
         m.submodules.tails = tails = Memory(shape=pointer, depth=ids, init=[])
         m.submodules.heads = heads = Memory(shape=reader, depth=ids, init=[])
         # Memories survive reset; a word counts only if it was written since.
-        tail_valid = Signal(ids)
-        head_valid = Signal(ids)
+        tail_valid = Marks(m, "tail_valid", self.id_width)
+        head_valid = Marks(m, "head_valid", self.id_width)
 
         tail_read = tails.read_port(domain="comb")
         push_head = heads.read_port(domain="comb")
@@ -88,11 +90,11 @@ class IdFifo(wiring.Component):
             tail_read.addr.eq(self.push_id),
             push_head.addr.eq(self.push_id),
             head_read.addr.eq(self.head_id),
-            tail.eq(Mux(tail_valid.bit_select(self.push_id, 1), tail_read.data, 0)),
-            oldest.eq(Mux(head_valid.bit_select(self.push_id, 1), push_head.data.pointer, 0)),
+            tail.eq(Mux(tail_valid.has(self.push_id), tail_read.data, 0)),
+            oldest.eq(Mux(head_valid.has(self.push_id), push_head.data.pointer, 0)),
             self.push_ready.eq((tail - oldest)[:pointer] != self.depth),
         ]
-        with m.If(head_valid.bit_select(self.head_id, 1)):
+        with m.If(head_valid.has(self.head_id)):
             m.d.comb += current.eq(head_read.data)
         m.d.comb += [
             entry_read.addr.eq(Cat(current.pointer[:slot_bits], self.head_id)),
@@ -109,8 +111,6 @@ class IdFifo(wiring.Component):
             head_write.data.scratch.eq(Mux(self.pop, 0, self.scratch_next)),
             head_write.en.eq(self.pop | self.step),
         ]
-        with m.If(self.push):
-            m.d.sync += tail_valid.eq(tail_valid | (1 << self.push_id))
-        with m.If(self.pop | self.step):
-            m.d.sync += head_valid.eq(head_valid | (1 << self.head_id))
+        tail_valid.mark(self.push, self.push_id)
+        head_valid.mark(self.pop | self.step, self.head_id)
         return m

@@ -57,10 +57,11 @@ class EventCounter(wiring.Component):
         self._select(m, amount)
         m.d.sync += increment.eq(Mux(self.inhibit, 0, amount))
 
-        total = Signal(65)
+        total, wraps = Signal(64), Signal()
         m.d.comb += [
             total.eq(self.counter + increment),
-            self.overflowed.eq(total[64] & ~self.selector.of & ~written(self.write, value)),
+            wraps.eq(total < increment),
+            self.overflowed.eq(wraps & ~self.selector.of & ~written(self.write, value)),
         ]
         with m.If(written(self.write, control)):
             m.d.sync += self.selector.eq(merged(self.write, control, self.selector))
@@ -68,7 +69,7 @@ class EventCounter(wiring.Component):
             m.d.sync += self.counter.eq(merged(self.write, value, self.counter).as_value())
         with m.Elif(increment.any()):
             m.d.sync += self.counter.eq(total)
-            with m.If(total[64]):
+            with m.If(wraps):
                 m.d.sync += self.selector.of.eq(1)
         return m
 

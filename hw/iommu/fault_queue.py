@@ -74,6 +74,7 @@ class FaultQueue(wiring.Component):
         found_fault, found_overflow = Signal(), Signal()
         record = Signal(FaultRecord)
         beat = Signal(range(BEATS))
+        words = Array(record.as_value().word_select(number, WIDTH) for number in range(BEATS))
         idle = ~axi.aw.valid & ~axi.w.valid
         m.d.comb += mask.eq(index_mask(self.fqb))
         m.d.sync += in_flight.eq(in_flight + begun - acknowledged)
@@ -102,7 +103,7 @@ class FaultQueue(wiring.Component):
             axi.aw.payload.id.eq(FAULT_ID),
             axi.aw.payload.len.eq(BEATS - 1),
             axi.aw.payload.size.eq(BEAT_SIZE),
-            axi.w.payload.data.eq(record.as_value().word_select(beat, WIDTH)),
+            axi.w.payload.data.eq(words[beat]),
             axi.w.payload.strb.eq(0xFF),
             axi.w.payload.last.eq(beat == BEATS - 1),
             axi.b.ready.eq(1),

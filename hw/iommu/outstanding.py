@@ -8,6 +8,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from hw.bus.marks import Marks
 from hw.iommu.interfaces import FenceSignature
 
 
@@ -72,7 +73,7 @@ class Outstanding(wiring.Component):
         counts = data.ArrayLayout(range(self.limit + 1), 2)
         sent = _Counts(m, "sent", counts, self.id_width)
         answered = _Counts(m, "answered", counts, self.id_width)
-        sent.step(self.send, self.send_id, self.send_color)
+        sent.step(self.send, self.send_id, self.send_color, sent.read(self.send_id))
 
         color = self.fence.color
         sent_of_answer, answered_before = sent.read(self.answer_id), answered.read(self.answer_id)
@@ -83,7 +84,7 @@ class Outstanding(wiring.Component):
             answer_color.eq(color ^ other),
             self.idle.eq(sent.read(self.look_id).as_value() == answered.read(self.look_id).as_value()),
         ]
-        answered.step(self.answer, self.answer_id, answer_color)
+        answered.step(self.answer, self.answer_id, answer_color, answered_before)
 
         ended, ended_color = Signal(), Signal()
         m.d.comb += [
@@ -104,7 +105,7 @@ class _Counts:
         self._m = m
         self._name = name
         self._shape = shape
-        self._written = Signal(1 << id_width, name=f"{name}_written")
+        self._written = Marks(m, f"{name}_written", id_width)
         self._memory = Memory(shape=shape, depth=1 << id_width, init=[])
         m.submodules[name] = self._memory
 
@@ -113,16 +114,14 @@ class _Counts:
         port = self._memory.read_port(domain="comb")
         pair = Signal(self._shape)
         self._m.d.comb += port.addr.eq(index)
-        with self._m.If(self._written.bit_select(index, 1)):
+        with self._m.If(self._written.has(index)):
             self._m.d.comb += pair.eq(port.data)
         return pair
 
-    def step(self, strobe: Any, index: Any, color: Any) -> None:
-        """Count one up."""
+    def step(self, strobe: Any, index: Any, color: Any, before: Any) -> None:
+        """Count one up of what :meth:`read` gave."""
         port = self._memory.write_port()
-        before = self.read(index)
         self._m.d.comb += [port.addr.eq(index), port.en.eq(strobe)]
         for each in range(2):
             self._m.d.comb += port.data[each].eq(before[each] + (color == each))
-        with self._m.If(strobe):
-            self._m.d.sync += self._written.eq(self._written | (1 << index))
+        self._written.mark(strobe, index)
