@@ -160,14 +160,15 @@ def _measure(backend: Backend, run: LoadRun) -> LoadMeasurement:
     if run.page:
         _translate(backend, client, run)
     warm, rate, alone = run.loads
-    _play(client, warm)
+    play(client, warm)
     before = _events(client) if run.page else {}
-    full = _play(client, rate)
+    full = play(client, rate)
     events = {name: count - before[name] for name, count in _events(client).items()} if run.page else {}
-    return LoadMeasurement(full, _play(client, alone), events)
+    return LoadMeasurement(full, play(client, alone), events)
 
 
-def _play(client: LoadClient, load: Load) -> LoadResult:
+def play(client: LoadClient, load: Load) -> LoadResult:
+    """Run a load. Raises :class:`LoadRunError` for responses that are errors."""
     result = client.run(load, limit=load.count * CYCLES_PER_REQUEST)
     if result.errors:
         raise LoadRunError(f"{result.errors} responses to {load!r} were errors")

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from sim.experiments.base import Experiment
+from sim.experiments.iotlb_window import IotlbWindow
 from sim.experiments.settings import SettingError
 from sim.experiments.strategies import Strategies
 
-EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType({e.name: e for e in (Strategies(),)})
+EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType({e.name: e for e in (Strategies(), IotlbWindow())})
 
 
 def experiment(name: str) -> Experiment:
