@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """AXI4 as five streams (Arm IHI 0022, AXI4)."""
 
+from typing import Any
+
+from amaranth import Value
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -28,6 +31,13 @@ class AddressChannel(data.StructLayout):
 
     def __init__(self, addr_width: int, id_width: int):
         super().__init__({"id": id_width, "addr": addr_width, "len": 8, "size": 3, "lock": 1, "user": Sideband})
+
+
+def crosses_page(burst: Any) -> Value:
+    """Whether a burst of :class:`AddressChannel` goes beyond its 4 KiB, as no manager may have it."""
+    page_bits = PAGE_BYTES.bit_length() - 1
+    last_beat = (burst.addr[:page_bits] >> burst.size) + burst.len
+    return (last_beat << burst.size)[page_bits:].any()
 
 
 class WriteData(data.StructLayout):

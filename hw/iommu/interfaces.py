@@ -82,6 +82,7 @@ class WalkRequest(data.Struct):
     requester: Sideband
     page: PAGE_BITS
     access: Access
+    crosses: 1  #: it is for a burst that goes beyond its page
 
 
 class WalkResult(data.Struct):
@@ -136,6 +137,7 @@ class TranslationSignature(wiring.Signature):
     Members
     -------
     request, requester, address, access : the request
+    crosses : it is for a burst that goes beyond its 4 KiB page, which is not to be translated
     first : it is the request's first lookup, not another try (for the performance counters)
     """
 
@@ -146,6 +148,7 @@ class TranslationSignature(wiring.Signature):
                 "requester": Out(Sideband),
                 "address": Out(64),
                 "access": Out(Access),
+                "crosses": Out(1),
                 "first": Out(1),
                 "answered": In(1),
                 "answer": In(TranslationAnswer(config)),

@@ -40,7 +40,8 @@ class Iommu(wiring.Component):
     Who asks comes with each address (:class:`hw.abi.rings.Sideband`). Writes keep their order whatever their IDs, reads
     that of their ID; a hit adds 4 cycles, and each channel sustains one burst a cycle. A faulting write changes
     nothing, a faulting read learns nothing, and both are answered SLVERR: see :class:`WriteChannel` and
-    :class:`ReadChannel`. A burst must not cross 4 KiB (IHI 0022, A3.4.1): it is translated as a whole.
+    :class:`ReadChannel`. A burst is translated as a whole: one that goes beyond 4 KiB, which AXI forbids (IHI 0022,
+    A3.4.1), is an access fault wherever there is a stage to translate it.
 
     After reset the directory is off: everything is refused (cause 256) until software writes ddtp.
 

@@ -33,6 +33,7 @@ class _Request(data.Struct):
     requester: Sideband
     address: 64
     access: Access
+    crosses: 1
 
 
 class Lookup(wiring.Component):
@@ -43,7 +44,7 @@ class Lookup(wiring.Component):
 
     - ddtp says Bare, or the context has no stage: the address itself;
     - a translated address, where the context has EN_ATS: the address itself;
-    - otherwise a leaf in the IOTLB with the permission that the access needs.
+    - otherwise a leaf in the IOTLB with the permission that the access needs, for a burst within its page.
 
     All else, also whatever ends in a fault, is asked of the walk table in the cycle of the answer.
 
@@ -85,6 +86,7 @@ class Lookup(wiring.Component):
             looking.requester.eq(channel.requester),
             looking.address.eq(channel.address),
             looking.access.eq(channel.access),
+            looking.crosses.eq(channel.crosses),
             comparing.eq(looking),
             answering.eq(comparing),
         ]
@@ -100,7 +102,7 @@ class Lookup(wiring.Component):
             plain.eq(~looking.requester.process_id_valid & (looking.access != Access.EXECUTE)),
             untranslated.eq(looking.requester.address_type == AddressType.UNTRANSLATED),
             bare.eq((context.first_mode == FirstMode.BARE) & (context.second_mode == SecondMode.BARE)),
-            leaf.eq(enabled & plain & untranslated & ~bare),
+            leaf.eq(enabled & plain & untranslated & ~bare & ~looking.crosses),
         ]
         with m.If(~looking.address[config.physical_bits :].any() & plain):
             with m.If(untranslated):
@@ -127,6 +129,7 @@ class Lookup(wiring.Component):
             self.walk.wanted.requester.eq(answering.requester),
             self.walk.wanted.page.eq(page),
             self.walk.wanted.access.eq(answering.access),
+            self.walk.wanted.crosses.eq(answering.crosses),
         ]
 
         m.d.comb += [

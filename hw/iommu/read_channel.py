@@ -5,7 +5,6 @@ from typing import Any
 
 from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, flipped
 
 from hw.abi.iommu import Cause
@@ -24,7 +23,7 @@ from hw.iommu.interfaces import (
 from hw.iommu.look_ahead import LookAhead
 from hw.iommu.outstanding import Outstanding
 from hw.iommu.read_places import ReadPlaces
-from hw.iommu.refusal import Accepted, Refusal
+from hw.iommu.refusal import Refusal
 
 
 class ReadChannel(wiring.Component):
@@ -80,7 +79,7 @@ class ReadChannel(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         count = self.config.reads + LOOKUP_CYCLES + 1
-        m.submodules.look_ahead = look_ahead = LookAhead(self.config, count, Access.READ)
+        m.submodules.look_ahead = look_ahead = LookAhead(self.config, count, Access.READ, id_width=self.id_width)
         m.submodules.places = places = ReadPlaces(self.config, count, id_width=self.id_width)
         m.submodules.outstanding = outstanding = Outstanding(self.id_width, limit=self.config.outstanding, held=count)
         response = self.memory.r.payload.shape()
@@ -91,17 +90,6 @@ class ReadChannel(wiring.Component):
         join(m, flipped(self.memory.r), refusal.memory)
         join(m, refusal.device, flipped(self.device.r))
 
-        accepted = Accepted(self.id_width)
-        answer_layout = TranslationAnswer(self.config)
-        m.submodules.bursts = bursts = Memory(shape=accepted, depth=count, init=[])
-        m.submodules.answers = answers = Memory(shape=answer_layout, depth=count, init=[])
-        burst_write, burst_again, burst_read = (
-            bursts.write_port(),
-            bursts.read_port(domain="comb"),
-            bursts.read_port(domain="comb"),
-        )
-        answer_write, answer_read = answers.write_port(), answers.read_port(domain="comb")
-
         ar = self.device.ar
         enter = Signal()
         m.d.comb += [
@@ -110,35 +98,23 @@ class ReadChannel(wiring.Component):
             outstanding.accept.eq(enter),
             places.enter.eq(enter),
             places.id.eq(ar.payload.id),
-            burst_write.addr.eq(places.place),
-            burst_write.en.eq(enter),
-            burst_write.data.burst.eq(ar.payload),
-            burst_write.data.color.eq(self.fence.color),
             look_ahead.enter.eq(enter),
             look_ahead.place.eq(places.place),
-            look_ahead.requester.eq(ar.payload.user),
-            look_ahead.address.eq(ar.payload.addr),
-            burst_again.addr.eq(look_ahead.again),
-            look_ahead.again_requester.eq(burst_again.data.burst.user),
-            look_ahead.again_address.eq(burst_again.data.burst.addr),
+            look_ahead.request.burst.eq(ar.payload),
+            look_ahead.request.color.eq(self.fence.color),
             places.known.eq(look_ahead.known),
             places.known_place.eq(look_ahead.known_place),
             places.answer.eq(look_ahead.answer),
             places.finished.eq(look_ahead.finished),
-            answer_write.addr.eq(look_ahead.known_place),
-            answer_write.data.eq(look_ahead.answer),
-            answer_write.en.eq(look_ahead.known),
         ]
 
         # The one that may leave: it has waited, or its answer comes in this cycle.
-        burst = Signal(accepted)
-        answer = Signal(answer_layout)
+        request = look_ahead.chosen_request
+        answer = Signal(TranslationAnswer(self.config))
         walked, faulty, usable = Signal(), Signal(), Signal()
         m.d.comb += [
-            burst_read.addr.eq(places.chosen),
-            burst.eq(burst_read.data),
-            answer_read.addr.eq(places.chosen),
-            answer.eq(Mux(places.waited, answer_read.data, look_ahead.answer)),
+            look_ahead.chosen.eq(places.chosen),
+            answer.eq(Mux(places.waited, look_ahead.chosen_answer, look_ahead.answer)),
             walked.eq(answer.outcome == Outcome.WALK),
             look_ahead.look.eq(answer.walk),
             usable.eq(places.valid & (~walked | look_ahead.usable)),
@@ -156,14 +132,14 @@ class ReadChannel(wiring.Component):
             places.leave_held.eq(refusal.finish),
             look_ahead.release.eq(walked & (send | refusal.take)),
             outstanding.send.eq(send),
-            outstanding.send_id.eq(burst.burst.id),
-            outstanding.send_color.eq(burst.color),
+            outstanding.send_id.eq(request.burst.id),
+            outstanding.send_color.eq(request.color),
             outstanding.answer.eq(self.memory.r.valid & self.memory.r.ready & self.memory.r.payload.last),
             outstanding.answer_id.eq(self.memory.r.payload.id),
             outstanding.refuse.eq(refusal.finish),
             outstanding.refuse_color.eq(refusal.color),
             outstanding.look_id.eq(refusal.id),
-            refusal.accepted.eq(burst),
+            refusal.accepted.eq(request),
             refusal.result.eq(look_ahead.result),
             refusal.clear.eq(outstanding.idle),
             self.faulted.eq(refusal.finish),
@@ -172,8 +148,8 @@ class ReadChannel(wiring.Component):
             ppn = Mux(walked, look_ahead.result.ppn, answer.ppn)
             m.d.sync += [
                 out.valid.eq(1),
-                out.payload.eq(burst.burst),
-                out.payload.addr.eq(Cat(burst.burst.addr[:12], ppn)),
+                out.payload.eq(request.burst),
+                out.payload.addr.eq(Cat(request.burst.addr[:12], ppn)),
             ]
         with m.Elif(out.ready):
             m.d.sync += out.valid.eq(0)

@@ -20,7 +20,8 @@ class WalkAction(wiring.Component):
     """Carries out a move, combinationally: whether a request may be translated at all, whether an address is one of its
     stage's and of memory, and where the awaited entry lies.
 
-    A first stage takes canonical addresses, a second stage those of 41 or 50 bits; memory has ``physical_bits``.
+    A first stage takes canonical addresses, a second stage those of 41 or 50 bits; memory has ``physical_bits``. No
+    stage takes a burst that goes beyond its page (an access fault): it would reach the physical page behind.
 
     Ports
     -----
@@ -91,6 +92,9 @@ class WalkAction(wiring.Component):
                     m.d.comb += [refuse.eq(1), cause.eq(Cause.TYPE_DISALLOWED)]
                 with m.Elif((kind == AddressType.TRANSLATED) | ~(context.space.first | context.space.second)):
                     m.d.comb += [finish.eq(1), ppn.eq(request.page), self.after.leaf.size.eq(PageSize.SIZE_1G)]
+                with m.Elif(request.crosses):
+                    m.d.comb += refuse.eq(1)
+                    assign_cause(m, cause, request.access, ACCESS_FAULT)
                 with m.Elif(context.space.first):
                     with m.If(self._canonical(m)):
                         m.d.comb += [awaited.eq(Awaited.FIRST), look_first.eq(1)]

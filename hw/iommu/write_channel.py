@@ -6,7 +6,6 @@ from typing import Any
 from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, flipped
 
 from hw.abi.iommu import Cause
@@ -23,7 +22,7 @@ from hw.iommu.interfaces import (
 )
 from hw.iommu.look_ahead import LookAhead
 from hw.iommu.outstanding import Outstanding
-from hw.iommu.refusal import Accepted, Refusal
+from hw.iommu.refusal import Refusal
 
 
 class WriteChannel(wiring.Component):
@@ -79,7 +78,7 @@ class WriteChannel(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         slots = self.config.writes
-        m.submodules.look_ahead = look_ahead = LookAhead(self.config, slots, Access.WRITE)
+        m.submodules.look_ahead = look_ahead = LookAhead(self.config, slots, Access.WRITE, id_width=self.id_width)
         m.submodules.outstanding = outstanding = Outstanding(self.id_width, limit=self.config.outstanding, held=slots)
         response = self.memory.b.payload.shape()
         m.submodules.refusal = refusal = Refusal(response, Access.WRITE, id_width=self.id_width)
@@ -90,16 +89,6 @@ class WriteChannel(wiring.Component):
         join(m, refusal.device, flipped(self.device.b))
 
         # Slots in the order of arrival, from ``oldest`` on.
-        accepted = Accepted(self.id_width)
-        answer_layout = TranslationAnswer(self.config)
-        m.submodules.bursts = bursts = Memory(shape=accepted, depth=slots, init=[])
-        m.submodules.answers = answers = Memory(shape=answer_layout, depth=slots, init=[])
-        burst_write, burst_again, burst_read = (
-            bursts.write_port(),
-            bursts.read_port(domain="comb"),
-            bursts.read_port(domain="comb"),
-        )
-        answer_write, answer_read = answers.write_port(), answers.read_port(domain="comb")
         oldest, newest = Signal(range(slots)), Signal(range(slots))
         held = Signal(range(slots + 1))
         known = Signal(slots)
@@ -110,20 +99,10 @@ class WriteChannel(wiring.Component):
             aw.ready.eq((held != slots) & look_ahead.ready),
             enter.eq(aw.valid & aw.ready),
             outstanding.accept.eq(enter),
-            burst_write.addr.eq(newest),
-            burst_write.en.eq(enter),
-            burst_write.data.burst.eq(aw.payload),
-            burst_write.data.color.eq(self.fence.color),
             look_ahead.enter.eq(enter),
             look_ahead.place.eq(newest),
-            look_ahead.requester.eq(aw.payload.user),
-            look_ahead.address.eq(aw.payload.addr),
-            burst_again.addr.eq(look_ahead.again),
-            look_ahead.again_requester.eq(burst_again.data.burst.user),
-            look_ahead.again_address.eq(burst_again.data.burst.addr),
-            answer_write.addr.eq(look_ahead.known_place),
-            answer_write.data.eq(look_ahead.answer),
-            answer_write.en.eq(look_ahead.known),
+            look_ahead.request.burst.eq(aw.payload),
+            look_ahead.request.color.eq(self.fence.color),
         ]
         m.d.sync += [
             held.eq(held + enter - leave),
@@ -134,14 +113,12 @@ class WriteChannel(wiring.Component):
                 m.d.sync += pointer.eq(Mux(pointer == slots - 1, 0, pointer + 1))
 
         # The oldest, as soon as its answer comes.
-        burst = Signal(accepted)
-        answer = Signal(answer_layout)
+        request = look_ahead.chosen_request
+        answer = Signal(TranslationAnswer(self.config))
         is_known, walked, resolved, faulty = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
-            burst_read.addr.eq(oldest),
-            burst.eq(burst_read.data),
-            answer_read.addr.eq(oldest),
-            answer.eq(Mux(known.bit_select(oldest, 1), answer_read.data, look_ahead.answer)),
+            look_ahead.chosen.eq(oldest),
+            answer.eq(Mux(known.bit_select(oldest, 1), look_ahead.chosen_answer, look_ahead.answer)),
             is_known.eq(known.bit_select(oldest, 1) | (look_ahead.known & (look_ahead.known_place == oldest))),
             walked.eq(answer.outcome == Outcome.WALK),
             look_ahead.look.eq(answer.walk),
@@ -160,24 +137,24 @@ class WriteChannel(wiring.Component):
                 & (~out.valid | out.ready)
                 & outstanding.room
                 & decisions.w_rdy
-                & ~(refusal.busy & (refusal.id == burst.burst.id))
+                & ~(refusal.busy & (refusal.id == request.burst.id))
             ),
             refusal.take.eq(resolved & faulty & ~refusal.busy & decisions.w_rdy),
             leave.eq(send | refusal.take),
             decisions.w_en.eq(leave),
             decisions.w_data.eq(send),
             outstanding.send.eq(send),
-            outstanding.send_id.eq(burst.burst.id),
-            outstanding.send_color.eq(burst.color),
-            refusal.accepted.eq(burst),
+            outstanding.send_id.eq(request.burst.id),
+            outstanding.send_color.eq(request.color),
+            refusal.accepted.eq(request),
             refusal.result.eq(look_ahead.result),
         ]
         with m.If(send):
             ppn = Mux(walked, look_ahead.result.ppn, answer.ppn)
             m.d.sync += [
                 out.valid.eq(1),
-                out.payload.eq(burst.burst),
-                out.payload.addr.eq(Cat(burst.burst.addr[:12], ppn)),
+                out.payload.eq(request.burst),
+                out.payload.addr.eq(Cat(request.burst.addr[:12], ppn)),
             ]
         with m.Elif(out.ready):
             m.d.sync += out.valid.eq(0)
