@@ -208,9 +208,8 @@ class Cache(wiring.Component):
         m.d.comb += self.invalidation.ready.eq(~concerned | (clean & swept))
 
         accepted, filled = Signal(), Signal()
-        age = Signal(
-            4
-        )  # one bit for each cycle in which a lookup may compare a row that was read before it was written
+        # One bit for each cycle in which a lookup may compare a row that was read before it was written.
+        age = Signal(4)
         m.d.comb += [new.valid.eq(age.any()), reading.eq(accepted | sweeping)]
         m.d.sync += age.eq(Cat(accepted, age))
         behind = Signal(range(sets))

@@ -25,6 +25,7 @@ from hw.iommu.interfaces import (
 from hw.iommu.lookup import Lookup
 from hw.iommu.tlb import Iotlb
 from hw.iommu.walk_cache import WalkCaches
+from hw.iommu.walk_port import WIDTH
 from hw.iommu.walk_table import WalkTable
 from hw.iommu.walker import Walker
 
@@ -64,7 +65,7 @@ class Translator(wiring.Component):
                 "directory": In(Directory),
                 "invalidation": In(INVALIDATIONS),
                 "events": Out(wiring.Signature({name: events[name] for name in ("lookups", "walk", "invalidated")})),
-                "axi": Out(AXI4Signature(64)),
+                "axi": Out(AXI4Signature(WIDTH)),
             }
         )
 

@@ -11,8 +11,7 @@ from amaranth.lib.wiring import In, Out
 from hw.abi.iommu import CONTEXT_BYTES, PTE_BYTES
 from hw.bus.axi4 import AXI4Signature
 from hw.config import IommuConfig
-
-SIZE = 3  #: log2 of bytes in a beat
+from hw.iommu.walk_port import BEAT_SIZE, WIDTH
 
 
 class WalkRequests(wiring.Component):
@@ -41,7 +40,7 @@ class WalkRequests(wiring.Component):
                 "context": In(1),
                 "exclusive": In(1),
                 "entry": In(64),
-                "axi": Out(AXI4Signature(64).channels("ar", "aw", "w")),
+                "axi": Out(AXI4Signature(WIDTH).channels("ar", "aw", "w")),
             }
         )
 
@@ -62,7 +61,7 @@ class WalkRequests(wiring.Component):
             ar.payload.id.eq(read.walk),
             ar.payload.addr.eq(read.address),
             ar.payload.len.eq(Mux(read.context, CONTEXT_BYTES // PTE_BYTES - 1, 0)),
-            ar.payload.size.eq(SIZE),
+            ar.payload.size.eq(BEAT_SIZE),
             ar.payload.lock.eq(read.exclusive),
         ]
 
@@ -76,7 +75,7 @@ class WalkRequests(wiring.Component):
             aw.valid.eq(writes.r_rdy & ~addressed),
             aw.payload.id.eq(write.walk),
             aw.payload.addr.eq(write.address),
-            aw.payload.size.eq(SIZE),
+            aw.payload.size.eq(BEAT_SIZE),
             aw.payload.lock.eq(1),
             w.valid.eq(writes.r_rdy & ~delivered),
             w.payload.data.eq(write.entry),
