@@ -35,8 +35,8 @@ class ExportedIommu(wiring.Component):
     ``clk``, ``rst``      the one clock; synchronous reset, active high
     ``s_axi_*``           AXI4 subordinate: devices. ``awuser`` and ``aruser`` say who asks
                           (:class:`hw.abi.rings.Sideband`): device_id [23:0], process_id [43:24], process_id is valid
-                          [44], address type [46:45]. Bursts are INCR and stay within 4 KiB; ``burst``, ``cache``,
-                          ``prot``, ``qos`` and ``region`` are ignored
+                          [44], address type [46:45]. Every burst is taken as INCR; ``burst``, ``cache``, ``prot``,
+                          ``qos`` and ``region`` are ignored
     ``m_axi_*``           AXI4 manager: memory. The devices' bursts with physical addresses, IDs and ``user`` as they
                           came; ``cache`` is constant, for responses that come from memory itself
     ``m_axi_walk_*``      AXI4 manager of 64 bits: the IOMMU's own accesses to directory, tables and queues. With

@@ -6,8 +6,8 @@
 (``outstanding``), and answers those that faulted (``refusal``).
 
 **Translation** ``translator``: a ``lookup`` for each channel, in ``context_cache`` and ``tlb``, answers in three
-cycles. A miss goes to the ``walk_table``, which has the ``walker`` do the walk. That is one pipeline for all walks, with
-a row of ``walk_state`` for each: what memory answers is judged by ``directory`` or ``table_entry``, then
+cycles. A miss goes to the ``walk_table``, which has the ``walker`` do the walk. That is one pipeline for all walks,
+with a row of ``walk_state`` for each: what memory answers is judged by ``directory`` or ``table_entry``, then
 ``walk_decision`` says what comes next (and ``walk_faults`` which cause a fault has), and ``walk_action`` does it: by
 ``walk_requests`` to memory, or from ``walk_cache``. What was found goes to the caches by ``fill_queue``. IOTLB and walk
 caches are made of ``cache``, with ``replacement``; ``fork`` has all of them take an invalidation.
