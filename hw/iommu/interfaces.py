@@ -324,8 +324,9 @@ WALK_CACHE_CYCLES = 3  #: from a lookup in the walk caches to its answer
 
 
 class WalkCacheLookup(wiring.Signature):
-    """The deepest cached non-leaf entry for a page, seen from the walker: presented in cycle *c*, the answer stands in
-    cycle *c* + ``WALK_CACHE_CYCLES``. With ``found``, ``ppn`` is the physical page of the table of ``level`` 0..2.
+    """The deepest cached non-leaf entry for a page, seen from the walker: presented with ``strobe`` in cycle *c*, the
+    answer stands in cycle *c* + ``WALK_CACHE_CYCLES``. With ``found``, ``ppn`` is the physical page of the table of
+    ``level`` 0..2.
 
     ``space`` tells the stage: with ``first`` on, entries of the first stage (under a second stage their ``ppn`` is
     already translated), otherwise those of the second, whose ``page`` is a guest page.
@@ -333,7 +334,14 @@ class WalkCacheLookup(wiring.Signature):
 
     def __init__(self) -> None:
         super().__init__(
-            {"space": Out(Space), "page": Out(PAGE_BITS), "found": In(1), "level": In(2), "ppn": In(PPN_BITS)}
+            {
+                "strobe": Out(1),
+                "space": Out(Space),
+                "page": Out(PAGE_BITS),
+                "found": In(1),
+                "level": In(2),
+                "ppn": In(PPN_BITS),
+            }
         )
 
 

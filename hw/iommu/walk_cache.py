@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from amaranth import Const, Module, Mux, Signal, Value
+from amaranth import Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In
 
@@ -119,7 +119,7 @@ class WalkCaches(wiring.Component):
                 cache.fill.tag.space.eq(self.fill.space),
                 cache.fill.tag.path.eq(self.fill.page[rules.bits :]),
                 cache.fill.content.ppn.eq(self.fill.ppn),
-                part.strobe.eq(1),
+                part.strobe.eq(self.lookup.strobe),
                 part.set.eq(rules.index(self.lookup.page)),
                 part.key.space.eq(space),
                 part.key.path.eq(page[rules.bits :]),

@@ -113,21 +113,24 @@ class Walker(wiring.Component):
             self.contexts.device_id.eq(self.start.payload.request.requester.device_id),
         ]
 
-        m.d.sync += [met.eq(taken), met_valid.eq(taken_valid), request.eq(self.start.payload.request)]
-
-        m.d.sync += [judged.eq(met), judged_valid.eq(met_valid), state.eq(row_read.data), known.eq(self.contexts.hit)]
-        with m.If(met.happening == Happening.START):
-            m.d.sync += [state.eq(0), state.request.eq(request), state.context.eq(self.contexts.context)]
+        # Wide registers move only with an answer: most cycles have none.
+        m.d.sync += [met_valid.eq(taken_valid), judged_valid.eq(met_valid), step_valid.eq(judged_valid)]
+        with m.If(taken_valid):
+            m.d.sync += [met.eq(taken), request.eq(self.start.payload.request)]
+        with m.If(met_valid):
+            m.d.sync += [judged.eq(met), state.eq(row_read.data), known.eq(self.contexts.hit)]
+            with m.If(met.happening == Happening.START):
+                m.d.sync += [state.eq(0), state.request.eq(request), state.context.eq(self.contexts.context)]
         answer = Signal(Answer)
         self._judge(m, judged, state, answer)
 
-        m.d.sync += [
-            step_valid.eq(judged_valid),
-            step_walk.eq(judged.walk),
-            step_state.eq(state),
-            step_answer.eq(answer),
-            step_answer.known.eq(known),
-        ]
+        with m.If(judged_valid):
+            m.d.sync += [
+                step_walk.eq(judged.walk),
+                step_state.eq(state),
+                step_answer.eq(answer),
+                step_answer.known.eq(known),
+            ]
         m.submodules.decision = decision = WalkDecision()
         m.submodules.action = action = WalkAction(config)
         m.submodules.requests = requests = WalkRequests(config)
@@ -153,15 +156,16 @@ class Walker(wiring.Component):
             requests.exclusive.eq(action.after.exclusive),
             requests.entry.eq(action.after.entry),
         ]
-        m.d.sync += [
-            looks.eq(step_valid & action.look),
-            looking_walk.eq(step_walk),
-            self.walk_cache.space.eq(action.look_space),
-            self.walk_cache.page.eq(action.look_page),
-            self.finish.strobe.eq(step_valid & action.done),
-            self.finish.walk.eq(step_walk),
-            self.finish.result.eq(action.result),
-        ]
+        m.d.comb += self.walk_cache.strobe.eq(looks)
+        m.d.sync += [looks.eq(step_valid & action.look), self.finish.strobe.eq(step_valid & action.done)]
+        with m.If(step_valid):
+            m.d.sync += [
+                looking_walk.eq(step_walk),
+                self.walk_cache.space.eq(action.look_space),
+                self.walk_cache.page.eq(action.look_page),
+                self.finish.walk.eq(step_walk),
+                self.finish.result.eq(action.result),
+            ]
         for name in ("ar", "aw", "w"):
             join(m, getattr(requests.axi, name), flipped(getattr(self.axi, name)))
         self._fill(m, step_valid, step_walk, decision, action)
@@ -255,9 +259,10 @@ class Walker(wiring.Component):
             strobe = Signal(name="filled")
             m.d.sync += strobe.eq(valid & found.strobe)
             m.d.comb += fill.strobe.eq(strobe & ~(poisoned & filling).any())
-            for name in fill.signature.members:
-                if name != "strobe":
-                    m.d.sync += Value.cast(getattr(fill, name)).eq(Value.cast(getattr(found, name)))
+            with m.If(valid):
+                for name in fill.signature.members:
+                    if name != "strobe":
+                        m.d.sync += Value.cast(getattr(fill, name)).eq(Value.cast(getattr(found, name)))
 
     def _count(self, m: Module, valid: Signal, decision: Any, action: Any) -> None:
         event = self.event
@@ -267,6 +272,9 @@ class Walker(wiring.Component):
             event.second.eq(valid & action.second),
             event.read.eq(valid & action.read),
             event.cache_hit.eq(valid & decision.cached),
-            event.requester.eq(action.after.request.requester),
-            event.space.eq(action.after.context.space),
         ]
+        with m.If(valid):
+            m.d.sync += [
+                event.requester.eq(action.after.request.requester),
+                event.space.eq(action.after.context.space),
+            ]

@@ -48,9 +48,11 @@ async def fill(ctx: Any, dut: WalkCaches, space: dict[str, int], page: int, leve
 
 async def look(ctx: Any, dut: WalkCaches, space: dict[str, int], page: int) -> tuple[int, int] | None:
     """Level and page of the table found; presented for one cycle."""
+    ctx.set(dut.lookup.strobe, 1)
     ctx.set(dut.lookup.space, space)
     ctx.set(dut.lookup.page, page)
     await ctx.tick()
+    ctx.set(dut.lookup.strobe, 0)
     ctx.set(dut.lookup.space, {})
     ctx.set(dut.lookup.page, 0)
     await ctx.tick().repeat(2)

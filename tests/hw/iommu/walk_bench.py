@@ -252,12 +252,12 @@ class WalkBench:
         async def process(ctx: Any) -> None:
             ctx.set(dut.directory, {"mode": self.mode, "ppn": self.root})
             waiting: list[Any] = [None] * (WALK_CACHE_CYCLES - 1)
-            taps = (dut.contexts.device_id, cache.space.as_value(), cache.page)
-            async for _, _, device, space, page in ctx.tick().sample(*taps):
+            taps = (dut.contexts.device_id, cache.strobe, cache.space.as_value(), cache.page)
+            async for _, _, device, asked, space, page in ctx.tick().sample(*taps):
                 ctx.set(dut.contexts.hit, device in self.contexts)
                 # Without a hit the answer means nothing.
                 ctx.set(context, self.contexts.get(device, -1 & (1 << len(context)) - 1))
-                waiting.append(self._pointer(space, page))
+                waiting.append(self._pointer(space, page) if asked else None)
                 found = waiting.pop(0)
                 ctx.set(cache.found, found is not None)
                 ctx.set(cache.level, found[0] if found else 3)
