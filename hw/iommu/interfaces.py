@@ -227,7 +227,6 @@ class LookupEvent(data.Struct):
     where no context was found."""
 
     strobe: 1
-    translated: 1
     miss: 1
     requester: Sideband
     space: Space

@@ -147,7 +147,6 @@ class Lookup(wiring.Component):
         m.d.sync += spaces[1].eq(spaces[0])
         m.d.comb += [
             self.event.strobe.eq(answering.made & answering.first),
-            self.event.translated.eq(answering.requester.address_type == AddressType.TRANSLATED),
             self.event.miss.eq(~hit),
             self.event.requester.eq(answering.requester),
             self.event.space.eq(spaces[1]),

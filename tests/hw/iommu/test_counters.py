@@ -41,8 +41,7 @@ def happening(rng):
 
     return {
         "lookups": [
-            {"strobe": flip(), "translated": 0, "miss": flip(), "requester": requester(rng), "space": space(rng)}
-            for _ in range(2)
+            {"strobe": flip(), "miss": flip(), "requester": requester(rng), "space": space(rng)} for _ in range(2)
         ],
         "walk": {name: flip() for name in ("directory", "first", "second", "read", "cache_hit")}
         | {"requester": requester(rng), "space": space(rng)},
