@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from amaranth import Module
+from amaranth import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, flipped
 
@@ -34,7 +34,8 @@ class Translator(wiring.Component):
     """Answers both channels' requests, one a cycle each, from the caches, or with the walk that will.
 
     An invalidation is taken once every cache has taken it. A request presented later finds nothing that it covers, and
-    shares no walk that was under way meanwhile.
+    shares no walk that was under way meanwhile. Nor does one presented after a change of ``directory`` share a walk
+    from before it; what the caches hold stays, as software has to invalidate that.
 
     Parameters
     ----------
@@ -108,9 +109,13 @@ class Translator(wiring.Component):
         join(m, flipped(self.invalidation), fork.source)
         for branch, cache in zip(fork.branches, (tlb, walk_caches, contexts)):
             join(m, branch, cache.invalidation)
+        before = Signal(Directory)
+        redirected = Signal()
+        m.d.sync += before.eq(self.directory)
         m.d.comb += [
-            walk_table.invalidating.eq(self.invalidation.valid),
-            walker.invalidating.eq(self.invalidation.valid),
+            redirected.eq(before.as_value() != self.directory.as_value()),
+            walk_table.invalidating.eq(self.invalidation.valid | redirected),
+            walker.invalidating.eq(self.invalidation.valid | redirected),
             walker.directory.eq(self.directory),
             self.events.walk.eq(walker.event),
             self.events.invalidated.eq(tlb.invalidated),
