@@ -19,7 +19,7 @@ from hw.config import CacheConfig
 from hw.iommu.read_channel import ReadChannel
 from hw.iommu.write_channel import WriteChannel
 from tests.formal.cache import CacheProof
-from tests.formal.streams import SMALL, AddressProof, ChannelProof
+from tests.formal.streams import ID_WIDTH, SMALL, AddressProof, ChannelProof
 
 FOLDER = Path("build/formal")
 
@@ -43,9 +43,11 @@ PROOFS = {
     for replacement, index in (("not_recent", "low"), ("round_robin", "hashed"), ("random", "low"))
 }
 for name, channel in (("write", WriteChannel), ("read", ReadChannel)):
-    PROOFS[f"{name}_addresses"] = Proof(lambda channel=channel: AddressProof(channel(SMALL, id_width=1)), depth=3)
+    PROOFS[f"{name}_addresses"] = Proof(
+        lambda channel=channel: AddressProof(channel(SMALL, id_width=ID_WIDTH)), depth=3
+    )
     PROOFS[f"{name}_channel"] = Proof(
-        lambda channel=channel: ChannelProof(channel(SMALL, id_width=1)), depth=10, induction=False
+        lambda channel=channel: ChannelProof(channel(SMALL, id_width=ID_WIDTH)), depth=10, induction=False
     )
 
 TASK = """\

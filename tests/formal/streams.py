@@ -3,16 +3,17 @@
 
 from typing import Any
 
-from amaranth import Const, Module, Signal, Value
+from amaranth import Const, Module, Mux, Signal, Value
 from amaranth.asserts import AnyConst
 from amaranth.hdl import Assert, Assume
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import Out, flipped
 
 from hw.abi.iommu import PAGE_SHIFT
 from hw.config import IommuConfig
 from hw.iommu.write_channel import WriteChannel
 
+ID_WIDTH = 1
 #: As small as channels can be.
 SMALL = IommuConfig(physical_bits=32, walks=2, writes=2, write_beats=2, reads=1, outstanding=2)
 
@@ -65,7 +66,8 @@ class ChannelProof(wiring.Component):
     """A channel from reset on, with a translator that may answer anything and memory that answers what it was asked.
 
     Proven of any burst: all streams out of the channel hold; what goes to memory came from the device, and is it in all
-    but the page; the device gets no more responses than it asked for.
+    but the page; for each ID the device gets no more responses than it asked for, and as many beats; and a fence waits
+    for all of them.
 
     Parameters
     ----------
@@ -92,27 +94,46 @@ class ChannelProof(wiring.Component):
             m.d.sync += came.eq(1)
         m.d.comb += Assert(~(sent.valid & _same_but_page(sent.payload, watched)) | came)
 
-        # Responses and what they answer, in all.
-        last = {stream: Const(1) if self._writes else stream.payload.last for stream in (answered, answers)}
-        owed = self._count(m, "owed", asked, answered, last[answered])
-        at_memory = self._count(m, "at_memory", sent, answers, last[answers])
-        m.d.comb += [
-            Assume(~answers.valid | (at_memory != 0)),
-            Assert(~answered.valid | (owed != 0)),
-            Assert(at_memory <= owed),
-        ]
+        # A fence changes the color once nothing of the other is left.
+        color = Signal()
+        m.d.sync += color.eq(self.fence.color)
+        m.d.comb += Assume((self.fence.color == color) | ~self.fence.busy.bit_select(self.fence.color, 1))
+
+        idle: Value = Const(1)
+        all_at_memory: Value = Const(0)
+        for index in range(1 << ID_WIDTH):
+            owed = self._owed(m, f"owed_{index}", asked, answered, index)
+            at_memory = self._owed(m, f"at_memory_{index}", sent, answers, index)
+            m.d.comb += [
+                Assume(~(answers.valid & (answers.payload.id == index)) | (at_memory.bursts != 0)),
+                Assume((at_memory.bursts == 0) == (at_memory.beats == 0)),
+                Assert(~(answered.valid & (answered.payload.id == index)) | (owed.bursts != 0)),
+                Assert((owed.bursts == 0) == (owed.beats == 0)),
+                Assert(at_memory.bursts <= owed.bursts),
+            ]
+            idle &= owed.bursts == 0
+            all_at_memory += at_memory.bursts
+        m.d.comb += Assert(idle == (self.fence.busy == 0))
         if self._writes:
-            # Memory answers a burst after its data, and data after its address if that is how it came.
-            beats = self._count(m, "beats", self.memory.w, answers, Const(1), self.memory.w.payload.last)
-            m.d.comb += Assume(~answers.valid | (beats != 0))
-            m.d.comb += Assert(beats <= at_memory + sent.valid)
+            # Memory answers a burst after its data, which may come before its address.
+            beat, ended = self.memory.w, Signal(6)
+            m.d.sync += ended.eq(
+                ended + (beat.valid & beat.ready & beat.payload.last) - (answers.valid & answers.ready)
+            )
+            m.d.comb += [Assume(~answers.valid | (ended != 0)), Assert(ended <= all_at_memory + sent.valid)]
         return m
 
-    def _count(self, m: Module, name: str, up: Any, down: Any, down_last: Value, up_last: Value | int = 1) -> Signal:
-        count = Signal(6, name=name)
-        begun, ended = up.valid & up.ready & up_last, down.valid & down.ready & down_last
-        m.d.sync += count.eq(count + begun - ended)
-        return count
+    def _owed(self, m: Module, name: str, up: Any, down: Any, index: int) -> Any:
+        """Bursts of an ID that have no last response, and the beats of response still to come."""
+        owed = Signal(data.StructLayout({"bursts": 6, "beats": 12}), name=name)
+        begins = up.valid & up.ready & (up.payload.id == index)
+        answer = down.valid & down.ready & (down.payload.id == index)
+        beats, last = (1, 1) if self._writes else (up.payload.len + 1, down.payload.last)
+        m.d.sync += [
+            owed.bursts.eq(owed.bursts + begins - (answer & last)),
+            owed.beats.eq(owed.beats + Mux(begins, beats, 0) - answer),
+        ]
+        return owed
 
 
 def _same_but_page(burst: Any, other: Any) -> Value:
