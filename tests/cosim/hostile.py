@@ -43,7 +43,7 @@ class Hostile:
     def __init__(self, backend: Backend, machine: MachineConfig) -> None:
         self.machine = machine
         self.map = register_map(machine.nic.queues)
-        self.platform = SimPlatform(backend, machine.cycle_ps, self.map.size)
+        self.platform = SimPlatform(backend, machine.cycle_ps, self.map.size, machine.iommu_registers)
         self.core = Core(self.platform, 0, Profile.load("e5-1650v4"))
         self.player = PlayerClient(backend)
         self.recorder = RecorderClient(backend)

@@ -2,7 +2,7 @@
 """The address space of a device that changes all the time, and the commands that each change asks for."""
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -325,8 +325,3 @@ class MovingSpace:
             if self.nested:
                 fields |= {"gv": 1, "gscid": self.number}
         return INVALIDATE.pack(opcode=Opcode.IOTINVAL.value, func3=func3, **fields)
-
-
-def invalidations(changes: Iterable[tuple[MovingSpace, Change]], grain: str) -> list[bytes]:
-    """The commands for all of these."""
-    return [command for space, change in changes for command in space.commands(change, grain)]
