@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from hw.bus.axi4 import PAGE_BYTES
 from hw.config import PRESETS as NIC_PRESETS
 from hw.config import WIDTHS, IommuConfig, NicConfig
+from sim.host.delay import MIN_DELAY
 from sim.host.dram_config import DramConfig
-from sim.host.link_config import LinkConfig
+from sim.host.link_config import LinkConfig, cycles
 
 if TYPE_CHECKING:
     from amaranth.lib import wiring
@@ -39,6 +40,8 @@ class MachineConfig:
     ----------
     nic, link, dram : parameters of those parts
     iommu : parameters of the IOMMU between link and memory, None without one; its data width is always ``host_width``
+    iommu_register_ns : from the CPU to the IOMMU's registers, one way; 0: none. 50 as a core's load from memory takes
+        about 100 there and back on a server, most of which is the way across the chip that an uncached access goes too
     host_width : bits of a beat of link and memory, at least the NIC's
     memory_size : bytes of host memory, from address 0; whole pages
     mac_mbps : megabits a second of the wire; it paces what the NIC sends, as traffic paces what it receives
@@ -51,6 +54,7 @@ class MachineConfig:
     link: LinkConfig = field(default_factory=LinkConfig)
     dram: DramConfig = field(default_factory=DramConfig)
     iommu: IommuConfig | None = None
+    iommu_register_ns: float = 50.0
     host_width: int = 64
     memory_size: int = 64 << 20
     mac_mbps: int = 10_000
@@ -69,6 +73,10 @@ class MachineConfig:
                 raise TypeError(f"{name} must be a {kind.__name__}, not {getattr(self, name)!r}")
         if self.iommu is not None and not isinstance(self.iommu, IommuConfig):
             raise TypeError(f"iommu must be an IommuConfig or None, not {self.iommu!r}")
+        if not isinstance(self.iommu_register_ns, int | float) or isinstance(self.iommu_register_ns, bool):
+            raise TypeError(f"iommu_register_ns must be a number, not {self.iommu_register_ns!r}")
+        if not 0 <= self.iommu_register_ns <= 100_000:
+            raise ValueError(f"iommu_register_ns must be in 0..100000, not {self.iommu_register_ns!r}")
         if self.host_width not in WIDTHS or self.host_width < self.nic.data_width:
             allowed = ", ".join(str(width) for width in WIDTHS if width >= self.nic.data_width)
             raise ValueError(
@@ -97,6 +105,11 @@ class MachineConfig:
     def mac_bytes_per_cycle(self) -> Fraction:
         """Bytes that the wire carries in a clock cycle."""
         return Fraction(self.mac_mbps * 1_000_000, 8 * self.nic.clock_khz * 1000)
+
+    @property
+    def iommu_register_cycles(self) -> int:
+        """Clock cycles to the IOMMU's registers, one way; 0, or at least the two that a queue needs."""
+        return max(MIN_DELAY, cycles(self.iommu_register_ns, self.nic.clock_khz)) if self.iommu_register_ns else 0
 
     @property
     def iommu_registers(self) -> int | None:

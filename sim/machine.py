@@ -18,6 +18,7 @@ from sim.host.dram import Dram
 from sim.host.level_interrupts import LevelInterrupts
 from sim.host.link import HostLink
 from sim.host.mailbox import ADDR_WIDTH, Mailbox
+from sim.host.register_path import RegisterPath
 from sim.host.stall import BusStall, FrameStall, StreamStall
 from sim.host.storage import Storage
 from sim.host.trace import TraceRecorder
@@ -42,7 +43,8 @@ class Machine(wiring.Component):
         Mailbox ─► AXILiteDecoder ► registers └───────┘ interrupts ─► LevelInterrupts ─► Mailbox
                                   └► HostLink ─► Nic    HostLink ───────────────────┘
 
-    The decoder hands accesses below ``IOMMU_REGISTERS`` to the NIC, over the link, and the 4 KiB there to the IOMMU.
+    The decoder hands accesses below ``IOMMU_REGISTERS`` to the NIC, over the link, and the 4 KiB there to the IOMMU,
+    over a :class:`sim.host.register_path.RegisterPath` of ``iommu_register_ns``.
 
     With an intruder as well, a second device without a link of its own, which software reaches from
     ``INTRUDER_REGISTERS`` on; nobody listens to its interrupts::
@@ -117,7 +119,7 @@ class Machine(wiring.Component):
         stalls.join_bus("device_axi", device.axi, converter.narrow)
         memory, registers, interrupt = dram.data, mailbox.registers, mailbox.interrupt
         if self.iommu is not None:
-            memory, registers, interrupt = self._place_iommu(m, self.iommu, dram, mailbox, stalls)
+            memory, registers, interrupt = self._place_iommu(m, self.iommu, dram, mailbox, stalls, cycle)
         stalls.join_bus("host_axi", link.host, memory)
         stalls.join_bus("host_registers", registers, link.host_registers)
         stalls.join_bus("device_registers", link.device_registers, device.registers)
@@ -125,7 +127,9 @@ class Machine(wiring.Component):
         stalls.join_stream("host_interrupt", link.host_interrupt, interrupt)
         return m
 
-    def _place_iommu(self, m: Module, iommu: Any, dram: Any, mailbox: Any, stalls: "Stalls") -> tuple[Any, Any, Any]:
+    def _place_iommu(
+        self, m: Module, iommu: Any, dram: Any, mailbox: Any, stalls: "Stalls", cycle: Signal
+    ) -> tuple[Any, Any, Any]:
         """Put the IOMMU before memory, its registers and interrupt wires beside the device's; where the link's accesses
         to memory go then, where its register accesses come from, and where its interrupts go."""
         config = self.config
@@ -149,7 +153,15 @@ class Machine(wiring.Component):
         ]
         stalls.join_bus("iommu_memory", iommu.memory, dram.data)
         stalls.join_bus("iommu_walker", iommu.walker, converter.narrow)
-        stalls.join_bus("iommu_registers", decoder.iommu, iommu.registers)
+        registers: Any = decoder.iommu
+        if config.iommu_register_cycles:
+            m.submodules.register_path = path = RegisterPath(
+                registers.signature.addr_width, config.iommu_register_cycles
+            )
+            m.d.comb += path.cycle.eq(cycle)
+            join(m, registers, path.manager)
+            registers = path.subordinate
+        stalls.join_bus("iommu_registers", registers, iommu.registers)
         if intruder is None:
             return iommu.device, decoder.device, interrupts.messages
         m.submodules.intruder = intruder

@@ -108,8 +108,37 @@ def test_the_iommu_has_the_width_of_memory() -> None:
 def test_parameters_are_validated() -> None:
     with pytest.raises(TypeError, match="iommu must be an IommuConfig or None, not True"):
         MachineConfig(iommu=True)
+    with pytest.raises(TypeError, match="iommu_register_ns must be a number, not '50'"):
+        MachineConfig(iommu_register_ns="50")
+    with pytest.raises(ValueError, match="iommu_register_ns must be in 0..100000, not -1"):
+        MachineConfig(iommu_register_ns=-1)
     with pytest.raises(ValueError, match="dram.monitors must be at least iommu.walks = 4, .* not 2"):
         MachineConfig(iommu=IommuConfig(), dram=DramConfig(monitors=2))
     for config, iommu in ((CONFIG, None), (LoopMachineConfig(), IdentityIommu(IommuConfig()))):
         with pytest.raises(ValueError, match="A machine has an IOMMU where its configuration has one"):
             Machine(config, LoopDevice(config.nic), iommu)
+
+
+def read_twice(backend: Backend, config: LoopMachineConfig, argument: None) -> list[int]:
+    """Cycles that a read of the IOMMU's and one of the device's registers take."""
+    base = config.iommu_registers
+    assert base is not None
+    client = MailboxClient(backend)
+    taken = []
+    for offset in (base, 0):
+        start = backend.cycle
+        client.read_register(offset)
+        (event,) = collect(backend, client, 1)
+        taken.append(event.cycle - start)
+    return taken
+
+
+def test_the_way_to_the_iommus_registers_takes_its_time() -> None:
+    near = LoopMachineConfig(**{**vars(CONFIG), "iommu_register_ns": 0})
+    far = LoopMachineConfig(**{**vars(CONFIG), "iommu_register_ns": 100})
+    (least, device), (most, same) = (launch("amaranth", config, f"{HERE}:read_twice") for config in (near, far))
+    assert device == same
+    assert far.iommu_register_cycles == 16
+    assert most - least == 2 * 16
+    assert CONFIG.iommu_register_cycles == 8
+    assert LoopMachineConfig(**{**vars(CONFIG), "iommu_register_ns": 1}).iommu_register_cycles == 2
