@@ -85,4 +85,4 @@ class IommuDomain:
         while iova < stop and (leaf := self.table.lookup(iova)) is not None:
             self.table.unmap(dev, iova, leaf.size)
             iova += leaf.size
-        self.flush_range(dev, stop - size, size)
+        self.flush_all(dev)  # also what leads to a table in whose place a larger page was for a while

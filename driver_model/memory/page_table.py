@@ -46,7 +46,7 @@ class PageTableStatistics:
     """What happened to a table."""
 
     writes: int = 0  #: entries written
-    tables: int = 0  #: pages that hold tables now, the root included
+    tables: int = 0  #: pages held for tables now, the root included
 
 
 class PageTable:
@@ -89,7 +89,8 @@ class PageTable:
         """Map ``size`` bytes at ``iova`` to ``physical``, all multiples of 4 KiB.
 
         Returns tables that are in use no more (see above), or None when there is no memory for a table; what was mapped
-        before that stays. Raises :class:`PageTableError` where something is mapped already.
+        before that stays, and tables in whose place it is are kept until :meth:`free`. Raises :class:`PageTableError`
+        where something is mapped already.
         """
         self._check_range(iova, size)
         replaced: list[Page] = []
@@ -112,7 +113,7 @@ class PageTable:
             else:
                 entries = [bits | (physical >> PAGE_SHIFT) + i << _PPN_SHIFT for i in range(count)]
             self._store(dev.core, at, entries)
-            replaced += [self._forget(table) for table in below]
+            replaced += [self._pages[table] for table in below]
             iova, physical, size = iova + pages * leaf, physical + pages * leaf, size - pages * leaf
         return replaced
 
@@ -156,13 +157,13 @@ class PageTable:
 
     def free(self, dev: "Device") -> None:
         """Give all tables back. No walk may be in them any more."""
-        for page in self._pages.values():
+        for page in list(self._pages.values()):
             self.release(dev, page)
-        self._pages.clear()
-        self.statistics.tables = 0
 
     def release(self, dev: "Device", page: Page) -> None:
         """Free a table that :meth:`map` returned."""
+        del self._pages[page.address]
+        self.statistics.tables -= 1
         if dev.checker is not None:
             dev.checker.taken_from_iommu(dev.core, page)
         dev.pages.put_page(page)
@@ -183,7 +184,6 @@ class PageTable:
                 # that and a store which does not. If another core was faster, its table is the one.
                 (entry,) = unpack("<Q", dev.core.load(at, PTE_BYTES))
                 if entry & _VALID:
-                    self._forget(page.address)
                     self.release(dev, page)
                 else:
                     entry = _VALID | page.pfn << _PPN_SHIFT
@@ -224,10 +224,6 @@ class PageTable:
         self._pages[page.address] = page
         self.statistics.tables += 1
         return page
-
-    def _forget(self, table: int) -> Page:
-        self.statistics.tables -= 1
-        return self._pages.pop(table)
 
     # Entries
 

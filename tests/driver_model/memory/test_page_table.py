@@ -122,9 +122,9 @@ def test_a_larger_page_takes_an_empty_tables_place() -> None:
         replaced = table.map(dev, IOVA, 0x4000_0000, M2, writable=True)
         assert replaced is not None
         assert len(replaced) == 1
-        assert table.statistics.tables == tables - 1
         assert walk(bench, table, IOVA + K4) == (0x4000_1000, M2, "vrwuad")
         table.release(dev, replaced[0])
+        assert table.statistics.tables == tables - 1
         table.free(dev)
         assert bench.host.pages_in_use == 0
 
@@ -195,6 +195,27 @@ def test_memory_runs_out() -> None:
         assert table.map(dev, IOVA, 0x1000, K4, writable=True) is None
         with pytest.raises(MemoryError, match="No page for the root"):
             PageTable(dev)
+
+    within(body, memory=64 * K4)
+
+
+def test_memory_runs_out_after_a_larger_page_took_a_tables_place() -> None:
+    """The table is still known, so that nothing is lost."""
+
+    def body(bench: Bench) -> None:
+        dev = bench.host.devices[0]
+        table = PageTable(dev)
+        table.map(dev, IOVA + K4, 0x1000, K4, writable=True)
+        table.unmap(dev, IOVA + K4, K4)
+        held = []
+        while (page := dev.pages.alloc_pages()) is not None:
+            held.append(page)
+        assert table.map(dev, IOVA, 0x4000_0000, M2 + K4, writable=True) is None
+        assert walk(bench, table, IOVA) == (0x4000_0000, M2, "vrwuad")
+        for page in held:
+            dev.pages.put_page(page)
+        table.free(dev)
+        assert bench.host.pages_in_use == 0
 
     within(body, memory=64 * K4)
 
