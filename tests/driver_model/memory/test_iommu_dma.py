@@ -67,11 +67,12 @@ def test_strict_waits_for_the_fence_and_charges_no_invalidation() -> None:
     def body() -> int:
         page = bench.page()
         address = bench.map(page)
-        start = bench.core.time
+        start, lines = bench.core.time, bench.core.device_line.count
         fence_ps = 2 * 200_000  # two commands of the fake
         dma_unmap_single(bench.dev, address, page.size, WRITE)
         assert bench.core.time - start > fence_ps
         assert bench.core.op("iommu.poll").count >= 10
+        assert bench.core.device_line.count == lines + 1  # the fence's word comes from the IOMMU
         bench.dev.pages.put_page(page)
         return bench.core.op("iommu.unmap").count
 
@@ -183,6 +184,30 @@ def test_memory_for_tables_runs_out_and_nothing_stays_mapped() -> None:
         assert bench.reaches(bench.map(bench.page()))
 
     bench.run_open(body, close=False)
+
+
+def test_a_map_that_fails_leaves_no_way_into_a_table_that_it_replaced() -> None:
+    """What was mapped in larger pages before memory ran out is taken back; a cache may still lead to the old table."""
+    bench = IommuBench("strict", setup=IommuSetup(command_entries=64, fault_entries=64), memory=1 << 20)
+
+    def body() -> None:
+        size = 2 << 20
+        domain = bench.dma.domain
+        page = bench.page()
+        assert domain.map(bench.dev, size, page.address, PAGE_SIZE, writable=True)
+        domain.unmap(bench.dev, size, PAGE_SIZE)
+        domain.flush_range(bench.dev, size, PAGE_SIZE)
+        held = []
+        while (other := bench.dev.pages.alloc_pages()) is not None:
+            held.append(other)
+        before = bench.iommu.space_invalidations
+        assert not domain.map(bench.dev, size, 0, size + PAGE_SIZE, writable=True)
+        assert domain.lookup(size) is None
+        assert bench.iommu.space_invalidations > before
+        for each in (page, *held):
+            bench.dev.pages.put_page(each)
+
+    bench.run_open(body)
 
 
 def test_cores_map_and_unmap_at_once() -> None:
