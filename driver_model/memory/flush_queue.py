@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from driver_model.cpu.locks import SpinLock
-from driver_model.cpu.timers import Timers
+from driver_model.cpu.timers import KernelTimer, Timers
 from driver_model.memory.iommu_domain import IommuDomain
 from driver_model.memory.iova import IovaDomain
 from driver_model.memory.page import PAGE_SHIFT
-from driver_model.platform import Timer
 
 if TYPE_CHECKING:
     from driver_model.cpu.core import Core
@@ -81,7 +80,7 @@ class FlushQueue:
         self._queues = [CoreQueue(timer.core.index) for timer in timers]
         self._started = 0  # flushes begun
         self._finished = 0  # the latest that has ended; those that began before it may still be under way
-        self._timer: Timer | None = None
+        self._timer: KernelTimer | None = None
 
     @property
     def waiting(self) -> int:

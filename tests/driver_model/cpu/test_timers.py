@@ -46,6 +46,33 @@ def test_the_delay_counts_from_the_cores_own_time() -> None:
     assert at == [2 * US + 100 * NS]
 
 
+def test_a_timer_whose_softirq_has_not_run_can_be_cancelled() -> None:
+    platform = FakePlatform()
+    core = Core(platform, 0, unit_profile(FREE))
+    timers = Timers(core)
+    calls: list[str] = []
+
+    def main() -> None:
+        timer = timers.add(1 * US, lambda: calls.append("never"))
+        timers.add(1 * US, lambda: calls.append("still"))
+        with core.irq_save():
+            core.spend(core.op("work"), 3)
+            core.sync()
+            timer.cancel()
+        core.sleep_until(core.time + 5 * US)
+
+        core.softirq.disable()
+        timer = timers.add(1 * US, lambda: calls.append("nor this"))
+        core.spend(core.op("work"), 3)
+        core.sync()  # its interrupt came, and raised the softirq
+        timer.cancel()
+        core.softirq.enable()
+        core.sleep_until(core.time + 5 * US)
+
+    run(platform, core, main)
+    assert calls == ["still"]
+
+
 @pytest.mark.parametrize(("delay", "error"), [(-1, ValueError), (1.5, TypeError)])
 def test_bad_delay(delay: int, error: type[Exception]) -> None:
     timers = Timers(Core(FakePlatform(), 0, unit_profile()))

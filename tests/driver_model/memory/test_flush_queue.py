@@ -120,6 +120,37 @@ def test_a_flush_frees_what_other_cores_queued_before_it() -> None:
     bench.run_open(body)
 
 
+def test_a_timer_that_another_core_is_late_for_does_not_flush_what_is_gone() -> None:
+    bench = IommuBench("lazy", cores=2, checked=False)
+    core = bench.system.cores[1]
+    done: list[int] = []
+
+    def other() -> None:
+        page = bench.page()
+        dma_unmap_single(bench.host.devices[1], bench.map(page, core=1), page.size, WRITE)
+        core.sleep_until(core.time + TIMEOUT_PS - 10**7)
+        with core.irq_save():
+            done.append(core.time)
+            core.spend(core.op("atomic"), 50_000)
+        bench.host.devices[1].pages.put_page(page)
+        done.append(core.time)
+
+    def body() -> None:
+        core.spawn("other", other)
+        bench.core.sleep_until(bench.core.time + TIMEOUT_PS + 10**7)
+        assert len(done) == 1
+        bench.iommu.tear_down_dma(0, bench.ops)
+        bench.iommu.close()
+        assert len(done) == 1
+        bench.core.sleep_until(bench.core.time + 3 * 10**10)
+        assert len(done) == 2
+        queue = bench.dma.flush_queue
+        assert queue is not None
+        assert (queue.flushes, queue.timeouts) == (1, 0)
+
+    bench.run_open(body, close=False)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
