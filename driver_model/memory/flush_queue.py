@@ -90,8 +90,6 @@ class FlushQueue:
     def add(self, dev: "Device", dma_address: int, pages: int) -> None:
         """Queue a mapping's range, which was taken out of the tables (``queue_iova``)."""
         core = dev.core
-        if dev.checker is not None:
-            dev.checker.flush_deferred(dma_address)
         core.spend(core.op("iommu.flush_queue"))
         queue = self._queues[core.index]
         self._free_flushed(core, queue)

@@ -76,6 +76,8 @@ class IommuDma(DmaOps):
         pages = _pages(offset + size)
         iova = dma_address - offset
         self.unmaps += 1
+        if self.flush_queue is not None and dev.checker is not None:
+            dev.checker.flush_deferred(dma_address)  # first: accesses may be judged while the tables change
         self.domain.unmap(dev, iova, pages << PAGE_SHIFT)
         if self.flush_queue is None:
             self.domain.flush_range(dev, iova, pages << PAGE_SHIFT)

@@ -98,6 +98,37 @@ def test_the_checker_tells_the_stale_window_from_later_and_from_strict() -> None
     assert found == {"lazy": ["device access in the stale window"], "strict": []}
 
 
+def test_accesses_judged_while_unmap_is_under_way_are_stale_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another core may report the device's accesses between a change of the tables and the queue."""
+    bench = IommuBench("lazy")
+    checker = bench.checker
+    assert checker is not None
+    checker.stop = False
+
+    def body() -> None:
+        page = bench.page()
+        address = bench.map(page)
+        bench.core.sleep_until(bench.core.time + 10**6)
+        bench.nic.write(address, bytes(8))
+        unmap = bench.dma.domain.unmap
+
+        def interrupted(*arguments: Any) -> None:
+            unmap(*arguments)
+            bench.nic.write(address + 8, bytes(8))
+            bench.settle()
+
+        monkeypatch.setattr(bench.dma.domain, "unmap", interrupted)
+        dma_unmap_single(bench.dev, address, page.size, WRITE)
+        monkeypatch.undo()
+        bench.core.sleep_until(bench.core.time + 10**6)
+        bench.nic.write(address + 16, bytes(8))
+        bench.settle()
+        bench.dev.pages.put_page(page)
+
+    bench.run_open(body)
+    assert [violation.rule for violation in checker.violations] == ["device access in the stale window"] * 2
+
+
 def test_a_flush_frees_what_other_cores_queued_before_it() -> None:
     bench = IommuBench("lazy", cores=2, checked=False)
 
