@@ -3,16 +3,24 @@
 
 from typing import Any
 
-from amaranth import Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from hw.config import IommuConfig
-from hw.iommu.interfaces import ClaimSignature, WalkRequest, WalkResult, WalkSignature
+from hw.iommu.interfaces import (
+    LOOKUP_CYCLES,
+    ClaimSignature,
+    FenceSignature,
+    WalkRequest,
+    WalkResult,
+    WalkSignature,
+)
 from hw.iommu.walk_state import FinishSignature, WalkStart, walk_starts
 
+ASK_CYCLES = LOOKUP_CYCLES + 1  #: from a miss that was not taken to its next try
 CLAIM_BITS = 8  #: of the count of a walk's claims; a miss that would overflow it is asked again
 
 
@@ -21,8 +29,9 @@ class WalkTable(wiring.Component):
 
     One asker a cycle is answered in the cycle of its request; turns rotate among those who ask. Its miss joins an equal
     walk that is neither finished nor poisoned, or takes a free walk, which is offered at ``start`` from the next cycle
-    on, in order; or it is not taken. A walk is *poisoned* by an invalidation offered while it exists: who asks later
-    than that must not get what it found.
+    on, in order; or it is not taken. The last free walk is kept for an asker whose turn comes first and who was not
+    taken within ``ASK_CYCLES``: one that asks every few cycles could otherwise find it gone forever. A walk is
+    *poisoned* by an invalidation offered while it exists: who asks later than that must not get what it found.
 
     A walk is free again in the second cycle after it is finished and its last claim given back, whichever is later. A
     result can be read from the cycle after ``finish``.
@@ -35,6 +44,9 @@ class WalkTable(wiring.Component):
     -----
     askers, claims : see :class:`hw.iommu.interfaces.WalkSignature` and ``ClaimSignature``
     invalidating : an invalidation is offered to the caches in this cycle
+    fence : In
+        A walk is an access that fences wait for, until it is finished: who misses may have given it up, and it still
+        reads tables, and may set A and D bits in them.
     start : walks to be done
     finish : a walk's end
     """
@@ -50,6 +62,7 @@ class WalkTable(wiring.Component):
                 "askers": In(WalkSignature(config)).array(askers),
                 "claims": In(ClaimSignature(config)).array(askers),
                 "invalidating": In(1),
+                "fence": In(FenceSignature()),
                 "start": Out(walk_starts(config)),
                 "finish": In(FinishSignature(config)),
             }
@@ -60,10 +73,10 @@ class WalkTable(wiring.Component):
         walks = self._config.walks
         requests = [Signal(WalkRequest, name=f"request_{walk}") for walk in range(walks)]
         counts = [Signal(CLAIM_BITS, name=f"claims_{walk}") for walk in range(walks)]
-        active, finished, poisoned = Signal(walks), Signal(walks), Signal(walks)
+        active, finished, poisoned, colors = Signal(walks), Signal(walks), Signal(walks), Signal(walks)
 
-        wanted, asked, taken = Signal(WalkRequest), Signal(), Signal()
-        self._choose(m, wanted, asked, taken)
+        wanted, asked, taken, yields = Signal(WalkRequest), Signal(), Signal(), Signal()
+        self._choose(m, wanted, asked, taken, yields)
         joinable, free, full = Signal(walks), Signal(walks), Signal(walks)
         walk = Signal(range(walks))
         for index in range(walks):
@@ -79,7 +92,7 @@ class WalkTable(wiring.Component):
         joins, begins = Signal(), Signal()
         m.d.comb += [
             joins.eq(asked & joinable.any() & ~(joinable & full).any()),
-            begins.eq(asked & ~joinable.any() & free.any()),
+            begins.eq(asked & ~joinable.any() & free.any() & ~(yields & (free & (free - 1) == 0))),
             taken.eq(joins | begins),
         ]
         for asker in self.askers:
@@ -114,7 +127,10 @@ class WalkTable(wiring.Component):
                     active[index].eq(1),
                     finished[index].eq(0),
                     poisoned[index].eq(self.invalidating),
+                    colors[index].eq(self.fence.color),
                 ]
+        going = active & ~finished
+        m.d.comb += self.fence.busy.eq(Cat((going & ~colors).any(), (going & colors).any()))
 
         m.submodules.results = results = Memory(shape=WalkResult, depth=walks, init=[])
         write = results.write_port()
@@ -128,11 +144,17 @@ class WalkTable(wiring.Component):
             m.d.comb += [read.addr.eq(claim.look), claim.result.eq(read.data), claim.finished.eq(finished)]
         return m
 
-    def _choose(self, m: Module, wanted: Any, asked: Signal, taken: Signal) -> None:
+    def _choose(self, m: Module, wanted: Any, asked: Signal, taken: Signal, yields: Signal) -> None:
         """``wanted`` is the miss whose turn it is; its asker is told whether it is ``taken``, and is then the last in
-        turn."""
+        turn. It ``yields`` if another one before it in turn was not taken of late."""
         count = len(self.askers)
         turn = Signal(range(count))
+        waits = [Signal(range(ASK_CYCLES + 1), name=f"asker_{index}_waits") for index in range(count)]
+        for asker, cycles in zip(self.askers, waits, strict=True):
+            with m.If(asker.request):
+                m.d.sync += cycles.eq(Mux(asker.taken, 0, ASK_CYCLES))
+            with m.Elif(cycles != 0):
+                m.d.sync += cycles.eq(cycles - 1)
         with m.Switch(turn):
             for first in range(count):
                 with m.Case(first):
@@ -140,6 +162,12 @@ class WalkTable(wiring.Component):
                     for position, index in enumerate(order):
                         asker = self.askers[index]
                         with (m.If if position == 0 else m.Elif)(asker.request):
-                            m.d.comb += [asked.eq(1), wanted.eq(asker.wanted), asker.taken.eq(taken)]
+                            earlier = (waits[each] != 0 for each in order[:position])
+                            m.d.comb += [
+                                asked.eq(1),
+                                wanted.eq(asker.wanted),
+                                asker.taken.eq(taken),
+                                yields.eq(Cat(*earlier).any()),
+                            ]
                             with m.If(taken):
                                 m.d.sync += turn.eq((index + 1) % count)

@@ -122,7 +122,7 @@ def test_indices_wrap(seed):
 
 def test_fence_waits_for_older_accesses_of_both_channels_only():
     async def run(b):
-        write, read = b.dut.fences
+        write, read, _ = b.dut.fences
         await b.commands_on()
         before = b.ctx.get(write.color)
         b.ctx.set(write.busy, 1 << before)
@@ -158,7 +158,7 @@ def test_fence_waits_for_invalidations():
 
 def test_two_fences_in_a_row_use_both_colors():
     async def run(b):
-        write, _ = b.dut.fences
+        write, *_ = b.dut.fences
         await b.commands_on()
         first = b.ctx.get(write.color)
         await b.execute(fence())
@@ -315,7 +315,7 @@ def test_turning_the_queue_off_and_on():
 
 def test_turning_off_ends_a_wait_and_the_next_fence_still_waits():
     async def run(b):
-        write, _ = b.dut.fences
+        write, *_ = b.dut.fences
         await b.commands_on()
         old = b.ctx.get(write.color)
         b.ctx.set(write.busy, 1 << old)

@@ -12,7 +12,7 @@ from amaranth.sim import Simulator
 from hw.abi.iommu import Cause
 from hw.config import IommuConfig
 from hw.iommu.interfaces import Access
-from hw.iommu.walk_table import WalkTable
+from hw.iommu.walk_table import ASK_CYCLES, WalkTable
 
 
 def wanted(page: int, access: Access = Access.READ, device: int = 1) -> dict[str, Any]:
@@ -172,6 +172,68 @@ def test_turns_rotate_among_those_who_ask() -> None:
             taken[answers.index(1)] += 1
             await ctx.tick()
         assert taken == [3, 3, 3]
+
+    bench.run(check)
+
+
+def test_who_was_not_taken_gets_the_last_walk_before_who_was() -> None:
+    """One asks in every fourth cycle, always just after the walk is gone; the other, as soon as it is free."""
+    bench = Bench(walks=1)
+
+    async def check(ctx: Any) -> None:
+        eager = patient = 0
+        for page in range(10):
+            walk = await bench.ask(ctx, 0, page=page)
+            eager += walk is not None
+            if walk is None:
+                await ctx.tick()
+                walk = await bench.ask(ctx, 1, page=100 + page)
+                patient += walk is not None
+            else:
+                assert await bench.ask(ctx, 1, page=100 + page) is None
+            assert walk is not None
+            await bench.finish(ctx, walk)
+            await bench.release(ctx, 0, walk)
+            await ctx.tick()
+        assert (eager, patient) == (5, 5)
+
+    bench.run(check)
+
+
+def test_who_does_not_ask_again_leaves_the_last_walk_to_others() -> None:
+    bench = Bench(walks=1)
+
+    async def check(ctx: Any) -> None:
+        walk = await bench.ask(ctx, 0, page=7)
+        for _ in range(2 * ASK_CYCLES):
+            assert await bench.ask(ctx, 1, page=8) is None
+        await bench.finish(ctx, walk)
+        await bench.release(ctx, 0, walk)
+        tries = 1
+        while await bench.ask(ctx, 0, page=9) is None:
+            tries += 1
+            assert tries <= 2 * ASK_CYCLES, "the last walk was kept for nobody"
+
+    bench.run(check)
+
+
+def test_a_walk_is_waited_for_until_it_is_finished() -> None:
+    """Also where nobody claims it any more."""
+    bench = Bench()
+
+    async def check(ctx: Any) -> None:
+        busy = bench.dut.fence.busy
+        for color in range(2):
+            ctx.set(bench.dut.fence.color, color)
+            walk = await bench.ask(ctx, 0, page=7)
+            ctx.set(bench.dut.fence.color, 1 - color)
+            await bench.release(ctx, 0, walk)
+            for _ in range(5):
+                assert ctx.get(busy) == 1 << color
+                await ctx.tick()
+            await bench.finish(ctx, walk)
+            assert ctx.get(busy) == 0
+            await ctx.tick()
 
     bench.run(check)
 
