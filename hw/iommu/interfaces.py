@@ -303,8 +303,9 @@ class ContextFill(wiring.Signature):
 
 
 class TlbFill(wiring.Signature):
-    """A leaf for the IOTLB, seen from the walker. ``everywhere``: of every PSCID of its GSCID (the G bit). A fill of
-    what is there already replaces it."""
+    """A leaf for the IOTLB, seen from the walker. ``everywhere``: of every PSCID of its GSCID (the G bit).
+    ``fragment``: a stage's leaf is larger than ``size``, so that an invalidation of another page of that leaf drops
+    this one as well. A fill of what is there already replaces it."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -312,6 +313,7 @@ class TlbFill(wiring.Signature):
                 "strobe": Out(1),
                 "space": Out(Space),
                 "everywhere": Out(1),
+                "fragment": Out(1),
                 "page": Out(PAGE_BITS),
                 "size": Out(PageSize),
                 "translation": Out(Translation),

@@ -40,11 +40,12 @@ class LeafRules(CacheRules):
     """Entries for leaves of one size: a tag keeps the page's number among pages of that size."""
 
     def __init__(self, config: IommuConfig, size: PageSize):
+        self.size = size
         self.bits = SIZE_BITS[size]
         self.index_bits = (getattr(config, f"tlb_{size.name[5:].lower()}").sets - 1).bit_length()
         self.hashed = config.tlb_index == "hashed"
         self.key = TlbKey
-        self.tag = data.StructLayout({"space": Space, "everywhere": 1, "number": PAGE_BITS - self.bits})
+        self.tag = data.StructLayout({"space": Space, "everywhere": 1, "fragment": 1, "number": PAGE_BITS - self.bits})
         self.content = data.StructLayout({"number": PPN_BITS - self.bits, "readable": 1, "writable": 1})
 
     def index(self, page: Value) -> Value:
@@ -78,8 +79,11 @@ class LeafRules(CacheRules):
         return invalidation.kind != InvalidationKind.CONTEXT
 
     def sets(self, invalidation: Any) -> tuple[Value, Value]:
-        # A guest page says nothing about where entries of both stages lie.
-        known = invalidation.page_valid & (invalidation.kind == InvalidationKind.VMA)
+        # A guest page says nothing about where entries of both stages lie, and a page of a leaf nothing about where its
+        # other fragments do. There are some under a second stage, and of leaves of 512 GiB.
+        known = invalidation.page_valid & (invalidation.kind == InvalidationKind.VMA) & ~invalidation.gscid_valid
+        if self.size == PageSize.SIZE_1G:
+            known = Const(0)
         index = self.index(invalidation.page)
         mask = invalidation.mask[self.bits :]
         # A range is a run of sets if the index is the page number's low bits.
@@ -88,9 +92,8 @@ class LeafRules(CacheRules):
         return index & ~unknown, index | unknown
 
     def covers(self, tag: Any, invalidation: Any) -> Value:
-        within = ~invalidation.page_valid | (
-            (((tag.number << self.bits) ^ invalidation.page) & ~invalidation.mask)[self.bits :] == 0
-        )
+        difference = ((tag.number << self.bits) ^ invalidation.page) & ~invalidation.mask
+        within = ~invalidation.page_valid | tag.fragment | (difference[self.bits :] == 0)
         same_guest = tag.space.gscid == invalidation.gscid
         same_process = (tag.space.pscid == invalidation.pscid) & ~tag.everywhere
         first = (
@@ -131,7 +134,8 @@ class Iotlb(wiring.Component):
 
     Where entries of several sizes translate a page (software changed tables and has not invalidated yet), the smallest
     answers. An invalidation of guest pages drops all entries of both stages of its GSCID, because they are known by
-    their first-stage page alone.
+    their first-stage page alone. One of any page drops all fragments of its space (a leaf under smaller ones of the
+    second stage, or of 512 GiB, is cached in pieces), because it is about a leaf as a whole.
 
     Parameters
     ----------
@@ -175,6 +179,7 @@ class Iotlb(wiring.Component):
                 cache.fill.strobe.eq(self.fill.strobe & (self.fill.size == size) & ~self.invalidation.valid),
                 cache.fill.tag.space.eq(self.fill.space),
                 cache.fill.tag.everywhere.eq(self.fill.everywhere),
+                cache.fill.tag.fragment.eq(self.fill.fragment),
                 cache.fill.tag.number.eq(self.fill.page[rules.bits :]),
                 cache.fill.content.number.eq(self.fill.translation.ppn[rules.bits :]),
                 cache.fill.content.readable.eq(self.fill.translation.readable),

@@ -216,6 +216,7 @@ class WalkAction(wiring.Component):
             fill.strobe.eq(fine & (self.move == Move.FINISH) & (context.space.first | context.space.second)),
             fill.space.eq(context.space),
             fill.everywhere.eq(leaf.everywhere),
+            fill.fragment.eq(leaf.fragment),
             fill.page.eq(self.draft.request.page),
             fill.size.eq(leaf.size),
             fill.translation.ppn.eq(ppn[:PPN_BITS] & ~size_mask(leaf.size, PPN_BITS)),

@@ -230,6 +230,7 @@ class WalkDecision(wiring.Component):
                     self.draft.leaf.readable.eq(verdict.readable),
                     self.draft.leaf.writable.eq(verdict.writable),
                     self.draft.leaf.everywhere.eq(verdict.everywhere),
+                    self.draft.leaf.fragment.eq(state.level == 3),
                     self.ppn.eq(verdict.ppn),
                 ]
                 with m.If(nested):
@@ -257,12 +258,15 @@ class WalkDecision(wiring.Component):
                 self._update(m)
             with m.Elif(state.purpose == Purpose.ACCESS):
                 # A page is as large as the smaller of the two leaves, and allows what both do.
-                with m.If(verdict.size.as_value() < state.leaf.size.as_value()):
+                smaller = verdict.size.as_value() < state.leaf.size.as_value()
+                larger_leaf = (smaller & context.space.first) | (state.second_level == 3)
+                with m.If(smaller):
                     m.d.comb += self.draft.leaf.size.eq(verdict.size)
                 m.d.comb += [
                     self.move.eq(Move.FINISH),
                     self.draft.leaf.readable.eq(state.leaf.readable & verdict.readable),
                     self.draft.leaf.writable.eq(state.leaf.writable & verdict.writable),
+                    self.draft.leaf.fragment.eq(state.leaf.fragment | larger_leaf),
                     self.ppn.eq(verdict.ppn),
                 ]
             with m.Else():

@@ -71,12 +71,13 @@ class Purpose(enum.Enum, shape=2):
 
 
 class Leaf(data.Struct):
-    """What the first stage says of the page."""
+    """What the first stage says of the page. ``fragment``: a stage's leaf is larger than ``size``."""
 
     size: PageSize
     readable: 1
     writable: 1
     everywhere: 1
+    fragment: 1
 
 
 class WalkState(data.Struct):
