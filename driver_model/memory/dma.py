@@ -174,6 +174,7 @@ def dma_alloc_coherent(dev: Device, size: int) -> Coherent | None:
     page = dev.pages.alloc_pages(order)
     if page is None:
         return None
+    dev.core.store(page.address, bytes(page.size))
     dma_address = dev.ops.map(dev, page.address, page.size, DmaDirection.BIDIRECTIONAL)
     if dma_address == DMA_MAPPING_ERROR:
         dev.map_errors += 1
@@ -181,7 +182,6 @@ def dma_alloc_coherent(dev: Device, size: int) -> Coherent | None:
         return None
     if dev.checker is not None:
         dev.checker.coherent_allocated(dev.core, dma_address, page)
-    dev.core.store(page.address, bytes(page.size))
     return Coherent(page.address, dma_address, size, page)
 
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The DMA API through an IOMMU: what is reachable, what is invalidated and how that is charged, and what runs out."""
 
+from typing import Any
+
 import pytest
 
 from driver_model.drivers.iommu import IommuSetup
@@ -132,6 +134,31 @@ def test_coherent_memory_is_mapped_in_large_pages_where_it_can() -> None:
         assert not bench.reaches(memory.dma_address + 99_000)
 
     bench.run_open(body)
+
+
+def test_coherent_memory_is_zero_before_the_device_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = IommuBench("strict", checked=False)
+    seen: list[bytes] = []
+
+    def body() -> None:
+        page = bench.page()
+        bench.core.store(page.address, b"secret")
+        bench.dev.pages.put_page(page)
+        map_ = bench.dma.map
+
+        def spy(dev: Any, address: int, *rest: Any) -> int:
+            dma_address = map_(dev, address, *rest)
+            seen.append(bench.nic.read(dma_address, 6))
+            return dma_address
+
+        monkeypatch.setattr(bench.dma, "map", spy)
+        memory = dma_alloc_coherent(bench.dev, PAGE_SIZE)
+        assert memory is not None
+        assert memory.address == page.address
+        dma_free_coherent(bench.dev, memory)
+
+    bench.run_open(body)
+    assert seen == [bytes(6)]
 
 
 def test_a_larger_page_in_a_tables_place_is_known_before_map_returns() -> None:
