@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The IOMMU in a run: its driver, the mode in which the NIC uses it, and what both counted."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from driver_model.drivers.host import Host
@@ -8,7 +9,6 @@ from driver_model.drivers.iommu import IommuSetup, RiscvIommu
 from driver_model.drivers.iommu_faults import IommuFault
 from driver_model.memory.dma import DmaOps
 from driver_model.memory.iommu_dma import IommuDma
-from driver_model.platform import IOMMU_VECTOR
 from hw.abi.iommu import Event
 from hw.config import IommuConfig
 
@@ -24,12 +24,22 @@ class IommuUse:
     host : the kernel, before the device's driver is opened
     mode : ``passthrough``, ``lazy`` or ``strict``
     config : the IOMMU's parameters
+    setup : how the driver uses it
+    events : what is counted, as far as there are counters
     """
 
-    def __init__(self, host: Host, mode: str, config: IommuConfig) -> None:
+    def __init__(
+        self,
+        host: Host,
+        mode: str,
+        config: IommuConfig,
+        *,
+        setup: IommuSetup | None = None,
+        events: Sequence[Any] = EVENTS,
+    ) -> None:
         self.mode = mode
-        self.driver = RiscvIommu(host, IommuSetup(vector=IOMMU_VECTOR))
-        self._events = EVENTS[: config.counters]  # those that there are counters for
+        self.driver = RiscvIommu(host, setup)
+        self._events = tuple(events[: config.counters])
         self._ops: DmaOps
         self._before: dict[str, int] = {}
 

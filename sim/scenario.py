@@ -267,9 +267,7 @@ class Scenario:
 
     def _check_device(self) -> None:
         """Neither the device nor the IOMMU reported an error."""
-        if self.iommu is not None and self.iommu.faults:
-            count, first = self.iommu.driver.faults.count, "; ".join(map(str, self.iommu.faults[:SHOWN_FAULTS]))
-            raise RunError(f"The IOMMU refused {count} accesses, the first of them: {first}")
+        self._check_iommu()
         if self.driver.faults:
             raise RunError("; ".join(f"The device reported an error: {fault}" for fault in self.driver.faults))
         if self.platform.refused:
@@ -281,6 +279,12 @@ class Scenario:
                 f"Memory refused {self.platform.posted_errors} writes of the device: they were outside of "
                 f"0..{self.machine.memory_size - 1:#x}"
             )
+
+    def _check_iommu(self) -> None:
+        """The IOMMU refused nothing."""
+        if self.iommu is not None and self.iommu.faults:
+            count, first = self.iommu.driver.faults.count, "; ".join(map(str, self.iommu.faults[:SHOWN_FAULTS]))
+            raise RunError(f"The IOMMU refused {count} accesses, the first of them: {first}")
 
     def _account(self, before: Operations, after: Operations, accesses: Accesses) -> Measurement:
         """Check that nothing is missing or left over, and sum up."""

@@ -59,6 +59,7 @@ class FaultQueue:
     causes : how many there were of each cause
     overflows, memory_errors : how often the thread found that records were lost
     interrupts : how often the interrupt came
+    ring : memory of the queue, while it is on
     """
 
     def __init__(self, dev: "Device", registers: IommuRegisters, entries: int = ENTRIES) -> None:
@@ -69,7 +70,7 @@ class FaultQueue:
         self.memory_errors = 0
         self.interrupts = 0
         self._registers = registers
-        self._ring = registers.allocate(dev, entries * FAULT_BYTES)
+        self.ring = registers.allocate(dev, entries * FAULT_BYTES)
         self._head = 0
         self._wait = WaitQueue()
         self._woken = self._active = self._stopping = False  # of the thread
@@ -85,7 +86,7 @@ class FaultQueue:
         registers = self._registers
         core.sync()
         self._thread = irq_core.spawn("irq/iommu-fltq", lambda: self._run(irq_core))
-        registers.write(core, "fqb", log2sz_1=self.entries.bit_length() - 2, ppn=self._ring.pfn)
+        registers.write(core, "fqb", log2sz_1=self.entries.bit_length() - 2, ppn=self.ring.pfn)
         registers.write(core, "fqh", index=0)
         registers.write(core, "fqcsr", fqen=1, fie=1)
         registers.wait(core, "fqcsr", lambda word: registers.get("fqcsr", word, "fqon"), "the fault queue to turn on")
@@ -108,7 +109,7 @@ class FaultQueue:
             lambda word: not registers.get("fqcsr", word, "fqon") and not registers.get("fqcsr", word, "busy"),
             "the fault queue to turn off",
         )
-        registers.release(dev, self._ring)
+        registers.release(dev, self.ring)
 
     def interrupt(self, core: "Core") -> None:
         """The hardirq's handler: wakes the thread. While that is active, it only notes the edge."""
@@ -162,7 +163,7 @@ class FaultQueue:
         if tail == self._head:
             return
         while self._head != tail:
-            record = _RECORD.unpack(core.load(self._ring.address + FAULT_BYTES * self._head, FAULT_BYTES))
+            record = _RECORD.unpack(core.load(self.ring.address + FAULT_BYTES * self._head, FAULT_BYTES))
             fault = IommuFault(core.time, record.cause, record.ttyp, record.did, record.iotval, record.iotval2)
             self.causes[fault.cause] += 1
             if len(self.faults) < KEPT:
