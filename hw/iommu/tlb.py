@@ -93,7 +93,9 @@ class LeafRules(CacheRules):
 
     def covers(self, tag: Any, invalidation: Any) -> Value:
         difference = ((tag.number << self.bits) ^ invalidation.page) & ~invalidation.mask
-        within = ~invalidation.page_valid | tag.fragment | (difference[self.bits :] == 0)
+        # Below 1 GiB a second stage makes the fragments: the others' sets are not all swept.
+        fragment = tag.fragment if self.size == PageSize.SIZE_1G else tag.fragment & tag.space.second
+        within = ~invalidation.page_valid | fragment | (difference[self.bits :] == 0)
         same_guest = tag.space.gscid == invalidation.gscid
         same_process = (tag.space.pscid == invalidation.pscid) & ~tag.everywhere
         first = (
