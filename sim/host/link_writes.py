@@ -75,7 +75,8 @@ class LinkWrites(wiring.Component):
         address = self.aw.payload.shape()
         m.submodules.addresses = addresses = SyncFIFO(width=address.size, depth=ADDRESSES)
         m.submodules.beats = stored = SyncFIFOBuffered(width=self.w.payload.shape().size, depth=beats)
-        m.submodules.headers = headers = DelayFifo(address, bursts)
+        # One more than the credits: a burst's come back with its data, which may go ahead of its address.
+        m.submodules.headers = headers = DelayFifo(address, bursts + 1)
         m.submodules.responses = responses = SyncFIFO(width=self.id_width, depth=RESPONSES)
         m.submodules.returns = returns = DelayFifo(9, bursts)
 

@@ -266,6 +266,26 @@ def test_data_at_the_host_does_not_wait_for_its_address_to_be_taken() -> None:
     bench.run(host, memory=False)
 
 
+def test_credits_that_come_back_before_an_address_is_taken_lose_nothing() -> None:
+    """A host that takes data at once and each address only long after it."""
+    bench = LinkBench(posted_headers=2, latency_ns=20)
+
+    async def data(ctx: Any) -> None:
+        for n in range(12):
+            _, word = await receive(ctx, bench.dut.host.w, f"data of write {n}")
+            assert word.data == n + 1
+
+    async def addresses(ctx: Any) -> None:
+        for n in range(12):
+            await ctx.tick().repeat(100)
+            _, address = await receive(ctx, bench.dut.host.aw, f"address of write {n}")
+            assert address.addr == 64 * n
+
+    for n in range(12):
+        bench.device.write(64 * n, (n + 1).to_bytes(8, "little"))
+    bench.run(data, addresses, memory=False)
+
+
 def test_memory_errors_on_posted_writes_are_counted() -> None:
     bench = LinkBench()
     bench.memory.fail(range(0x1000, 0x2000))
