@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import pytest
 
+from hw.config import IommuConfig
 from sim.backends.base import launch
 from sim.config import preset
 from sim.run import Measurement, RunConfig
@@ -64,6 +65,19 @@ def test_a_64_byte_flood_is_received_at_line_rate():
     assert not measured.dropped
     # Not exactly: the last of a few frames may wait a little longer for software than the first.
     assert Fraction(21, 2) <= measured.cycles_per_packet < Fraction(106, 10)
+
+
+def test_translation_holds_line_rate_when_the_pages_fit_the_iotlb():
+    """page_pool maps a page for each of 128 buffers once, in the first revolution of the ring."""
+    machine = replace(MACHINE, iommu=IommuConfig())
+    rates = {}
+    for mode in ("passthrough", "strict"):
+        measured = run(RunConfig(Traffic("64", frames=1500, flows=8), ring=128, iommu=mode), machine)
+        assert not measured.dropped, mode
+        assert Fraction(21, 2) <= measured.cycles_per_packet < Fraction(106, 10), mode
+        rates[mode] = measured
+    assert rates["passthrough"].statistics["iommu_tlb_miss"] < 32  # until the context is cached
+    assert 128 <= rates["strict"].statistics["iommu_tlb_miss"] < 192
 
 
 @pytest.mark.parametrize("verdict", ["drop", "tx", "pass"])
