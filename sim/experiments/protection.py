@@ -134,17 +134,24 @@ def _stale(case: Case, found: Mapping[str, int]) -> list[Row]:
     if run.mode == "passthrough":
         rows.append(_check(case, "lands_for_ever", found["changed_late"] > 0 == found["refused"], MODE_SOURCE))
         return rows
-    rows.append(_check(case, "ends", found["changed_late"] == 0 < found["refused"], MODE_SOURCE))
     if run.mode == "strict":
-        rows.append(_check(case, "nothing_lands", found["landed"] == found["changed"] == 0, MODE_SOURCE))
-    else:
-        oldest = found.get("age_max", 0)
-        rows += [
-            _check(case, "lands_for_a_while", found["landed"] == found["landed_stale"] > 0, MODE_SOURCE),
-            _check(case, "age_is_bounded", oldest <= TIMEOUT_PS + FLUSH_PS, TIMER_SOURCE),
+        return [
+            *rows,
+            _check(case, "nothing_lands", found["landed"] == found["changed"] == 0 < found["refused"], MODE_SOURCE),
         ]
-        if run.buffers <= ENTRIES // 2:
-            rows.append(_check(case, "timer_decides", oldest >= TIMEOUT_PS // 2, TIMER_SOURCE))
+    oldest = found.get("age_max", 0)
+    rows += [
+        _check(case, "lands_for_a_while", found["landed"] == found["landed_stale"] > 0, MODE_SOURCE),
+        _check(case, "age_is_bounded", oldest <= TIMEOUT_PS + FLUSH_PS, TIMER_SOURCE),
+    ]
+    if run.buffers >= ENTRIES:
+        # Besides the one when the device is detached.
+        rows.append(_check(case, "full_queue_flushes", found["flushes"] > 1, TIMER_SOURCE))
+    if run.microseconds * MICROSECOND > TIMEOUT_PS:
+        rows += [
+            _check(case, "timer_decides", oldest >= TIMEOUT_PS // 2, TIMER_SOURCE),
+            _check(case, "ends", found["changed_late"] == 0 < found["refused"], TIMER_SOURCE),
+        ]
     return rows
 
 

@@ -73,7 +73,7 @@ def plan(
         machine = _changed(experiment.machine(preset_name), changes)
     except SettingError as error:
         raise SettingError(f"{error}; experiment {experiment.name} has {', '.join(experiment.settings)}") from None
-    machine = replace(machine, access_log=bool(settings.get("checkers")))
+    machine = replace(machine, access_log=bool(settings.get("checkers", machine.access_log)))
     path = capture
     if path is None and "traffic" in settings:
         path = sample_capture(SAMPLE)

@@ -18,10 +18,11 @@ from sim.scenario import MICROSECOND, Scenario
 from sim.traffic.source import Traffic
 
 KINDS = ("write", "read")
-FAULT_ENTRIES = 64
+FAULT_ENTRIES = 16  #: so few that a short storm fills the queue
 THIRDS = 3
-MARGIN = 15 * MICROSECOND  #: after each change, until rates are measured
+MARGIN = 10 * MICROSECOND  #: after each change, until rates are measured
 REQUEST_BYTES = 64
+WIRE_BYTES = 84  #: of a frame of 64 bytes, with preamble and gap
 FOREVER = (1 << 32) - 1
 
 
@@ -53,6 +54,9 @@ class StormRun:
         if not isinstance(machine, ProtectionMachineConfig):
             raise TypeError(f"machine must be a ProtectionMachineConfig, not {machine!r}")
         self.nic(machine).check(machine)
+        least = THIRDS * 3 * MARGIN * machine.mac_mbps // (8 * WIRE_BYTES * MICROSECOND)
+        if self.frames < least:
+            raise ValueError(f"frames must be at least {least} for rates to be measured, not {self.frames!r}")
 
     def nic(self, machine: MachineConfig) -> RunConfig:
         """What the NIC does."""

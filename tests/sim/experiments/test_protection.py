@@ -91,7 +91,9 @@ def test_what_should_be_found_passes(scene: str, mode: str) -> None:
         ("stale", "lazy", {"changed_late": 1}, "ends"),
         ("stale", "lazy", {"age_max": 11 * MS}, "age_is_bounded"),
         ("stale", "lazy", {"age_max": 4 * MS}, "timer_decides"),
+        ("stale", "lazy", {"refused": 0, "faults": 0}, "ends"),
         ("stale", "strict", {"landed": 1}, "nothing_lands"),
+        ("stale", "strict", {"refused": 0, "faults": 0}, "nothing_lands"),
         ("stale", "strict", {"changed": 1}, "nothing_lands"),
         ("stale", "strict", {"faults": 899}, "every_error_is_recorded"),
         ("outside", "none", {"write_changed": 1}, "nothing_changes"),
@@ -113,7 +115,7 @@ def test_what_should_not_be_found_does_not_pass(scene: str, mode: str, changes: 
 
 
 def test_every_scene_in_short() -> None:
-    given = {"timer": "off", "microseconds": "60", "requests": "60", "frames": "1200"}
+    given = {"timer": "off", "microseconds": "60", "requests": "60", "frames": "1500"}
     result = run_experiment(Protection(), given)
     rows: dict[tuple[str, ...], Row] = {(*map(str, row.case.values()), row.name): row for row in result.rows}
     failed = [key for key, row in rows.items() if row.kind == "check" and row.value is not True]
@@ -144,3 +146,8 @@ def test_runs_that_make_no_sense(run: Any, arguments: tuple[Any, ...], message: 
 def test_protection_without_an_iommu_is_not_looked_at() -> None:
     with pytest.raises(TypeError, match="machine must be a ProtectionMachineConfig"):
         StaleRun("lazy", 1, 1).check(MachineConfig())
+
+
+def test_a_storm_too_short_to_be_measured() -> None:
+    with pytest.raises(ValueError, match="frames must be at least 1339 for rates to be measured, not 1338"):
+        plan(Protection(), {"scenes": "storm", "frames": "1338"})
