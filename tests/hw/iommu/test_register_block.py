@@ -202,18 +202,18 @@ def test_directory_modes_change_through_off_or_bare(start, to):
 
 def test_directory_is_busy_until_older_accesses_are_done():
     async def run(b):
-        write, read = b.dut.fences
-        b.ctx.set(write.busy, 0b01)
-        b.ctx.set(read.busy, 0b01)
+        sources = [b.dut.fences[index] for index in range(3)]  # both channels and the walks
+        for source in sources:
+            b.ctx.set(source.busy, 0b01)
         await b.set("ddtp", iommu_mode=2)
         await b.ticks(20)
-        assert b.ctx.get(write.color) == b.ctx.get(read.color) == 1
+        assert [b.ctx.get(source.color) for source in sources] == [1, 1, 1]
         assert await b.get("ddtp", "busy") == 1
         await b.set("ddtp", iommu_mode=0)  # ignored
-        b.ctx.set(write.busy, 0b10)
-        await b.ticks(10)
-        assert await b.get("ddtp", "busy") == 1
-        b.ctx.set(read.busy, 0b10)
+        for source in sources:
+            await b.ticks(10)
+            assert await b.get("ddtp", "busy") == 1
+            b.ctx.set(source.busy, 0b10)
         await b.wait("ddtp", "busy", 0)
         assert await b.get("ddtp", "iommu_mode") == 2
 
