@@ -117,6 +117,26 @@ class ChannelBench:
             assert not any(walk.claims for walk in translator.walks if walk), "claims were not given back"
         assert self.memory.idle
 
+    async def check_fence(
+        self, fence: Any, old: Callable[[], list[Access]], new: Callable[[], list[Access]], *, change: int = 20
+    ) -> None:
+        """Accesses before and after the color changes: each color is busy from the cycle after the first is accepted to
+        the last response of its last, and not a cycle longer."""
+        before = old()
+        await self.ctx.tick().repeat(change)
+        self.ctx.set(fence.color, 1)
+        after = new()
+        busy = [(0, 0)] * change  # over, and the manager counts from 0
+        for _ in range(200):
+            _, _, bits = await self.ctx.tick().sample(fence.busy)
+            busy.append((bits & 1, bits >> 1))
+        await self.finish()
+        for color, accesses in enumerate((before, after)):
+            end = max(access.answered for access in accesses)
+            assert end < 200
+            start = max(change, min(access.addressed for access in accesses) + 1)
+            assert [bits[color] for bits in busy[start : end + 2]] == [1] * (end + 1 - start) + [0]
+
     def check(self, access: Access) -> None:
         """The response is what the mapping says."""
         faulty = access.address // PAGE not in (self.writes if access.data is not None else self.reads).pages

@@ -181,22 +181,11 @@ def test_a_fence_sees_accesses_until_their_response() -> None:
     bench.map(1, 2)
 
     async def main(b: ChannelBench) -> None:
-        fence = b.write_channel.fence
-        old = [b.manager.write(PAGE * page, bytes(8), id=1) for page in (1, 2, 9)]
-        await b.ctx.tick().repeat(20)
-        b.ctx.set(fence.color, 1)
-        new = [b.manager.write(PAGE, bytes(8), id=identifier) for identifier in (1, 2, 1)]
-        # 20 cycles are over, and the manager counts from 0.
-        busy = [(0, 0)] * 20
-        for _ in range(200):
-            _, _, bits = await b.ctx.tick().sample(fence.busy)
-            busy.append((bits & 1, bits >> 1))
-        await b.finish()
-        for color, accesses in enumerate((old, new)):
-            end = max(access.answered for access in accesses)
-            assert end < 200
-            start = max(20, min(access.addressed for access in accesses) + 1)
-            assert [bits[color] for bits in busy[start : end + 2]] == [1] * (end + 1 - start) + [0]
+        await b.check_fence(
+            b.write_channel.fence,
+            lambda: [b.manager.write(PAGE * page, bytes(8), id=1) for page in (1, 2, 9)],
+            lambda: [b.manager.write(PAGE, bytes(8), id=identifier) for identifier in (1, 2, 1)],
+        )
 
     bench.run(main)
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The load generator against a memory that is strict about AXI, and in the machine in both backends."""
 
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import numpy as np
@@ -24,15 +25,21 @@ BASE = 0x1000
 WORD = 8
 
 
-def play(*loads: Load, memory: AxiMemory, first_id: int = 0) -> list[LoadResult]:
-    """Loads on a generator of 64 bits, one after the other."""
-    dut = LoadGenerator(NicConfig(queues=1), first_id=first_id)
+def simulate(dut: LoadGenerator, memory: AxiMemory, bench: Callable[[Any], Coroutine[Any, Any, None]]) -> None:
+    """Run a bench on a generator in front of a memory."""
     m = Module()
     m.domains.sync = ClockDomain()
     m.submodules.dut = dut
     sim = Simulator(m)
     sim.add_clock(1e-8)
     memory.attach(sim, dut.axi)
+    sim.add_testbench(bench)
+    sim.run()
+
+
+def play(*loads: Load, memory: AxiMemory, first_id: int = 0) -> list[LoadResult]:
+    """Loads on a generator of 64 bits, one after the other."""
+    dut = LoadGenerator(NicConfig(queues=1), first_id=first_id)
     registers = RegisterMaster(dut.registers, 1)
     results = []
 
@@ -46,8 +53,7 @@ def play(*loads: Load, memory: AxiMemory, first_id: int = 0) -> list[LoadResult]
             values = [(await registers.read_at(ctx, REGISTERS[name]))[0] for name in RESULTS]
             results.append(LoadResult(*values))
 
-    sim.add_testbench(bench)
-    sim.run()
+    simulate(dut, memory, bench)
     return results
 
 
@@ -168,12 +174,6 @@ def test_a_run_can_be_ended_early(write: bool, outstanding: int) -> None:
     """What was offered is still answered; another run follows as if nothing had been."""
     dut = LoadGenerator(NicConfig(queues=1))
     memory = AxiMemory(SIZE, seed=3, stall=0.5, latency=(5, 30))
-    m = Module()
-    m.domains.sync = ClockDomain()
-    m.submodules.dut = dut
-    sim = Simulator(m)
-    sim.add_clock(1e-8)
-    memory.attach(sim, dut.axi)
     registers = RegisterMaster(dut.registers, 1)
 
     async def bench(ctx: Any) -> None:
@@ -195,19 +195,12 @@ def test_a_run_can_be_ended_early(write: bool, outstanding: int) -> None:
         assert await registers.write_at(ctx, START, 0) is Response.OKAY  # nothing to end
         assert await registers.read_at(ctx, START) == (0, Response.OKAY)
 
-    sim.add_testbench(bench)
-    sim.run()
+    simulate(dut, memory, bench)
 
 
 def test_what_registers_refuse() -> None:
     dut = LoadGenerator(NicConfig(queues=1))
     memory = AxiMemory(SIZE, latency=200)
-    m = Module()
-    m.domains.sync = ClockDomain()
-    m.submodules.dut = dut
-    sim = Simulator(m)
-    sim.add_clock(1e-8)
-    memory.attach(sim, dut.axi)
     registers = RegisterMaster(dut.registers, 1)
 
     async def bench(ctx: Any) -> None:
@@ -226,8 +219,7 @@ def test_what_registers_refuse() -> None:
         await until(ctx, dut.interrupt.valid, "the run to end")
         assert await registers.read_at(ctx, REGISTERS["done"]) == (2, Response.OKAY)
 
-    sim.add_testbench(bench)
-    sim.run()
+    simulate(dut, memory, bench)
 
 
 MACHINE = LoadMachineConfig(memory_size=1 << 16)
