@@ -131,14 +131,14 @@ class TranslationSignature(wiring.Signature):
 
     Every WALK answer is a claim on that walk: once ``finished[walk]`` is on, the channel reads the result (``look`` is
     combinational to ``result``) and gives each claim back by one ``release`` strobe with ``look`` naming the walk. A
-    walk's result stays while it has claims. A claim may also be given back before the walk has finished, when older
-    requests must be served first; the walk goes on without it.
+    walk's result stays while it has claims.
 
     Members
     -------
     request, requester, address, access : the request
     crosses : it is for a burst that goes beyond its 4 KiB page, which is not to be translated
     first : it is the request's first lookup, not another try (for the performance counters)
+    hold : in the cycle of an answer: without a hit it is to be RETRY, as an older request has to get its walk first
     """
 
     def __init__(self, config: IommuConfig):
@@ -150,6 +150,7 @@ class TranslationSignature(wiring.Signature):
                 "access": Out(Access),
                 "crosses": Out(1),
                 "first": Out(1),
+                "hold": Out(1),
                 "answered": In(1),
                 "answer": In(TranslationAnswer(config)),
                 "finished": In(config.walks),

@@ -54,8 +54,7 @@ class LookAhead(wiring.Component):
     known, known_place, answer : a request's answer, with outcome HIT or WALK
     chosen, chosen_request, chosen_answer : what is kept at a place, combinationally; the answer from the cycle after
         ``known`` on
-    finished, look, result, release : as in :class:`TranslationSignature`; ``look`` and ``release`` count while
-        ``usable``
+    finished, look, result, release : as in :class:`TranslationSignature`
     """
 
     def __init__(self, config: IommuConfig, places: int, access: Access, *, id_width: int):
@@ -79,7 +78,6 @@ class LookAhead(wiring.Component):
                 "chosen_request": Out(Accepted(id_width)),
                 "chosen_answer": Out(TranslationAnswer(config)),
                 "finished": Out(config.walks),
-                "usable": Out(1),
                 "look": In(range(config.walks)),
                 "result": Out(WalkResult),
                 "release": In(1),
@@ -143,18 +141,13 @@ class LookAhead(wiring.Component):
             with m.If(go_back & (before.kind == _Kind.AGAIN)):
                 m.d.sync += after.kind.eq(_Kind.VOID)
 
-        walking = Signal()
-        overtaking = Signal()
         join = Signal()
-        refuse = Signal()
         again_known = Signal()
         retry = translation.answer.outcome == Outcome.RETRY
         first, once_more = answered.kind == _Kind.FIRST, answered.kind == _Kind.AGAIN
         m.d.comb += [
-            walking.eq(translation.answer.outcome == Outcome.WALK),
-            overtaking.eq(first & walking & (oldest != end)),
-            refuse.eq(overtaking | ((answered.kind == _Kind.VOID) & walking)),
-            join.eq(overtaking | (first & retry)),
+            translation.hold.eq((first & (oldest != end)) | (answered.kind == _Kind.VOID)),
+            join.eq(first & retry),
             again_known.eq(once_more & ~retry),
             go_back.eq(once_more & retry),
             self.known.eq((first & ~join) | again_known),
@@ -173,10 +166,9 @@ class LookAhead(wiring.Component):
             m.d.sync += flowing.eq(again_known)
 
         m.d.comb += [
-            self.usable.eq(~refuse),
             self.finished.eq(translation.finished),
             self.result.eq(translation.result),
-            translation.look.eq(Mux(refuse, translation.answer.walk, self.look)),
-            translation.release.eq(refuse | self.release),
+            translation.look.eq(self.look),
+            translation.release.eq(self.release),
         ]
         return m

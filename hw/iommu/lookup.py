@@ -125,7 +125,7 @@ class Lookup(wiring.Component):
             channel.answer.ppn.eq(Mux(identities[1], page, found.ppn | (page & size_mask(self.tlb.size)))),
             channel.answer.walk.eq(self.walk.walk),
             channel.answer.outcome.eq(Mux(hit, Outcome.HIT, Mux(self.walk.taken, Outcome.WALK, Outcome.RETRY))),
-            self.walk.request.eq(answering.made & ~hit),
+            self.walk.request.eq(answering.made & ~hit & ~channel.hold),
             self.walk.wanted.requester.eq(answering.requester),
             self.walk.wanted.page.eq(page),
             self.walk.wanted.access.eq(answering.access),

@@ -111,24 +111,23 @@ class ReadChannel(wiring.Component):
         # The one that may leave: it has waited, or its answer comes in this cycle.
         request = look_ahead.chosen_request
         answer = Signal(TranslationAnswer(self.config))
-        walked, faulty, usable = Signal(), Signal(), Signal()
+        walked, faulty = Signal(), Signal()
         m.d.comb += [
             look_ahead.chosen.eq(places.chosen),
             answer.eq(Mux(places.waited, look_ahead.chosen_answer, look_ahead.answer)),
             walked.eq(answer.outcome == Outcome.WALK),
             look_ahead.look.eq(answer.walk),
-            usable.eq(places.valid & (~walked | look_ahead.usable)),
             faulty.eq(walked & (look_ahead.result.cause != Cause.NONE)),
         ]
 
         out = self.memory.ar
         send = Signal()
         m.d.comb += [
-            send.eq(usable & ~faulty & (~out.valid | out.ready) & outstanding.room),
-            refusal.take.eq(usable & faulty & ~refusal.busy),
+            send.eq(places.valid & ~faulty & (~out.valid | out.ready) & outstanding.room),
+            refusal.take.eq(places.valid & faulty & ~refusal.busy),
             places.leave.eq(send),
             places.hold.eq(refusal.take),
-            places.put_back.eq(usable & faulty & refusal.busy),
+            places.put_back.eq(places.valid & faulty & refusal.busy),
             places.leave_held.eq(refusal.finish),
             look_ahead.release.eq(walked & (send | refusal.take)),
             outstanding.send.eq(send),

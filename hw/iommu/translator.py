@@ -18,7 +18,6 @@ from hw.iommu.interfaces import (
     ClaimSignature,
     Directory,
     EventsSignature,
-    FenceSignature,
     Invalidation,
     TranslationSignature,
     WalkSignature,
@@ -47,8 +46,6 @@ class Translator(wiring.Component):
     write, read : In, :class:`hw.iommu.interfaces.TranslationSignature`
     debug_walk, debug_claim : In, :class:`hw.iommu.interfaces.WalkSignature`, ``ClaimSignature``
         Walks for the debug translation registers, which do not look in the caches of leaves.
-    fence : In, :class:`hw.iommu.interfaces.FenceSignature`
-        For walks: see :class:`hw.iommu.walk_table.WalkTable`.
     directory : In, :class:`hw.iommu.interfaces.Directory`
     invalidation : In, :data:`hw.iommu.interfaces.INVALIDATIONS`
     events : Out
@@ -66,7 +63,6 @@ class Translator(wiring.Component):
                 "read": In(TranslationSignature(config)),
                 "debug_walk": In(WalkSignature(config)),
                 "debug_claim": In(ClaimSignature(config)),
-                "fence": In(FenceSignature()),
                 "directory": In(Directory),
                 "invalidation": In(INVALIDATIONS),
                 "events": Out(wiring.Signature({name: events[name] for name in ("lookups", "walk", "invalidated")})),
@@ -95,7 +91,6 @@ class Translator(wiring.Component):
         join(m, flipped(self.debug_walk), walk_table.askers[2])
         join(m, flipped(self.debug_claim), walk_table.claims[2])
 
-        join(m, flipped(self.fence), walk_table.fence)
         join(m, walk_table.start, walker.start)
         join(m, walker.finish, walk_table.finish)
         join(m, walker.contexts, contexts.lookups[2])

@@ -13,7 +13,6 @@ from hw.config import IommuConfig
 from hw.iommu.interfaces import (
     LOOKUP_CYCLES,
     ClaimSignature,
-    FenceSignature,
     WalkRequest,
     WalkResult,
     WalkSignature,
@@ -44,9 +43,6 @@ class WalkTable(wiring.Component):
     -----
     askers, claims : see :class:`hw.iommu.interfaces.WalkSignature` and ``ClaimSignature``
     invalidating : an invalidation is offered to the caches in this cycle
-    fence : In
-        A walk is an access that fences wait for, until it is finished: who misses may have given it up, and it still
-        reads tables, and may set A and D bits in them.
     start : walks to be done
     finish : a walk's end
     """
@@ -62,7 +58,6 @@ class WalkTable(wiring.Component):
                 "askers": In(WalkSignature(config)).array(askers),
                 "claims": In(ClaimSignature(config)).array(askers),
                 "invalidating": In(1),
-                "fence": In(FenceSignature()),
                 "start": Out(walk_starts(config)),
                 "finish": In(FinishSignature(config)),
             }
@@ -73,7 +68,7 @@ class WalkTable(wiring.Component):
         walks = self._config.walks
         requests = [Signal(WalkRequest, name=f"request_{walk}") for walk in range(walks)]
         counts = [Signal(CLAIM_BITS, name=f"claims_{walk}") for walk in range(walks)]
-        active, finished, poisoned, colors = Signal(walks), Signal(walks), Signal(walks), Signal(walks)
+        active, finished, poisoned = Signal(walks), Signal(walks), Signal(walks)
 
         wanted, asked, taken, yields = Signal(WalkRequest), Signal(), Signal(), Signal()
         self._choose(m, wanted, asked, taken, yields)
@@ -127,10 +122,7 @@ class WalkTable(wiring.Component):
                     active[index].eq(1),
                     finished[index].eq(0),
                     poisoned[index].eq(self.invalidating),
-                    colors[index].eq(self.fence.color),
                 ]
-        going = active & ~finished
-        m.d.comb += self.fence.busy.eq(Cat((going & ~colors).any(), (going & colors).any()))
 
         m.submodules.results = results = Memory(shape=WalkResult, depth=walks, init=[])
         write = results.write_port()

@@ -123,7 +123,7 @@ class WriteChannel(wiring.Component):
             walked.eq(answer.outcome == Outcome.WALK),
             look_ahead.look.eq(answer.walk),
             look_ahead.release.eq(leave & walked),
-            resolved.eq(is_known & (~walked | (look_ahead.usable & look_ahead.finished.bit_select(answer.walk, 1)))),
+            resolved.eq(is_known & (~walked | look_ahead.finished.bit_select(answer.walk, 1))),
             faulty.eq(walked & (look_ahead.result.cause != Cause.NONE)),
         ]
 

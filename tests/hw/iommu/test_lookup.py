@@ -175,6 +175,24 @@ def test_a_miss_asks_for_its_walk_in_the_cycle_of_its_answer() -> None:
     bench.run(body)
 
 
+def test_hold_is_for_misses_only() -> None:
+    """They ask for no walk then; a hit stays one."""
+    bench = Bench()
+
+    async def body(ctx: Any) -> None:
+        ctx.set(bench.lookup.channel.hold, 1)
+        assert await bench.ask(ctx, PAGED, ADDRESS, Access.READ) == HIT
+        bench.present(ctx, PAGED, ADDRESS, Access.WRITE)
+        await ctx.tick()
+        ctx.set(bench.lookup.channel.request, 0)
+        await ctx.tick().repeat(2)
+        assert ctx.get(bench.lookup.channel.answered)
+        assert ctx.get(bench.lookup.channel.answer.outcome) == Outcome.RETRY
+        assert not ctx.get(bench.lookup.walk.request)
+
+    bench.run(body)
+
+
 def test_a_request_every_cycle_is_answered_every_cycle_in_order() -> None:
     bench = Bench()
     addresses = [PAGE << 12, (PAGE + 1) << 12, (PAGE + 2) << 12, (LARGE + 5) << 12] * 4

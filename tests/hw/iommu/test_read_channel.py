@@ -97,6 +97,24 @@ def test_hits_pass_misses_of_other_ids() -> None:
     bench.run(main)
 
 
+@pytest.mark.parametrize("retry", [0.0, 0.5])
+def test_walks_are_given_to_the_oldest_first(retry: float) -> None:
+    """Whenever a walk becomes free, nobody is given it before those who came earlier; and none is done for nobody."""
+    b = ChannelBench(replace(SMALL, walks=2, reads=12), retry=retry)
+    b.reads.latency = 7
+    pages = range(60)
+    b.map(*pages)
+
+    async def main(b: ChannelBench) -> None:
+        for page in pages:
+            b.manager.read(page * PAGE, id=page % 16)
+            await b.ctx.tick().repeat(1 + page % 5)
+        await b.finish()
+        assert b.reads.walked == list(pages)
+
+    b.run(main)
+
+
 def test_what_waits_is_not_starved_by_hits() -> None:
     bench = ChannelBench()
     bench.hit(1)

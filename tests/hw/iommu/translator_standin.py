@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
+from amaranth import Signal
 from amaranth.sim import Simulator
 
 from hw.abi.iommu import Cause
@@ -41,6 +42,7 @@ class TranslatorStandin:
     quiet : faults are not to be reported
     requests : (cycle, page, first) of each lookup
     answers : outcome of each lookup, in order
+    walked : pages of all walks, in the order in which they were begun
     most : the most walks that were under way at once
     """
 
@@ -54,9 +56,11 @@ class TranslatorStandin:
         self.quiet = False
         self.requests: list[tuple[int, int, bool]] = []
         self.answers: list[Outcome] = []
+        self.walked: list[int] = []
         self.most = 0
         self._random = random.Random(seed)
         self._cycle = 0
+        self._offer: dict[str, Any] | None = None  # answer of this cycle, unless the port says ``hold``
 
     def hit(self, *pages: int) -> None:
         """Pages that are mapped to themselves plus 0x100 and hit."""
@@ -87,10 +91,20 @@ class TranslatorStandin:
             async for look, _ in ctx.changed(port.look, port.finished):
                 show(ctx, look)
 
+        cycle = Signal(1)
+
+        async def answers(ctx: Any) -> None:
+            async for _, hold in ctx.changed(cycle, port.hold):
+                if self._offer:
+                    ctx.set(port.answer, _held(self._offer, hold))
+
         async def process(ctx: Any) -> None:
             pipeline: deque[int | None] = deque([None] * (LOOKUP_CYCLES - 1))
-            samples = (port.request, port.address, port.first, port.look, port.release)
-            async for _, _, request, address, first, look, release in ctx.tick().sample(*samples):
+            samples = (port.request, port.address, port.first, port.look, port.release, port.hold)
+            page = None
+            async for _, _, request, address, first, look, release, hold in ctx.tick().sample(*samples):
+                if self._offer:
+                    self._give(page, _held(self._offer, hold))
                 self._cycle += 1
                 if release:
                     walk = self.walks[look]
@@ -108,30 +122,36 @@ class TranslatorStandin:
                 pipeline.append(address // PAGE if request else None)
                 page = pipeline.popleft()
                 ctx.set(port.answered, page is not None)
-                if page is not None:
-                    ctx.set(port.answer, self._answer(page))
+                self._offer = None if page is None else self._outcome(page)
+                ctx.set(cycle, self._cycle & 1)
                 self.most = max(self.most, sum(walk is not None and walk.end > self._cycle for walk in self.walks))
                 ended = [walk is not None and walk.end <= self._cycle for walk in self.walks]
                 ctx.set(port.finished, sum(end << index for index, end in enumerate(ended)))
 
         sim.add_process(looks)
+        sim.add_process(answers)
         sim.add_process(process)
 
-    def _answer(self, page: int) -> dict[str, Any]:
-        answer = self._outcome(page)
+    def _give(self, page: Any, answer: dict[str, Any]) -> None:
+        """This was the answer."""
         self.answers.append(answer["outcome"])
-        return answer
+        if answer["outcome"] is Outcome.WALK:
+            if self.walks[answer["walk"]] is None:
+                self.walks[answer["walk"]] = Walk(page, self._cycle + self.latency)
+                self.walked.append(page)
+            self.walks[answer["walk"]].claims += 1
 
     def _outcome(self, page: int) -> dict[str, Any]:
         if page in self.resident:
             return {"outcome": Outcome.HIT, "ppn": self.pages[page]}
-        # A walk answered in this cycle is claimed in it, and found by others from the next on.
         for index, walk in enumerate(self.walks):
             if walk and walk.page == page and walk.end > self._cycle:
-                walk.claims += 1
                 return {"outcome": Outcome.WALK, "walk": index}
         free = [index for index, walk in enumerate(self.walks) if walk is None]
         if not free or self._random.random() < self.retry:
             return {"outcome": Outcome.RETRY}
-        self.walks[free[0]] = Walk(page, self._cycle + self.latency, 1)
         return {"outcome": Outcome.WALK, "walk": free[0]}
+
+
+def _held(answer: dict[str, Any], hold: Any) -> dict[str, Any]:
+    return {"outcome": Outcome.RETRY} if hold and answer["outcome"] is Outcome.WALK else answer
