@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Performance counters (sections 6.18 to 6.22)."""
+"""Performance counters (sections 6.19 to 6.23)."""
 
 from typing import Any
 
@@ -18,7 +18,8 @@ INCREMENT_BITS = 9
 
 class EventCounter(wiring.Component):
     """One counter and its selector, ``iohpmctr`` and ``iohpmevt`` of a number. An event counts in the second cycle
-    after it, unless software writes the counter in that cycle.
+    after it, unless software writes the counter in that cycle. A selector that is written in the cycle in which the
+    counter wraps is written before: its OF decides whether that interrupts.
 
     Which events a filter applies to is said at :file:`hw/abi/iommu.rdl`, iohpmevt.
 
@@ -58,13 +59,16 @@ class EventCounter(wiring.Component):
         m.d.sync += increment.eq(Mux(self.inhibit, 0, amount))
 
         total, wraps = Signal(64), Signal()
+        selector = Signal.like(self.selector)
         m.d.comb += [
             total.eq(self.counter + increment),
             wraps.eq(total < increment),
-            self.overflowed.eq(wraps & ~self.selector.of & ~written(self.write, value)),
+            selector.eq(self.selector),
+            self.overflowed.eq(wraps & ~selector.of & ~written(self.write, value)),
         ]
         with m.If(written(self.write, control)):
-            m.d.sync += self.selector.eq(merged(self.write, control, self.selector))
+            m.d.comb += selector.eq(merged(self.write, control, self.selector))
+        m.d.sync += self.selector.eq(selector)
         with m.If(written(self.write, value)):
             m.d.sync += self.counter.eq(merged(self.write, value, self.counter).as_value())
         with m.Elif(increment.any()):

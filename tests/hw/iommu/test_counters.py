@@ -4,10 +4,13 @@
 import random
 
 import pytest
+from amaranth.sim import Simulator
 
 from hw.abi.iommu import Event
 from hw.abi.iommu_registers import iommu_registers
 from hw.abi.rings import AddressType
+from hw.iommu.counters import EventCounter
+from hw.iommu.register_access import row_of
 from tests.hw.iommu.control_bench import ControlBench
 
 R = iommu_registers()
@@ -108,7 +111,7 @@ def test_random_events_through_random_filters(event):
                     "eventid": event.value,
                     "dmask": rng.randrange(2),
                     "pid_pscid": rng.choice([4, 5]),
-                    "did_gscid": rng.choice([0x120, 0x121, 0x123]),
+                    "did_gscid": rng.choice([0x120, 0x121, 0x123, 0xFFFFFF]),
                     "pv_pscv": rng.randrange(2) * (trial > 1),
                     "dv_gscv": rng.randrange(2) * (trial > 1),
                     "idt": rng.randrange(2),
@@ -160,6 +163,58 @@ def test_overflow_is_flagged_and_interrupts_once():
         assert await b.get("ipsr", "pmip") == 0  # OF was 1 already
         await b.set("iohpmevt2")
         assert await b.get("iocountovf") == 0
+
+    ControlBench().run(run)
+
+
+@pytest.mark.parametrize("of", [0, 1], ids=["arms", "silences"])
+@pytest.mark.parametrize("written", range(4))
+def test_a_selector_written_near_an_overflow_interrupts_as_if_before_or_after_it(written, of):
+    """The counter wraps at the end of cycle 1. A write up to then decides whether that interrupts."""
+    selector = {"eventid": Event.INVALIDATED.value}
+    before = 1 - of
+    raised = 0
+
+    async def testbench(ctx):
+        nonlocal raised
+
+        async def write(name, value):
+            ctx.set(dut.write, {"strobe": 1, "row": row_of(name), "halves": 3, "data": value})
+            await ctx.tick()
+            ctx.set(dut.write.strobe, 0)
+
+        await write("iohpmctr1", (1 << 64) - 1)
+        await write("iohpmevt1", EVT.pack(**selector, of=before))
+        for cycle in range(5):
+            ctx.set(dut.events.invalidated, cycle == 0)
+            new = EVT.pack(**selector, of=of)
+            ctx.set(dut.write, {"strobe": cycle == written, "row": row_of("iohpmevt1"), "halves": 3, "data": new})
+            raised += ctx.get(dut.overflowed)
+            await ctx.tick()
+        assert ctx.get(dut.counter) == 0
+        assert raised == (1 - of if written <= 1 else 1 - before)
+        assert ctx.get(dut.selector.of) == (1 if written <= 1 else of)
+
+    dut = EventCounter(1)
+    sim = Simulator(dut)
+    sim.add_clock(1e-6)
+    sim.add_testbench(testbench)
+    sim.run()
+
+
+def test_halves_of_counters_are_written_and_read_alone():
+    async def run(b):
+        await b.put("iocountinh", 1)
+        for name in ("iohpmcycles", "iohpmctr1", "iohpmevt1"):
+            at = R[name].offset
+            await b.put(name, 0x0123_4567_89AB_CDEF)
+            await b.registers.write_at(b.ctx, at + 4, 0xFEDC_BA98 << 32, strobe=0xF0)
+            assert await b.get(name) == 0xFEDC_BA98_89AB_CDEF, name
+            await b.registers.write_at(b.ctx, at, 0x7654_3210, strobe=0x0F)
+            assert await b.get(name) == 0xFEDC_BA98_7654_3210, name
+            row, _ = await b.registers.read_at(b.ctx, at + 4)
+            assert row >> 32 == 0xFEDC_BA98, name
+        assert await b.get("iocountovf") == 0b11
 
     ControlBench().run(run)
 
