@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Translations that software asks for (chapter 7)."""
+"""Translations that software asks for (chapter 5)."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ class DebugTranslation(wiring.Component):
 
     It never looks in the IOTLB but asks for walks: for execute permission where Exe = 1, then for write permission
     where NW = 0, or for read permission where NW = 1. The first fault ends it, and is reported like any other
-    (chapter 7). Answers for superpages have their size in the PPN. Both registers ignore writes while Go/Busy is 1.
+    (chapter 5). Answers for superpages have their size in the PPN. Both registers ignore writes while Go/Busy is 1.
 
     Ports
     -----

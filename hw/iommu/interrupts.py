@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Interrupts of the IOMMU: causes, their pending bits, and wires (sections 6.17 and 6.25)."""
+"""Interrupts of the IOMMU: causes, their pending bits, and wires (sections 6.18 and 6.27)."""
 
 from typing import Any
 

@@ -67,7 +67,7 @@ class RegisterBlock(wiring.Component):
     Writes and reads take turns when both wait. A write is of 8 bytes to a row without 4-byte registers, or of one
     aligned half of a row; anything else, and an address that is no multiple of 4, is answered SLVERR and does nothing.
     A read gives the whole row: AXI4-Lite does not say which half is wanted, and no read has a side effect. Where no
-    register is, or one that this configuration lacks, reads give 0 and writes are ignored (section 6).
+    register is, or one that this configuration lacks, reads give 0 and writes are ignored (chapter 6).
 
     The registers of the queues are held here. An index keeps only the bits that its queue's size leaves, and becomes 0
     when the base is written. There is a page request queue with ATS, which stays empty: nothing asks for pages.

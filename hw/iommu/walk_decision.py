@@ -30,7 +30,7 @@ def second_top(context: Any) -> Value:
 
 class WalkDecision(wiring.Component):
     """Takes one answer into a walk's state, combinationally: what the walk found out, and its next move. "Process to
-    locate the Device-context" of the specification (2.3.1) and, entry by entry, the translation process of the
+    locate the Device-context" of the specification (3.3.1) and, entry by entry, the translation process of the
     privileged one.
 
     A first-stage entry that lies in guest memory was translated for reading; to set its A or D bit, its page is

@@ -42,7 +42,7 @@ class _Taken(data.StructLayout):
 
 
 class Walker(wiring.Component):
-    """Does the walks that the walk table starts: "Process to translate an IOVA" of the specification (2.3).
+    """Does the walks that the walk table starts: "Process to translate an IOVA" of the specification (3.3).
 
     One pipeline serves all walks. A walk is a row of a memory, of which each answer of memory makes the next row::
 
