@@ -19,7 +19,8 @@ from hw.config import CacheConfig
 from hw.iommu.read_channel import ReadChannel
 from hw.iommu.write_channel import WriteChannel
 from tests.formal.cache import CacheProof
-from tests.formal.streams import ID_WIDTH, SMALL, AddressProof, ChannelProof
+from tests.formal.holds import HOLD_PROOFS
+from tests.formal.streams import ID_WIDTH, SMALL, ChannelProof
 
 FOLDER = Path("build/formal")
 
@@ -42,10 +43,8 @@ PROOFS = {
     )
     for replacement, index in (("not_recent", "low"), ("round_robin", "hashed"), ("random", "low"))
 }
+PROOFS |= {name: Proof(make, depth=2) for name, make in HOLD_PROOFS.items()}
 for name, channel in (("write", WriteChannel), ("read", ReadChannel)):
-    PROOFS[f"{name}_addresses"] = Proof(
-        lambda channel=channel: AddressProof(channel(SMALL, id_width=ID_WIDTH)), depth=3
-    )
     PROOFS[f"{name}_channel"] = Proof(
         lambda channel=channel: ChannelProof(channel(SMALL, id_width=ID_WIDTH)), depth=10, induction=False
     )

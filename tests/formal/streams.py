@@ -7,7 +7,7 @@ from amaranth import Const, Module, Mux, Signal, Value
 from amaranth.asserts import AnyConst
 from amaranth.hdl import Assert, Assume
 from amaranth.lib import data, wiring
-from amaranth.lib.wiring import Out, flipped
+from amaranth.lib.wiring import Out
 
 from hw.abi.iommu import PAGE_SHIFT
 from hw.config import IommuConfig
@@ -38,28 +38,19 @@ def holds(m: Module, name: str, stream: Any) -> Value:
     return ~stalled | (stream.valid & (payload == before))
 
 
-def bind(m: Module, proof: wiring.Component, inner: Any, *, proven: tuple[str, ...]) -> None:
-    """Put a component into its proof: streams into it hold, those of these names out of it are proven to."""
-    m.submodules.inner = inner
-    wiring.connect(m, flipped(proof), inner)
+def bind(m: Module, proof: wiring.Component, inner: Any, *, proven: tuple[str, ...], submodule: Any = None) -> None:
+    """Put a component into its proof: streams into it hold, those of these names out of it are proven to.
+    ``submodule`` is the component, if it is elaborated already."""
+    m.submodules.inner = submodule or inner
+    # ``connect`` does not know how to flip arrays.
+    for (_, member, port), (_, _, own) in zip(proof.signature.flatten(proof), inner.signature.flatten(inner)):
+        sink, source = (port, own) if member.flow == Out else (own, port)
+        m.d.comb += Value.cast(sink).eq(Value.cast(source))
     for name, stream, ours in streams(proof):
         if not ours:
             m.d.comb += Assume(holds(m, name, stream))
         elif name in proven:
             m.d.comb += Assert(holds(m, name, stream))
-
-
-class AddressProof(wiring.Component):
-    """A channel in any state whatever, reachable or not: an address that it offers memory it offers until taken."""
-
-    def __init__(self, channel: Any):
-        self._channel = channel
-        super().__init__(channel.signature)
-
-    def elaborate(self, platform: Any) -> Module:
-        m = Module()
-        bind(m, self, self._channel, proven=("memory_aw", "memory_ar"))
-        return m
 
 
 class ChannelProof(wiring.Component):
