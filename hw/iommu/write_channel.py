@@ -79,7 +79,10 @@ class WriteChannel(wiring.Component):
         m = Module()
         slots = self.config.writes
         m.submodules.look_ahead = look_ahead = LookAhead(self.config, slots, Access.WRITE, id_width=self.id_width)
-        m.submodules.outstanding = outstanding = Outstanding(self.id_width, limit=self.config.outstanding, held=slots)
+        # Held are the slots' writes, and the one that is refused.
+        m.submodules.outstanding = outstanding = Outstanding(
+            self.id_width, limit=self.config.outstanding, held=slots + 1
+        )
         response = self.memory.b.payload.shape()
         m.submodules.refusal = refusal = Refusal(response, Access.WRITE, id_width=self.id_width)
         join(m, look_ahead.translation, flipped(self.translation))

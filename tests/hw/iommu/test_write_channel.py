@@ -190,6 +190,22 @@ def test_a_fence_sees_accesses_until_their_response() -> None:
     bench.run(main)
 
 
+def test_a_fence_sees_as_many_accesses_as_the_channel_can_hold() -> None:
+    """One at memory, one refused, and every slot taken: their number is a power of two, and not lost."""
+    bench = ChannelBench(replace(SMALL, outstanding=1, writes=2), latency=30)
+    bench.hit(1)
+    bench.writes.latency = 4
+
+    async def main(b: ChannelBench) -> None:
+        await b.check_fence(
+            b.write_channel.fence,
+            lambda: [b.manager.write(PAGE * page, bytes(8), id=1) for page in (1, 9, 1, 1)],
+            lambda: [b.manager.write(PAGE, bytes(8), id=1)],
+        )
+
+    bench.run(main)
+
+
 @pytest.mark.parametrize("config", [None, 3])
 def test_parameters(config: Any) -> None:
     with pytest.raises(TypeError, match=f"must be an IommuConfig, not {config!r}"):
