@@ -66,18 +66,38 @@ class DropReason(enum.Enum, shape=4):
     COMPLETION_FULL = 10  #: too few free completion slots for the whole frame
 
 
-class PacketType(enum.Enum, shape=8):
-    """What the parser recognised; UNKNOWN until a parser is built in."""
+class NetworkLayer(enum.Enum, shape=4):
+    """What the parser found behind the Ethernet header and its VLAN tags."""
 
-    UNKNOWN = 0
+    OTHER = 0
+    IPV4 = 1
+    IPV6 = 2
+    MALFORMED = 3  #: an EtherType of IP, but not a whole, consistent IP header, or a length beyond the frame
+
+
+class TransportLayer(enum.Enum, shape=4):
+    """What the parser found behind an IP header."""
+
+    OTHER = 0  #: no IP, or another protocol, or one behind IPv6 extension headers that are not looked into
+    TCP = 1
+    UDP = 2
+    FRAGMENT = 3  #: part of a packet, the first included
+    MALFORMED = 4  #: TCP or UDP, but not a whole, consistent header
+
+
+class PacketType(data.Struct):
+    """What the parser recognised; both OTHER where none is built in."""
+
+    network: NetworkLayer
+    transport: TransportLayer
 
 
 class ChecksumStatus(enum.Enum, shape=2):
     """Verdict of checksum validation."""
 
-    NOT_CHECKED = 0
-    GOOD = 1
-    BAD = 2
+    NOT_CHECKED = 0  #: no IPv4 header checksum is wrong, and there is no TCP or UDP checksum that could be looked at
+    GOOD = 1  #: that of TCP or UDP is right, and that of the IPv4 header where there is one
+    BAD = 2  #: one of them is wrong
 
 
 class FillDescriptor(data.Struct):
@@ -107,9 +127,9 @@ class RxCompletion(data.Struct):
     buffer_id: BUFFER_ID_BITS
     length: 16  #: bytes of the frame in this buffer
     rss_hash: 32
-    checksum: 16
-    vlan: 16
-    header_length: 8
+    checksum: 16  #: ones' complement sum of all bytes behind the 14 of the Ethernet header, in the wire's byte order
+    vlan: 16  #: tag control information of the first tag
+    header_length: 8  #: bytes from the frame's first to the last of the headers that the parser recognised
     packet_type: PacketType
     error: CompletionError
     reserved: 4

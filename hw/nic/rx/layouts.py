@@ -3,7 +3,7 @@
 
 from amaranth.lib import data
 
-from hw.abi.rings import BUFFER_ID_BITS
+from hw.abi.rings import BUFFER_ID_BITS, ChecksumStatus, PacketType
 from hw.config import NicConfig
 
 
@@ -21,12 +21,52 @@ class RxFrame(data.StructLayout):
         super().__init__({"length": 16, "destination": 48, "serial": config.serial_width})
 
 
+class PacketInfo(data.Struct):
+    """What the NIC found out about a frame, for its completions: see :class:`hw.abi.rings.RxCompletion`."""
+
+    packet_type: PacketType
+    header_length: 8
+    vlan: 16
+    vlan_valid: 1
+    checksum: 16
+    checksum_status: ChecksumStatus
+    rss_hash: 32
+    hash_valid: 1
+
+
+class FlowTuple(data.Struct):
+    """Whose frame it is, of an IP packet: what RSS hashes and steering rules name. First byte on the wire lowest.
+
+    IPv4 addresses are in the low 32 bits, with zeros above. Ports count where the packet's transport layer is TCP or
+    UDP.
+    """
+
+    source: 128
+    destination: 128
+    source_port: 16
+    destination_port: 16
+
+
+class ParsedFrame(data.StructLayout):
+    """A frame in the packet buffer (:class:`RxFrame`), and what is known of it."""
+
+    def __init__(self, config: NicConfig):
+        frame = {name: field.shape for name, field in RxFrame(config)}
+        super().__init__({**frame, "info": PacketInfo, "flow": FlowTuple})
+
+
 class SteeredFrame(data.StructLayout):
     """A frame and its queue. ``routed`` is off where no such queue exists: the frame is to be dropped."""
 
     def __init__(self, config: NicConfig):
         super().__init__(
-            {"length": 16, "queue": range(config.queues), "routed": 1, "serial": config.serial_width},
+            {
+                "length": 16,
+                "queue": range(config.queues),
+                "routed": 1,
+                "info": PacketInfo,
+                "serial": config.serial_width,
+            },
         )
 
 
@@ -38,6 +78,7 @@ class Segment(data.StructLayout):
     drop : nowhere; ``length`` is the whole frame's, and nothing else counts
     address, length, buffer_id : the buffer, and how many bytes of the frame it takes
     end_of_packet : the frame ends here
+    info : of the frame
     """
 
     def __init__(self, config: NicConfig):
@@ -49,6 +90,7 @@ class Segment(data.StructLayout):
                 "queue": range(config.queues),
                 "end_of_packet": 1,
                 "drop": 1,
+                "info": PacketInfo,
                 "serial": config.serial_width,
             }
         )

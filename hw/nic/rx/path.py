@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The RX path: from the wire to buffers and completions."""
 
+from typing import Any
+
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, flipped
@@ -22,6 +24,7 @@ from hw.nic.interfaces import (
 )
 from hw.nic.packet_buffer import PacketBuffer
 from hw.nic.rx.ingress import RxIngress
+from hw.nic.rx.layouts import RxFrame
 from hw.nic.rx.planner import RxPlanner
 from hw.nic.rx.steering import RxSteering
 from hw.nic.rx.writer import RxWriter, WriteBeat
@@ -92,7 +95,7 @@ class RxPath(wiring.Component):
         limit = 2 * config.fetch_depth + 4 * config.outstanding_writes + 4
         m.submodules.in_flight = in_flight = InFlight(config.queues, limit)
 
-        join(m, ingress.frames, steering.input)
+        self._parse(m, ingress, steering)
         join(m, steering.output, planner.input)
         join(m, planner.output, writer.segments)
         join(m, writer.request, buffer.request)
@@ -143,3 +146,13 @@ class RxPath(wiring.Component):
             ):
                 join(m, point, flipped(outer))
         return m
+
+    def _parse(self, m: Module, ingress: Any, steering: Any) -> None:
+        """Give each frame what is known of it."""
+        parsed = steering.input.payload
+        m.d.comb += [
+            steering.input.valid.eq(ingress.frames.valid),
+            ingress.frames.ready.eq(steering.input.ready),
+        ]
+        for name, _ in RxFrame(self._config):
+            m.d.comb += getattr(parsed, name).eq(getattr(ingress.frames.payload, name))

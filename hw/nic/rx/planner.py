@@ -125,6 +125,7 @@ class RxPlanner(wiring.Component):
             fifo.payload.queue.eq(frame.queue),
             fifo.payload.end_of_packet.eq(covers),
             fifo.payload.drop.eq(drop),
+            fifo.payload.info.eq(frame.info),
             fifo.payload.serial.eq(frame.serial),
         ]
         with m.If(drop):

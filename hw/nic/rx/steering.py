@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 from hw.abi.registers import register_map
 from hw.config import NicConfig
 from hw.nic.interfaces import QueueWrite
-from hw.nic.rx.layouts import RxFrame, SteeredFrame
+from hw.nic.rx.layouts import ParsedFrame, SteeredFrame
 
 
 class RxSteering(wiring.Component):
@@ -24,7 +24,7 @@ class RxSteering(wiring.Component):
     -------
     write : register writes to the queues' pages
     default_queue : register STEERING
-    input : stream of :class:`hw.nic.rx.layouts.RxFrame`
+    input : stream of :class:`hw.nic.rx.layouts.ParsedFrame`
     output : stream of :class:`hw.nic.rx.layouts.SteeredFrame`
     """
 
@@ -34,7 +34,7 @@ class RxSteering(wiring.Component):
             {
                 "write": In(QueueWrite(config)),
                 "default_queue": In(8),
-                "input": In(stream.Signature(RxFrame(config))),
+                "input": In(stream.Signature(ParsedFrame(config))),
                 "output": Out(stream.Signature(SteeredFrame(config))),
             }
         )
@@ -46,6 +46,7 @@ class RxSteering(wiring.Component):
         target = Signal.like(self.output.payload)
         m.d.comb += [
             target.length.eq(self.input.payload.length),
+            target.info.eq(self.input.payload.info),
             target.serial.eq(self.input.payload.serial),
             target.routed.eq(self.default_queue < self._config.queues),
         ]

@@ -11,7 +11,7 @@ from hw.abi.rings import BUFFER_ID_BITS, CompletionError, RxCompletion
 from hw.config import NicConfig
 from hw.nic.commit_fifo import CommitFifo
 from hw.nic.interfaces import CompletionPort, QueueRxEvent, TracePoint, WritePort
-from hw.nic.rx.layouts import Segment
+from hw.nic.rx.layouts import PacketInfo, Segment
 
 
 class WriteBeat(data.StructLayout):
@@ -81,6 +81,7 @@ class RxWriter(wiring.Component):
                 "buffer_id": BUFFER_ID_BITS,
                 "length": 16,
                 "end_of_packet": 1,
+                "info": PacketInfo,
                 "serial": config.serial_width,
             }
         )
@@ -113,6 +114,7 @@ class RxWriter(wiring.Component):
             pending.payload.buffer_id.eq(segment.buffer_id),
             pending.payload.length.eq(segment.length),
             pending.payload.end_of_packet.eq(segment.end_of_packet),
+            pending.payload.info.eq(segment.info),
             pending.payload.serial.eq(segment.serial),
             goes.eq(sent | started),
             remaining.eq(Mux(started, left, segment.length)),
@@ -189,7 +191,15 @@ class RxWriter(wiring.Component):
             completion.buffer_id.eq(segment.buffer_id),
             completion.length.eq(segment.length),
             completion.error.eq(Mux(answers.r_data, CompletionError.WRITE_FAULT, CompletionError.NONE)),
+            completion.packet_type.eq(segment.info.packet_type),
+            completion.header_length.eq(segment.info.header_length),
+            completion.vlan.eq(segment.info.vlan),
+            completion.checksum.eq(segment.info.checksum),
+            completion.rss_hash.eq(segment.info.rss_hash),
             completion.flags.end_of_packet.eq(segment.end_of_packet),
+            completion.flags.vlan_valid.eq(segment.info.vlan_valid),
+            completion.flags.checksum_status.eq(segment.info.checksum_status),
+            completion.flags.hash_valid.eq(segment.info.hash_valid),
             self.entry.payload.queue.eq(segment.queue),
             self.entry.payload.entry.eq(completion),
             total.eq(length + segment.length),
