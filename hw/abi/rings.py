@@ -29,6 +29,7 @@ class CompletionError(enum.Enum, shape=4):
     READ_FAULT = 1  #: TX: memory answered a read of this frame's data with an error; the frame was not sent.
     WRITE_FAULT = 2  #: RX: memory refused a write of this buffer's data (only where acknowledgements come from memory).
     FRAME_LENGTH = 3  #: TX: the gathered frame is shorter or longer than FRAME_LIMITS allow; it was not sent.
+    OFFLOAD = 4  #: TX: an offload was asked for that its headers' lengths or contents do not allow; it was not sent.
 
 
 class QueueError(enum.Enum, shape=4):
@@ -145,39 +146,47 @@ class TxDescriptorType(enum.Enum, shape=4):
 
 
 class TxDataFlags(data.Struct):
-    """Flags of a TX data descriptor."""
+    """Flags of a TX data descriptor. Those of offloads count in a frame's last descriptor, and only where the offload is
+    built in."""
 
     end_of_packet: 1
     report: 1  #: ask for a completion when this descriptor's bytes have been read
     recycle: 1  #: hand the buffer back to the recycle FIFO (reserved until one is built in)
-    insert_ip_checksum: 1
-    insert_l4_checksum: 1
-    insert_vlan: 1
+    insert_ip_checksum: 1  #: of the IPv4 header that the context places
+    insert_l4_checksum: 1  #: as checksum_start and checksum_offset say
+    insert_vlan: 1  #: a VLAN tag with the context's tag control information, behind the source address
     segment: 1
     reserved: 1
 
 
 class TxDescriptor(data.Struct):
-    """TX ring, type DATA: one contiguous piece of a frame. A frame ends at ``end_of_packet``."""
+    """TX ring, type DATA: one contiguous piece of a frame. A frame ends at ``end_of_packet``.
+
+    ``insert_l4_checksum`` is Linux's CHECKSUM_PARTIAL: software has left the sum of the pseudo-header in the two bytes
+    at ``checksum_start + checksum_offset``; into them goes the inverted ones' complement sum of all bytes from
+    ``checksum_start`` on, 0xFFFF in place of 0 (``skb_checksum_help``).
+    """
 
     address: 64
     length: 16  #: bytes, 1..65535; 0 stops the queue with DESCRIPTOR_LENGTH
     buffer_id: BUFFER_ID_BITS  #: opaque cookie, returned in the completion
     type: TxDescriptorType
-    reserved: 20
+    checksum_start: 8  #: in the frame's last descriptor: bytes before the TCP or UDP header (``csum_start``)
+    checksum_offset: 6  #: likewise: from there to the checksum (``csum_offset``)
+    reserved: 6
     flags: TxDataFlags
 
 
 class TxContext(data.Struct):
-    """TX ring, type CONTEXT: offload parameters of the following frame. It carries no data and is skipped where no
-    offload is built in."""
+    """TX ring, type CONTEXT: offload parameters of the one frame among whose descriptors it is, best the first; the last
+    context counts. It carries no data and is skipped where no offload is built in."""
 
     mss: 16
-    l2_length: 8
-    l3_length: 8
+    l2_length: 8  #: bytes before the IP header
+    l3_length: 8  #: bytes of the IP header
     l4_length: 8
     reserved: 8
-    vlan: 16
+    vlan: 16  #: tag control information
     reserved_high: 32
     type: TxDescriptorType
     reserved_top: 28

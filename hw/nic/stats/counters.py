@@ -19,7 +19,7 @@ SIZES = (*SIZE_BOUNDS, "size_max")
 CASTS = ("unicast", "multicast", "broadcast")
 PORT_DROPS = tuple(reason for reason in DropReason if reason.value < DropReason.QUEUE_DISABLED.value)
 QUEUE_DROPS = tuple(reason for reason in DropReason if reason.value >= DropReason.QUEUE_DISABLED.value)
-TX_OUTCOMES = ("tx_packets", "tx_read_fault", "tx_frame_length", "tx_aborted")
+TX_OUTCOMES = ("tx_packets", "tx_read_fault", "tx_frame_length", "tx_offload", "tx_aborted")
 LENGTH_BITS = 16
 
 
@@ -182,6 +182,7 @@ class Stats(wiring.Component):
         for condition, name in (
             (event.error == CompletionError.READ_FAULT, "tx_read_fault"),
             (event.error == CompletionError.FRAME_LENGTH, "tx_frame_length"),
+            (event.error == CompletionError.OFFLOAD, "tx_offload"),
             (event.aborted, "tx_aborted"),
         ):
             with m.If(condition):

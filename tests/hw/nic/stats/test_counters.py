@@ -94,7 +94,8 @@ class Events:
 
     def transmitted(self, ctx, port):
         queue, length = self.queue(ctx, port), self.rng.randrange(14, 9217)
-        error = self.rng.choice((CompletionError.NONE, CompletionError.READ_FAULT, CompletionError.FRAME_LENGTH))
+        errors = (CompletionError.READ_FAULT, CompletionError.FRAME_LENGTH, CompletionError.OFFLOAD)
+        error = self.rng.choice((CompletionError.NONE, *errors))
         aborted = self.rng.random() < 0.2
         ctx.set(port.length, length)
         ctx.set(port.error, error)
