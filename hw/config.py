@@ -33,6 +33,7 @@ class NicConfig:
     outstanding_reads, outstanding_writes : bound on AXI transactions without response
     max_burst_bytes : longest AXI burst
     serial_width : bits of the simulation-only frame number; 0 leaves it and all trace points out
+    probes : simulation-only ports that show the handshakes of inside streams
     """
 
     data_width: int = 64
@@ -46,6 +47,7 @@ class NicConfig:
     outstanding_writes: int = 32
     max_burst_bytes: int = 512
     serial_width: int = 0
+    probes: bool = False
 
     def __post_init__(self) -> None:
         if self.data_width not in WIDTHS:
@@ -68,6 +70,8 @@ class NicConfig:
                 f"max_burst_bytes must be at most 256 beats of {self.beat_bytes} bytes, not {self.max_burst_bytes!r}"
             )
         _check("serial_width", self.serial_width, 0, 64)
+        if not isinstance(self.probes, bool):
+            raise TypeError(f"probes must be a bool, not {self.probes!r}")
 
     @property
     def beat_bytes(self) -> int:

@@ -32,7 +32,7 @@ class ExportedNic(wiring.Component):
     NAME = "pagewheel_nic"
 
     def __init__(self, config: NicConfig):
-        self._config = replace(config, serial_width=0)
+        self._config = replace(config, serial_width=0, probes=False)
         members = {"carrier": In(1)}
         members |= {"interrupt_vector": Out(VECTOR_BITS), "interrupt_valid": Out(1), "interrupt_ready": In(1)}
         members |= axi4_pins("m_axi", config.data_width, AXI_ID_WIDTH)

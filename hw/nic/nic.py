@@ -43,6 +43,7 @@ from hw.nic.dma.write import DmaWriter
 from hw.nic.interfaces import TracePoint
 from hw.nic.interrupts import VECTOR_BITS, Interrupts
 from hw.nic.lifecycle import RINGS, Lifecycle
+from hw.nic.probes import NIC_STREAMS, Probes, bits, descriptor_handshake, handshakes, show
 from hw.nic.register_block import RegisterBlock
 from hw.nic.reset import FunctionReset
 from hw.nic.rings.completion_writer import CompletionWriter
@@ -87,6 +88,8 @@ class Nic(wiring.Component):
         The MAC sees a link.
     trace : Out
         Only where ``config.serial_width`` is not 0.
+    probes : Out
+        Only where ``config.probes``.
     """
 
     def __init__(self, config: NicConfig):
@@ -102,6 +105,8 @@ class Nic(wiring.Component):
         }
         if config.serial_width:
             members["trace"] = Out(Trace(config))
+        if config.probes:
+            members["probes"] = Out(Probes(NIC_STREAMS))
         super().__init__(members)
 
     @property
@@ -131,10 +136,11 @@ class Nic(wiring.Component):
         join(m, tx.read, reader.clients[2])
         listeners = [rx.queue_write, reader.queue_write, writer.queue_write, interrupts.write]
         lifecycles = []
+        rings = {}
         for number, (direction, path) in enumerate((("rx", rx), ("tx", tx))):
             fetch = add(f"{direction}_fetch", self._fetch(direction))
             completions = add(f"{direction}_completions", self._completions(direction))
-            blocks = (path, fetch, completions)
+            rings[direction] = blocks = (path, fetch, completions)
             lifecycle = add(
                 f"{direction}_lifecycle", Lifecycle(config, direction, blocks=len(blocks), faults=len(blocks))
             )
@@ -171,6 +177,8 @@ class Nic(wiring.Component):
 
         self._set_registers(m, registers, rx, tx, reader, writer, stats, reset)
         self._join_ports(m, registers, rx, tx, reader, writer, interrupts)
+        if config.probes:
+            self._show(m, rings)
         m.d.comb += [
             reset.request.eq(registers.control.reset),
             reset.drained.eq(Cat(lifecycle.idle for lifecycle in lifecycles).all()),
@@ -244,3 +252,22 @@ class Nic(wiring.Component):
             for direction, path, names in (("rx", rx, RX_TRACE_POINTS), ("tx", tx, TX_TRACE_POINTS)):
                 for name in names:
                     join(m, getattr(path, name), flipped(getattr(self.trace, f"{direction}_{name}")))
+
+    def _show(self, m, rings):
+        """Show the streams inside both paths, and between each path, its descriptor fetch and its completion writer."""
+        shown = {}
+        for direction, (path, fetch, completions) in rings.items():
+            streams = handshakes(
+                fetches=fetch.read.command,
+                fetched=fetch.read.data,
+                completions=path.completions.entry,
+                lines=completions.write.command,
+                line_data=completions.write.data,
+                lines_done=completions.write.done,
+            )
+            streams["descriptors"] = descriptor_handshake(path.descriptors)
+            shown |= bits(path.probes) | {f"{direction}_{name}": handshake for name, handshake in streams.items()}
+        write, read = rings["rx"][0].write, rings["tx"][0].read
+        shown |= handshakes(rx_writes=write.command, rx_data=write.data, rx_written=write.done)
+        shown |= handshakes(tx_reads=read.command, tx_data=read.data)
+        show(m, self.probes, shown)

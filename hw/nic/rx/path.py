@@ -23,6 +23,7 @@ from hw.nic.interfaces import (
     queue_fault_stream,
 )
 from hw.nic.packet_buffer import PacketBuffer
+from hw.nic.probes import RX_STREAMS, Probes, handshakes, show
 from hw.nic.rx.ingress import RxIngress
 from hw.nic.rx.layouts import RxFrame
 from hw.nic.rx.planner import RxPlanner
@@ -55,6 +56,7 @@ class RxPath(wiring.Component):
     drop_event, delivery_event : each frame that reached a queue, one of the two; both may strobe in one cycle
     accepted, refused, taken, dropped, completed : trace points: frame stored, dropped by the port; buffer taken; frame
         dropped by its queue; buffer completed
+    probes : only where ``config.probes``
     """
 
     def __init__(self, config: NicConfig):
@@ -80,6 +82,8 @@ class RxPath(wiring.Component):
         if config.serial_width:
             trace_points = ("accepted", "refused", "taken", "dropped", "completed")
             members |= {name: Out(TracePoint(config)) for name in trace_points}
+        if config.probes:
+            members["probes"] = Out(Probes(RX_STREAMS))
         super().__init__(members)
 
     def elaborate(self, platform: object) -> Module:
@@ -136,6 +140,9 @@ class RxPath(wiring.Component):
             in_flight.finish_queue.eq(writer.entry.payload.queue),
             self.control.busy.eq(in_flight.busy),
         ]
+        if config.probes:
+            shown = handshakes(rx_frames=ingress.frames, rx_steered=steering.output, rx_segments=planner.output)
+            show(m, self.probes, shown)
         if config.serial_width:
             for point, outer in (
                 (ingress.accepted, self.accepted),

@@ -20,6 +20,7 @@ from hw.nic.interfaces import (
     queue_fault_stream,
 )
 from hw.nic.packet_buffer import PacketBuffer
+from hw.nic.probes import TX_STREAMS, Probes, handshakes, show
 from hw.nic.tx.egress import SendBeat, TxEgress
 from hw.nic.tx.gather import TxGather
 from hw.nic.tx.scheduler import TxScheduler
@@ -48,6 +49,7 @@ class TxPath(wiring.Component):
     queue_event : each frame taken from a ring: gathered, or why not
     frame_event : each frame on the wire
     gathered, sent : trace points: a buffer's bytes were read; a frame left
+    probes : only where ``config.probes``
     """
 
     def __init__(self, config: NicConfig):
@@ -65,6 +67,8 @@ class TxPath(wiring.Component):
         }
         if config.serial_width:
             members |= {"gathered": Out(TracePoint(config)), "sent": Out(TracePoint(config))}
+        if config.probes:
+            members["probes"] = Out(Probes(TX_STREAMS))
         super().__init__(members)
 
     @property
@@ -120,6 +124,9 @@ class TxPath(wiring.Component):
             in_flight.finish_queue.eq(gather.finished_queue),
             self.control.busy.eq(in_flight.busy | scheduler.busy | Mux(entry.valid, 1 << entry.payload.queue, 0)),
         ]
+        if config.probes:
+            shown = handshakes(tx_jobs=scheduler.jobs, tx_pieces=scheduler.pieces, tx_frames=gather.frames)
+            show(m, self.probes, shown)
         if config.serial_width:
             join(m, gather.gathered, flipped(self.gathered))
             join(m, egress.sent, flipped(self.sent))

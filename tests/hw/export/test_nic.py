@@ -47,12 +47,13 @@ def test_ports_have_axi_names(text):
 def test_nothing_of_the_simulation_or_of_this_machine_remains(text):
     assert "serial" not in text
     assert "trace" not in text
+    assert "probes" not in text
     assert "(* src" not in text
 
 
-def test_export_is_reproducible_and_drops_the_serial(text, tmp_path, monkeypatch):
+def test_export_is_reproducible_and_drops_serial_and_probes(text, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONHASHSEED", "12345")
-    again = export_verilog(preset("10g", queues=1, serial_width=32), tmp_path)
+    again = export_verilog(preset("10g", queues=1, serial_width=32, probes=True), tmp_path)
     assert again.read_text() == text
 
 

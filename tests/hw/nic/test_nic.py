@@ -2,6 +2,7 @@
 """The whole NIC: frames both ways, byte-exact, and every way to stop it."""
 
 import random
+from collections import Counter
 
 import pytest
 
@@ -318,3 +319,24 @@ def test_trace_points_follow_a_frame_by_its_serial():
 
     host.run(bench)
     assert seen == [("rx_accepted", 77), ("rx_taken", 77), ("rx_completed", 77)]
+
+
+def test_probes_show_every_handshake_of_a_frame():
+    host = NicHost(probes=True)
+    rng = random.Random(7)
+    moved = Counter()
+
+    async def bench(ctx):
+        probes = host.nic.probes
+        await host.bring_up(ctx)
+        host.play(make_frame(rng, 100))
+        for _ in range(300):
+            valid, ready = ctx.get(probes.valid), ctx.get(probes.ready)
+            moved.update(name for place, name in enumerate(probes.signature.names) if valid & ready & 1 << place)
+            await ctx.tick()
+
+    host.run(bench)
+    steps = ("frames", "steered", "segments", "writes", "written", "completions", "lines", "lines_done")
+    assert {name: moved[f"rx_{name}"] for name in steps} == dict.fromkeys(steps, 1)
+    assert moved["rx_data"] == -(-100 // host.config.beat_bytes)
+    assert not [name for name in moved if name.startswith("tx")]
