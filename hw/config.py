@@ -32,6 +32,8 @@ class NicConfig:
     fetch_depth : descriptors that each ring's cache holds, fetched and in flight together
     outstanding_reads, outstanding_writes : bound on AXI transactions without response
     max_burst_bytes : longest AXI burst
+    rss : receive-side scaling: a Toeplitz hash and a table of queues
+    steering_rules : exact steering rules that fit: 0 (none, and no table), or 64 to 512
     serial_width : bits of the simulation-only frame number; 0 leaves it and all trace points out
     probes : simulation-only ports that show the handshakes of inside streams
     """
@@ -46,6 +48,8 @@ class NicConfig:
     outstanding_reads: int = 32
     outstanding_writes: int = 32
     max_burst_bytes: int = 512
+    rss: bool = False
+    steering_rules: int = 0
     serial_width: int = 0
     probes: bool = False
 
@@ -69,6 +73,10 @@ class NicConfig:
             raise ValueError(
                 f"max_burst_bytes must be at most 256 beats of {self.beat_bytes} bytes, not {self.max_burst_bytes!r}"
             )
+        if not isinstance(self.rss, bool):
+            raise TypeError(f"rss must be a bool, not {self.rss!r}")
+        if self.steering_rules or isinstance(self.steering_rules, bool):
+            _check("steering_rules that are not 0", self.steering_rules, 64, 512, power_of_two=True)
         _check("serial_width", self.serial_width, 0, 64)
         if not isinstance(self.probes, bool):
             raise TypeError(f"probes must be a bool, not {self.probes!r}")
