@@ -4,7 +4,8 @@
 Every stream out of the IOMMU is that of a block here, handed on by :func:`hw.bus.join.join` alone, so its block's proof
 is its own:
 
-- ``memory`` AW, AR and W: the channels'; ``device`` B and R: the refusals', with what the channels' proofs owe them;
+- ``memory`` AW, AR and W: the channels' (:mod:`tests.formal.channels` has them again); ``device`` B and R: the
+  refusals', which the channels hand on;
 - ``walker``: that of :class:`AXI4Mux`, twice on the way of the queues, behind the walker's :class:`WalkRequests`, the
   command queue and the fault queue;
 - ``registers`` B and R: the register block's;
@@ -16,11 +17,11 @@ So are the streams inside: reports of faults, invalidations and their forks, and
 from collections.abc import Callable
 from typing import Any
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal, Value
 from amaranth.hdl import Assert, Assume
 from amaranth.lib import wiring
 
-from hw.bus.axi4 import ReadData, WriteResponse
+from hw.bus.axi4 import MAX_BURST_BEATS, ReadData, Response, WriteResponse
 from hw.bus.axi4_mux import AXI4Mux
 from hw.iommu.command_queue import CommandQueue
 from hw.iommu.debug_translation import DebugTranslation
@@ -63,14 +64,39 @@ class HoldProof(wiring.Component):
 
 
 class RefusalProof(HoldProof):
-    """Memory's responses, and the errors between them. Assumed, and proven of the channels only for the first cycles
-    (:class:`tests.formal.streams.ChannelProof`): a request comes only while none is held, and ``clear`` stays until
-    the held one is answered."""
+    """Moreover, what the device gets is memory's responses, each once, and of a refused request as many errors as it
+    has beats, the last of them marked so.
+
+    Assumed, and proven of the channels (:class:`tests.formal.channels.HeldProof`): a request comes only while none is
+    held, and ``clear`` stays until the held one is answered.
+    """
 
     def rules(self, m: Module, inside: Inside) -> None:
+        memory, device, reads = self.memory, self.device, "last" in self.device.payload.shape().members
         cleared = Signal()
         m.d.sync += cleared.eq(self.clear & self.busy & ~self.finish)
         m.d.comb += [Assume(~(self.take & self.busy)), Assume(~cleared | self.clear)]
+
+        passes, error, left = Signal(), Signal(), Signal(range(MAX_BURST_BEATS + 1))
+        m.d.comb += [
+            passes.eq(memory.valid & memory.ready),
+            error.eq(device.valid & device.ready & ~passes),
+        ]
+        with m.If(self.take):
+            m.d.sync += left.eq(self.accepted.burst.len + 1 if reads else 1)
+        with m.Elif(error):
+            m.d.sync += left.eq(left - 1)
+        same = Value.cast(device.payload) == Value.cast(memory.payload)
+        m.d.comb += [
+            Assert(~passes | (device.valid & device.ready & same)),
+            Assert(self.busy == (left != 0)),
+            Assert(~self.busy | (left == inside.register("errors_left"))),
+            Assert(~error | (self.busy & self.clear & (device.payload.id == self.id))),
+            Assert(~error | (device.payload.resp == Response.SLVERR)),
+            Assert(self.finish == (error & (left == 1))),
+        ]
+        if reads:
+            m.d.comb += Assert(~error | (device.payload.last == (left == 1)))
 
 
 class MuxProof(HoldProof):
