@@ -202,8 +202,24 @@ class IommuConfig:
 
 IOMMU_CACHES = ("tlb_4k", "tlb_64k", "tlb_2m", "tlb_1g", "walk_cache_1", "walk_cache_2", "walk_cache_3")
 
-PRESETS = MappingProxyType({"10g": NicConfig()})
-IOMMU_PRESETS = MappingProxyType({"10g": IommuConfig()})
+PRESETS = MappingProxyType(
+    {
+        "10g": NicConfig(),
+        "100g": NicConfig(
+            data_width=512,
+            clock_khz=250_000,
+            queues=16,
+            rx_buffer_bytes=65536,
+            tx_buffer_bytes=65536,
+            fetch_depth=256,
+            outstanding_reads=256,
+            outstanding_writes=64,
+        ),
+    }
+)
+IOMMU_PRESETS = MappingProxyType(
+    {"10g": IommuConfig(), "100g": IommuConfig(data_width=512, walks=8, writes=16, reads=16, outstanding=256)}
+)
 CORES: Mapping[str, Mapping[str, NicConfig | IommuConfig]] = MappingProxyType({"nic": PRESETS, "iommu": IOMMU_PRESETS})
 
 

@@ -11,7 +11,7 @@ from hw.config import PRESETS as NIC_PRESETS
 from hw.config import WIDTHS, IommuConfig, NicConfig
 from sim.host.delay import MIN_DELAY
 from sim.host.dram_config import DramConfig
-from sim.host.link_config import LinkConfig, cycles
+from sim.host.link_config import LINK_PRESETS, LinkConfig, cycles
 
 if TYPE_CHECKING:
     from amaranth.lib import wiring
@@ -137,7 +137,18 @@ class MachineConfig:
         return Iommu(self.iommu)
 
 
-PRESETS = MappingProxyType({"10g": MachineConfig(nic=NIC_PRESETS["10g"])})
+PRESETS = MappingProxyType(
+    {
+        "10g": MachineConfig(nic=NIC_PRESETS["10g"]),
+        "100g": MachineConfig(
+            nic=NIC_PRESETS["100g"],
+            link=LINK_PRESETS["gen4-x16"],
+            dram=DramConfig(bandwidth_megabytes=76_800, outstanding=256),
+            host_width=512,
+            mac_mbps=100_000,
+        ),
+    }
+)
 
 
 def preset(name: str, **changes: Any) -> MachineConfig:

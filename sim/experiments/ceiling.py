@@ -15,16 +15,24 @@ from sim.traffic.pacing import LineRate
 
 
 def ceilings(
-    nic: NicConfig, link: LinkConfig, line: LineRate, lengths: Mapping[int, int], *, transmit: bool
+    nic: NicConfig,
+    link: LinkConfig,
+    line: LineRate,
+    lengths: Mapping[int, int],
+    *,
+    receive: bool = True,
+    transmit: bool,
+    offset: int = 0,
 ) -> Mapping[str, Fraction]:
-    """Packets a second that each part could carry of frames with these lengths (without FCS).
+    """Packets a second, in each direction, that each part could carry of frames with these lengths (without FCS).
 
     Parameters
     ----------
     nic, link : the machine
     line : the MAC's rate; its load does not count
     lengths : how many frames there are of each length
-    transmit : frames are sent again from the buffer they were received into
+    receive, transmit : frames are received, and sent
+    offset : of a frame's first byte from a beat's
 
     Returns the bounds ``wire``, ``stream`` (beats of the NIC's packet stream), ``axi`` (beats of the NIC's data
     channels) and ``link`` (bytes of the host link; absent where it is wires).
@@ -38,21 +46,25 @@ def ceilings(
         total = sum((count * amount(length) for length, count in lengths.items()), Fraction(0))
         return total / Fraction(sum(lengths.values()))
 
-    data_beats = mean(lambda length: -(-length // beat))
+    stream_beats = mean(lambda length: -(-length // beat))
+    data_beats = mean(lambda length: -(-(offset % beat + length) // beat))
     entry_beats = Fraction(-(-LINE_BYTES // beat), ENTRIES_PER_LINE)
-    written = data_beats + entry_beats
-    read = entry_beats + (data_beats + entry_beats if transmit else 0)
+    each_way = data_beats + entry_beats
+    written = each_way * receive
+    read = entry_beats * receive + each_way * transmit
     bounds = {
         "wire": clock / mean(line.frame_cycles),
-        "stream": clock / data_beats,
+        "stream": clock / stream_beats,
         "axi": clock / max(written, read),
     }
     if not link.wires:
         burst = min(nic.max_burst_bytes, nic.fetch_depth * ENTRY_BYTES)
         fetch_up = Fraction(link.read_bytes(burst) * ENTRY_BYTES, burst)
         fetch_down = Fraction(link.completion_bytes(burst) * ENTRY_BYTES, burst)
-        up = mean(link.write_bytes) + Fraction(link.write_bytes(LINE_BYTES), ENTRIES_PER_LINE) + fetch_up
-        down = fetch_down
+        up = down = Fraction(0)
+        if receive:
+            up += mean(link.write_bytes) + Fraction(link.write_bytes(LINE_BYTES), ENTRIES_PER_LINE) + fetch_up
+            down += fetch_down
         if transmit:
             up += mean(link.read_bytes) + fetch_up
             down += mean(link.completion_bytes) + fetch_down

@@ -13,7 +13,6 @@ from sim.host.delay import TIME_BITS
 from sim.host.lane import PLACE_BITS, LaneEntry, LaneQueue
 from sim.host.link_config import LinkConfig
 
-BURSTS_OF_AN_ID = 32  #: reads of one ID under way
 SPARE_BEATS = 64  #: R beats that wait for the lane, beside those on the way
 
 
@@ -22,8 +21,7 @@ class LinkReads(wiring.Component):
 
     A burst enters the upstream lane in the cycle that takes its AR, in one request for each ``max_read_request``
     bytes, and comes out as the same burst behind all posted writes that entered before it and landed. AR waits for a
-    tag for each of the requests; a tag is free again when the device has taken the burst's last beat. AR waits, too,
-    while ``BURSTS_OF_AN_ID`` bursts of its ID have no complete data at the host's end.
+    tag for each of the requests; a tag is free again when the device has taken the burst's last beat.
 
     R beats enter the downstream lane as they come from memory. A completion holds up to ``max_payload`` bytes of one
     burst (less at its beginning, if it does not start on a read completion boundary), and ends early where memory
@@ -69,8 +67,9 @@ class LinkReads(wiring.Component):
         payload_bits = config.max_payload.bit_length() - 1
         boundary_bits = config.read_completion_boundary.bit_length() - 1
         burst = data.StructLayout({"offset": boundary_bits, "size": 3, "tags": tag_bits})
+        depth = 1 << (config.read_tags - 1).bit_length()  # all tags may be one ID's
         m.submodules.bursts = bursts = IdFifo(
-            burst, id_width=self.id_width, depth=BURSTS_OF_AN_ID, scratch_width=payload_bits + 1
+            burst, id_width=self.id_width, depth=depth, scratch_width=payload_bits + 1
         )
         m.submodules.requests = requests = LaneQueue(self.ar.payload.shape(), config.read_tags)
         kept = data.StructLayout({"beat": self.r.payload.shape(), "tags": tag_bits})
@@ -89,7 +88,7 @@ class LinkReads(wiring.Component):
             bursts.push_data.offset.eq(asked.addr),
             bursts.push_data.size.eq(asked.size),
             bursts.push_data.tags.eq(wanted),
-            accept.eq((tags >= wanted) & bursts.push_ready),
+            accept.eq(tags >= wanted),
             bursts.push.eq(self.ar.valid & self.ar.ready),
             self.ar.ready.eq(accept & requests.input.ready),
             requests.input.valid.eq(self.ar.valid & accept),

@@ -146,15 +146,36 @@ class PlayerClient:
 
     def refill(self) -> None:
         """Give the player as many frames as it has room for."""
-        room = SLOTS - (self.queued - self._headers[PLAYED // 8] & 0xFFFF_FFFF)
         earliest = self._backend.cycle + AHEAD
-        for _ in range(0 if self.exhausted else room):
+        for _ in range(0 if self.exhausted else self.room):
             frame = next(self._source, None)
             if frame is None:
                 self.exhausted = True
                 return
             self.late += frame[0] < earliest
             self._put(*frame)
+
+    @property
+    def room(self) -> int:
+        """Frames that fit into the player's ring."""
+        return SLOTS - (self.queued - self._headers[PLAYED // 8] & 0xFFFF_FFFF)
+
+    def put(self, starts: np.ndarray, frames: np.ndarray) -> None:
+        """Give the player frames of one length, a row each, with their start cycles; at most :attr:`room`.
+
+        Their serials count all frames given to it.
+        """
+        count, length = frames.shape
+        if not 1 <= length <= SLOT_BYTES or count > self.room:
+            raise ValueError(f"At most {self.room} frames of 1..{SLOT_BYTES} bytes fit, not {count!r} of {length!r}")
+        numbers = self.queued + np.arange(count)
+        slots, tags = numbers % SLOTS, numbers // SLOTS % LAST_LAP + 1
+        self._frames.reshape(SLOTS, SLOT_BYTES)[slots, :length] = frames
+        headers = np.frombuffer(self._headers, np.int64)
+        headers[2 * slots] = starts
+        headers[2 * slots + 1] = length | (numbers & 0xFFFF_FFFF) << 24 | tags << 56
+        self.late += int((starts < self._backend.cycle + AHEAD).sum())
+        self.queued += count
 
     def _put(self, start: int, octets: bytes, serial: int, bad_fcs: bool) -> None:
         length = len(octets)

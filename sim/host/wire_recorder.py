@@ -4,6 +4,7 @@
 from fractions import Fraction
 from typing import Any, NamedTuple
 
+import numpy as np
 from amaranth import Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In
@@ -149,11 +150,7 @@ class RecorderClient:
             lap, slot = divmod(self._taken, SLOTS)
             first, last, serial, rest = self._records[4 * slot : 4 * slot + 4]
             if rest >> 56 != lap % LAST_LAP + 1:
-                if rest >> 56 != ((lap - 1) % LAST_LAP + 1 if lap else 0):
-                    raise WireError(
-                        f"More than {SLOTS} frames left before cycle {self._backend.cycle} without being taken from "
-                        f"the recorder"
-                    )
+                self._check_lap(rest >> 56, lap)
                 return frames
             length = rest & 0xFFFF
             if length > SLOT_BYTES:
@@ -161,3 +158,31 @@ class RecorderClient:
             octets = bytes(self._frames[slot * SLOT_BYTES : slot * SLOT_BYTES + length])
             frames.append(SentFrame(first, last, octets, serial, bool(rest >> 16 & 1), bool(rest >> 17 & 1)))
             self._taken += 1
+
+    def take(self, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """Frames that left since the last call, all of one length, in order: the edges of their last beats, and their
+        bytes, a row each. Raises :class:`WireError` for a frame of another length, or one that is damaged."""
+        numbers = self._taken + np.arange(SLOTS)
+        slots, laps = numbers % SLOTS, numbers // SLOTS
+        records = np.frombuffer(self._records, np.uint64).reshape(-1, RECORD_BYTES // 8)[slots]
+        rest = records[:, 3].astype(np.int64)
+        fresh = records[:, 3] >> np.uint64(56) == laps % LAST_LAP + 1
+        count = SLOTS if fresh.all() else int(np.argmin(fresh))
+        if count < SLOTS:
+            self._check_lap(int(records[count, 3] >> np.uint64(56)), int(laps[count]))
+        lengths, damaged = rest[:count] & 0xFFFF, rest[:count] >> 16 & 3
+        if (lengths != length).any() or damaged.any():
+            raise WireError(
+                f"Frames left that are not {length} bytes long, or damaged, before cycle {self._backend.cycle}"
+            )
+        self._taken += count
+        frames = np.frombuffer(self._frames, np.uint8).reshape(SLOTS, SLOT_BYTES)
+        return records[:count, 1].astype(np.int64), frames[slots[:count], :length]
+
+    def _check_lap(self, found: int, lap: int) -> None:
+        """A slot that has no new frame must have the one of the lap before."""
+        if found != ((lap - 1) % LAST_LAP + 1 if lap else 0):
+            raise WireError(
+                f"More than {SLOTS} frames left before cycle {self._backend.cycle} without being taken from the "
+                f"recorder"
+            )

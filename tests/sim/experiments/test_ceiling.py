@@ -47,3 +47,13 @@ def test_a_mix_is_bound_by_its_total():
 def test_nothing_has_no_ceiling():
     with pytest.raises(ValueError, match="at least one frame, not {}"):
         bounds({})
+
+
+def test_each_direction_needs_its_own_beats():
+    def axi(**how):
+        return ceilings(NIC, link_preset("on-chip"), LINE, {60: 1}, **how)["axi"] / Fraction(156_250_000)
+
+    assert axi(receive=True, transmit=False) == Fraction(1, 10)
+    assert axi(receive=False, transmit=True) == Fraction(1, 10)
+    assert axi(receive=True, transmit=True) == Fraction(1, 12)
+    assert axi(receive=True, transmit=False, offset=5) == Fraction(1, 11)  # 60 bytes from lane 5 on touch 9 beats

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 from amaranth import Module, Signal
 from amaranth.lib import wiring
@@ -159,6 +160,57 @@ def follow(backend: Backend, design: LoopDesign, count: int) -> list[Any]:
 
 def test_rings_are_refilled_for_many_laps() -> None:
     assert launch("verilator", LoopDesign(), f"{HERE}:follow", 260 * SLOTS) == [[], 0]
+
+
+def follow_in_arrays(backend: Backend, design: LoopDesign, count: int) -> list[Any]:
+    """The same, many frames at a time."""
+    player, recorder = PlayerClient(backend), RecorderClient(backend)
+    wrong: list[int] = []
+    seen = 0
+    while seen < count:
+        numbers = player.queued + np.arange(min(player.room, count - player.queued))
+        player.put(AHEAD + 9 * numbers, _octets(numbers))
+        assert backend.advance(backend.cycle + 9 * SLOTS) < 9 * (count + SLOTS), f"frame {seen} of {count} never came"
+        backend.hits()
+        last, rows = recorder.take(60)
+        numbers = seen + np.arange(len(last))
+        damaged = (last != AHEAD + 9 * numbers + 7) | (rows != _octets(numbers)).any(axis=1)
+        wrong += numbers[damaged].tolist()
+        seen += len(last)
+    return [wrong[:10], player.late]
+
+
+def _octets(numbers: np.ndarray) -> np.ndarray:
+    rows = np.zeros((len(numbers), 60), np.uint8)
+    rows[:, :8] = numbers.astype("<u8")[:, None].view(np.uint8)
+    return rows
+
+
+def test_rings_are_refilled_in_arrays() -> None:
+    assert launch("verilator", LoopDesign(), f"{HERE}:follow_in_arrays", 260 * SLOTS) == [[], 0]
+
+
+def refused_in_arrays(backend: Backend, design: LoopDesign, argument: None) -> list[str]:
+    """Messages of frames that cannot be played, and of frames that are not as they should be."""
+    player, recorder = PlayerClient(backend), RecorderClient(backend)
+    messages = []
+    for shape in ((SLOTS + 1, 60), (1, 0)):
+        with pytest.raises(ValueError, match="At most") as error:
+            player.put(np.zeros(shape[0], np.int64), np.zeros(shape, np.uint8))
+        messages.append(str(error.value))
+    player.put(np.array([AHEAD]), np.zeros((1, 61), np.uint8))
+    backend.advance(100)
+    with pytest.raises(WireError) as wrong:
+        recorder.take(60)
+    return [*messages, str(wrong.value)]
+
+
+def test_bad_arrays_are_refused() -> None:
+    assert launch("amaranth", LoopDesign(), f"{HERE}:refused_in_arrays") == [
+        "At most 1024 frames of 1..16384 bytes fit, not 1025 of 60",
+        "At most 1024 frames of 1..16384 bytes fit, not 1 of 0",
+        "Frames left that are not 60 bytes long, or damaged, before cycle 100",
+    ]
 
 
 def test_a_pause_inside_a_frame_is_marked() -> None:

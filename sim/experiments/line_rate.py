@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Experiment 15: how many cycles does the hardware need for a packet, if software costs nothing?"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any, ClassVar
+
+from hw.config import IOMMU_PRESETS
+from sim.config import MachineConfig, preset
+from sim.experiments.base import Case, Experiment
+from sim.experiments.ceiling import ceilings
+from sim.experiments.settings import Setting, parse_integer
+from sim.line_rate.job import DIRECTIONS, LineMeasurement, LineRun
+from sim.load_tables import PAGE_SIZES
+from sim.report import Column, Row, decimals
+from sim.traffic.pacing import LineRate
+
+PAGES = {"none": 0, "4K": PAGE_SIZES[0], "2M": PAGE_SIZES[2]}  #: of the IOMMU's mapping; none: without an IOMMU
+MEMORY = 256 << 20
+SMALL = 64
+CLOSE = Fraction(98, 100)
+#: A look at the rings finds completions by lines, so a count may be off by one of each queue.
+JITTER = 4
+SOURCE = "IEEE 802.3: 84 byte times"
+ARITHMETIC = "arithmetic"
+
+
+class LineRateExperiment(Experiment):
+    """Frames of each size at line rate, in each direction and in both at once, on one queue and on all."""
+
+    name = "line_rate"
+    question = "How many cycles does the hardware need for a packet, if software costs nothing?"
+    settings: ClassVar = {
+        "directions": Setting(DIRECTIONS, "rx, tx, and both at once, joined by +", choices=DIRECTIONS),
+        "sizes": Setting(
+            ("64", "65", "72", "128", "256", "512", "1024", "1518", "9000"),
+            "bytes of a frame on the wire, with FCS, joined by +",
+        ),
+        "queues": Setting(("1", "16"), "queue pairs in use, joined by +"),
+        "iommu": Setting(("none", "2M"), "without an IOMMU, or page sizes, joined by +", choices=tuple(PAGES)),
+        "frames": Setting(20_000, "frames of each run, in each direction", low=100, high=10_000_000),
+        "warm": Setting(2_000, "frames before those", low=1, high=1_000_000),
+        "ring": Setting(4096, "entries of all rings of a kind together, a power of two", low=128, high=32768),
+        "headroom": Setting(256, "bytes of a buffer before the frame", high=1024),
+        "wait": Setting(256, "cycles that a completion waits for others to share its line", high=65535),
+        "seed": Setting(1, "of the payload"),
+    }
+    short: ClassVar = {"directions": "rx", "sizes": "64", "queues": "1", "iommu": "none", "frames": "200"} | {
+        "warm": "20",
+        "ring": "128",
+    }
+    columns = (
+        Column("rx_cycles", "RX cycles", decimals(3)),
+        Column("tx_cycles", "TX cycles", decimals(3)),
+        Column("ceiling_cycles", "ceiling", decimals(3)),
+        Column("bound", "by"),
+        Column("share", "% of it", decimals(1)),
+        Column("throughput", "Mpps", decimals(2)),
+        Column("bandwidth", "Gbit/s", decimals(1), optional=True),
+        Column("dropped", "dropped", decimals(0)),
+    )
+    job = "sim.line_rate.job:run_lines"
+    measurement = LineMeasurement
+
+    def machine(self, preset_name: str) -> MachineConfig:
+        """Of the preset, with as many queues as any case uses, memory for all their buffers, and its IOMMU."""
+        machine = preset(preset_name)
+        nic = replace(machine.nic, queues=16)
+        return replace(machine, nic=nic, memory_size=MEMORY, iommu=IOMMU_PRESETS[preset_name])
+
+    def cases(self, machine: MachineConfig, settings: Mapping[str, Any], capture: str) -> Sequence[Case]:
+        """Direction by direction, size by size."""
+        return [
+            Case(
+                {"direction": direction, "size": size, "queues": queues, "iommu": iommu},
+                LineRun(
+                    direction=direction,
+                    size=parse_integer("sizes", size),
+                    queues=parse_integer("queues", queues),
+                    frames=settings["frames"],
+                    warm=settings["warm"],
+                    ring=min(512, settings["ring"] // parse_integer("queues", queues)),
+                    headroom=settings["headroom"],
+                    page=PAGES[iommu],
+                    wait=settings["wait"],
+                    seed=settings["seed"],
+                ),
+                machine if PAGES[iommu] else replace(machine, iommu=None),
+            )
+            for direction in settings["directions"]
+            for size in settings["sizes"]
+            for queues in settings["queues"]
+            for iommu in settings["iommu"]
+        ]
+
+    def rows(self, machine: MachineConfig, case: Case, measured: LineMeasurement) -> Sequence[Row]:
+        """Cycles a frame beside the ceiling, and drops by reason."""
+        run = case.run
+        line = LineRate(machine.mac_mbps * 1_000_000, machine.nic.clock_khz)
+        bounds = ceilings(
+            machine.nic,
+            machine.link,
+            line,
+            {run.length: 1},
+            receive=run.direction != "tx",
+            transmit=run.direction != "rx",
+            offset=run.headroom,
+        )
+        bound = min(bounds, key=lambda name: bounds[name])
+        clock = machine.nic.clock_khz * 1000
+        rows = []
+        slowest, within = Fraction(0), True
+        for direction, count in (("rx", measured.received), ("tx", measured.sent)):
+            if count:
+                cycles = measured.cycles_per_frame(direction)
+                slowest = max(slowest, cycles)
+                within &= Fraction(count - JITTER * run.queues, measured.cycles) * clock <= bounds[bound]
+                rows.append(Row(case.varied, f"{direction}_cycles", "cycles/packet", cycles))
+        share = clock / slowest / bounds[bound]
+        rows += [
+            Row(case.varied, "ceiling_cycles", "cycles/packet", clock / bounds[bound]),
+            Row(case.varied, "bound", "name", bound),
+            Row(case.varied, "share", "%", 100 * share),
+            Row(case.varied, "throughput", "Mpps", clock / slowest / 1_000_000),
+            Row(case.varied, "bandwidth", "Gbit/s", clock / slowest * 8 * run.size / 10**9),
+            Row(case.varied, "dropped", "frames", sum(measured.dropped.values())),
+            Row(case.varied, "within_ceiling", "bool", within, True, ARITHMETIC, "check"),
+            Row(
+                case.varied, "close_to_ceiling", "bool", share >= CLOSE, True, "what the hardware is built for", "check"
+            ),
+        ]
+        rows += [Row(case.varied, f"ceiling.{name}", "Mpps", value / 1_000_000) for name, value in bounds.items()]
+        rows += [Row(case.varied, f"drop.{name}", "frames", count) for name, count in measured.dropped.items()]
+        if run.size == SMALL and bound == "wire":
+            rows.append(
+                Row(case.varied, "nothing_dropped", "bool", not sum(measured.dropped.values()), True, SOURCE, "check")
+            )
+        return rows

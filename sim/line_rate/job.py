@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Runs at full rate: what a run is and measures, and the job that makes runs in a simulator."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from driver_model.drivers.ring import check_entries
+from hw.abi.iommu_registers import iommu_registers
+from hw.abi.registers import register_map
+from hw.abi.rings import ENTRY_BYTES
+from sim.backends.base import Backend
+from sim.config import IOMMU_REGISTERS, MachineConfig
+from sim.host.mailbox import Interrupt, MailboxClient, RegisterRead
+from sim.host.wire_player import AHEAD, PlayerClient
+from sim.host.wire_recorder import RecorderClient
+from sim.line_rate.frames import FrameError, NumberedFrames
+from sim.line_rate.queues import Buffers, Receiver, Sender
+from sim.load_tables import DEVICE_ID, DIRECTORY, PAGE_SIZES, table_bytes, write_tables
+from sim.traffic.flows import mac_value, queue_mac
+from sim.traffic.pacing import FCS_BYTES, LineRate
+
+MEMORY = "memory"
+DIRECTIONS = ("rx", "tx", "both")
+VIRTUAL = 3 << 30  #: where the device sees what lies at ``PHYSICAL``, with an IOMMU
+PHYSICAL = PAGE_SIZES[-1]  #: where rings and buffers begin
+ALIGNMENT = 4096
+MIN_STRIDE = 2048
+RX_BUFFER = 2048  #: bytes of data of a receive buffer
+PERIOD_FRAMES = 128  #: of 64 bytes at line rate, in the cycles between two looks at the rings
+LEVELS = 3  #: of the page table
+LIMIT = 200_000  #: cycles that a register access may take, and a run beside what its frames need
+SLOWEST = 8  #: times as long as at line rate may a run take
+BUSY_POLLS = 1000
+
+
+@dataclass(frozen=True)
+class LineRun:
+    """Frames of one size at line rate.
+
+    Attributes
+    ----------
+    direction : ``rx``, ``tx`` or ``both`` at once
+    size : bytes of a frame on the wire, with FCS
+    queues : queue pairs in use, with the same number of frames each
+    frames : to be measured, in each direction
+    warm : frames before those
+    ring : entries of each ring
+    headroom : bytes of a buffer before a frame
+    page : size of the pages that rings and buffers are mapped with; 0 on a machine without an IOMMU
+    wait : register TIMEOUTS.completion, cycles that a completion waits for others
+    seed : of the payload
+    """
+
+    direction: str = "rx"
+    size: int = 64
+    queues: int = 1
+    frames: int = 20_000
+    warm: int = 2_000
+    ring: int = 512
+    headroom: int = 256
+    page: int = 0
+    wait: int = 256
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        if self.direction not in DIRECTIONS:
+            raise ValueError(f"direction must be one of {', '.join(DIRECTIONS)}, not {self.direction!r}")
+        if self.page and self.page not in PAGE_SIZES:
+            raise ValueError(f"page must be 0 or one of {', '.join(map(str, PAGE_SIZES))}, not {self.page!r}")
+        check_entries("ring", self.ring)
+        for name, low, high in (
+            ("size", 64, 9220),
+            ("queues", 1, 16),
+            ("frames", 1, 10_000_000),
+            ("warm", 1, 10_000_000),
+            ("headroom", 0, 1024),
+            ("wait", 0, 65535),
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, int) or not low <= value <= high:
+                raise ValueError(f"{name} must be in {low}..{high}, not {value!r}")
+
+    @property
+    def length(self) -> int:
+        """Bytes of a frame in memory."""
+        return self.size - FCS_BYTES
+
+    def check(self, machine: MachineConfig) -> None:
+        """Raise ``ValueError`` unless the run fits on a machine."""
+        if bool(self.page) != (machine.iommu is not None):
+            raise ValueError(
+                f"Page size 0 is for a machine without an IOMMU, another for one with it, not {self.page!r}"
+            )
+        if self.queues > machine.nic.queues:
+            raise ValueError(f"queues must be at most the {machine.nic.queues} of the NIC, not {self.queues!r}")
+        if self.end + (table_bytes(self.end - PHYSICAL, LEVELS) if self.page else 0) > machine.memory_size:
+            raise ValueError(f"{self!r} needs {self.end} bytes of memory and more, not {machine.memory_size!r}")
+
+    def rings(self, queue: int, direction: int) -> int:
+        """Address of a queue's rings of a direction, 0 RX and 1 TX: descriptors, then completions."""
+        each = -(-2 * self.ring * ENTRY_BYTES // ALIGNMENT) * ALIGNMENT
+        return PHYSICAL + (2 * queue + direction) * each
+
+    def buffers(self, queue: int, direction: int) -> Buffers:
+        """A queue's buffers of a direction."""
+        size = self.length if direction else RX_BUFFER
+        stride = max(MIN_STRIDE, 1 << (size + self.headroom - 1).bit_length())
+        strides = [max(MIN_STRIDE, 1 << (each + self.headroom - 1).bit_length()) for each in (RX_BUFFER, self.length)]
+        base = self.rings(self.queues, 0) + queue * self.ring * sum(strides) + direction * self.ring * strides[0]
+        return Buffers(base, stride, self.headroom, size, self.ring)
+
+    @property
+    def end(self) -> int:
+        """Address behind the last buffer, in whole pages of the largest size."""
+        last = self.buffers(self.queues, 0).base
+        return -(-last // PAGE_SIZES[-1]) * PAGE_SIZES[-1]
+
+
+@dataclass(frozen=True)
+class LineMeasurement:
+    """What a run measured, in the middle of a longer one.
+
+    Attributes
+    ----------
+    cycles : length of the measured time
+    received, sent : frames in that time
+    dropped : frames of the whole run that the NIC dropped, by reason
+    """
+
+    cycles: int
+    received: int
+    sent: int
+    dropped: Mapping[str, int]
+
+    def cycles_per_frame(self, direction: str) -> Fraction:
+        """Cycles a frame of ``rx`` or ``tx``."""
+        return Fraction(self.cycles, self.received if direction == "rx" else self.sent)
+
+    def as_json(self) -> dict[str, Any]:
+        """As plain JSON values; :meth:`from_json` takes them."""
+        return {**asdict(self), "dropped": dict(self.dropped)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "LineMeasurement":
+        """The measurement that :meth:`as_json` gave these values for."""
+        return cls(**values)
+
+
+def run_lines(backend: Backend, machine: MachineConfig, cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Job for :func:`sim.backends.base.launch`: one run after another, with a reset between them.
+
+    Each case has a ``label`` for progress and a ``run``, the fields of a :class:`LineRun`. Returns ``cases``, the
+    measurements in the same order, and ``profiles``: none, as software costs nothing.
+    """
+    measured = []
+    for number, case in enumerate(cases, 1):
+        run = LineRun(**case["run"])
+        run.check(machine)
+        if number > 1:
+            backend.reset()
+        measurement = LineRateRun(backend, machine, run).measure()
+        measured.append(measurement.as_json())
+        print(f"[{number}/{len(cases)}] {case['label']}", file=sys.stderr, flush=True)
+    return {"cases": measured, "profiles": {}}
+
+
+class LineRateRun:
+    """A run on a machine just after reset."""
+
+    def __init__(self, backend: Backend, machine: MachineConfig, run: LineRun):
+        self._backend = backend
+        self._machine = machine
+        self._run = run
+        self._memory: np.ndarray = backend.storage[MEMORY]
+        self._mailbox = MailboxClient(backend)
+        self._registers = register_map(machine.nic.queues)
+        self._line = LineRate(machine.mac_mbps * 1_000_000, machine.nic.clock_khz)
+        self._frames = NumberedFrames(run.length, flows=run.queues, queues=run.queues, seed=run.seed)
+        self._player, self._recorder = PlayerClient(backend), RecorderClient(backend)
+        self._offset = VIRTUAL - PHYSICAL if run.page else 0
+        self._receivers = [self._make(Receiver, queue, 0) for queue in range(run.queues)]
+        self._senders = [self._make(Sender, queue, 1) for queue in range(run.queues)]
+        self._sent = 0
+        self._next = np.arange(run.queues)  # number of the frame that each queue sends next
+        self._begin = 0
+
+    def _make(self, kind: Any, queue: int, direction: int) -> Any:
+        run = self._run
+        return kind(
+            self._memory,
+            self._mailbox,
+            self._registers,
+            queue,
+            run.rings(queue, direction),
+            run.buffers(queue, direction),
+            self._frames,
+            self._offset,
+        )
+
+    def measure(self) -> LineMeasurement:
+        """Set up, warm up, measure, and look whether every frame is accounted for."""
+        run = self._run
+        receives, sends = run.direction != "tx", run.direction != "rx"
+        self._set_up(receives, sends)
+        period = max(64, int(PERIOD_FRAMES * self._line.frame_cycles(run.length)))
+        self._begin = self._backend.cycle + AHEAD + period
+        marks: list[tuple[int, int, int]] = []
+        for goal in (run.warm, run.warm + run.frames):
+            limit = self._backend.cycle + LIMIT + int(SLOWEST * goal * self._line.frame_cycles(run.length))
+            while (receives and self._received < goal) or (sends and self._sent < goal):
+                if self._backend.cycle > limit:
+                    raise FrameError(
+                        f"After {self._backend.cycle} cycles {self._received} frames were received and {self._sent} "
+                        f"sent, not {goal}: {run!r}"
+                    )
+                self._step(self._backend.cycle + period, receives, sends)
+            marks.append((self._backend.cycle, self._received, self._sent))
+        (start, received, sent), (end, all_received, all_sent) = marks
+        dropped = self._account(receives)
+        return LineMeasurement(end - start, all_received - received, all_sent - sent, dropped)
+
+    @property
+    def _received(self) -> int:
+        return sum(receiver.received for receiver in self._receivers)
+
+    def _step(self, until: int, receives: bool, sends: bool) -> None:
+        """Let the machine run, and look at everything."""
+        if receives:
+            self._offer()
+        while self._backend.cycle < until:
+            self._backend.advance(until)
+            self._backend.hits()
+        if receives:
+            for receiver in self._receivers:
+                receiver.poll()
+        if sends:
+            for sender in self._senders:
+                sender.poll()
+            self._record()
+
+    def _offer(self) -> None:
+        """As many frames as the wire's player has room for."""
+        numbers = self._player.queued + np.arange(self._player.room)
+        spacing = self._line.frame_cycles(self._run.length)
+        starts = self._begin - (-numbers * spacing.numerator) // spacing.denominator
+        if len(numbers):
+            self._player.put(starts, self._frames.make(numbers))
+
+    def _record(self) -> None:
+        """Frames that left must be the next of their queue."""
+        _, rows = self._recorder.take(self._run.length)
+        numbers = self._frames.numbers(rows)
+        queues = self._run.queues
+        for queue in range(queues):
+            mine = numbers[numbers % queues == queue]
+            expected = self._next[queue] + queues * np.arange(len(mine))
+            if (mine != expected).any():
+                raise FrameError(f"Queue {queue} sent frame {mine[np.argmax(mine != expected)]} out of order")
+            self._next[queue] += queues * len(mine)
+        self._sent += len(numbers)
+
+    def _set_up(self, receives: bool, sends: bool) -> None:
+        mailbox, port = self._mailbox, self._registers.port
+        if self._run.page:
+            self._translate()
+        mailbox.set_carrier(True)
+        for name, fields in (
+            ("timeouts", {"starvation": 1024, "completion": self._run.wait}),
+            ("device", {"device_id": DEVICE_ID}),
+            ("control", {"rx_enable": int(receives), "tx_enable": int(sends)}),
+        ):
+            mailbox.write_register(port[name].offset, port[name].pack(**fields))
+        if receives:
+            for queue, receiver in enumerate(self._receivers):
+                receiver.start(mac_value(queue_mac(queue)))
+        if sends:
+            for sender in self._senders:
+                sender.start()
+                sender.poll()
+        self._read(port["status"].offset)  # behind every write
+
+    def _translate(self) -> None:
+        """Map all rings and buffers for the NIC."""
+        run = self._run
+        root = write_tables(
+            self._memory,
+            at=run.end,
+            virtual=VIRTUAL,
+            physical=PHYSICAL,
+            window=run.end - PHYSICAL,
+            page=run.page,
+            levels=LEVELS,
+        )
+        ddtp = iommu_registers()["ddtp"]
+        self._mailbox.write_register(IOMMU_REGISTERS + ddtp.offset, ddtp.pack(iommu_mode=DIRECTORY, ppn=root))
+        for _ in range(BUSY_POLLS):
+            if not ddtp.get(self._read(IOMMU_REGISTERS + ddtp.offset), "busy"):
+                return
+        raise FrameError(f"Register ddtp of the IOMMU was still busy after {BUSY_POLLS} reads")
+
+    def _read(self, offset: int) -> int:
+        """A register's value."""
+        self._mailbox.read_register(offset)
+        limit = self._backend.cycle + LIMIT
+        while True:
+            for event in self._mailbox.events():
+                if isinstance(event, RegisterRead) and not event.error:
+                    return event.value
+                if not isinstance(event, Interrupt):
+                    raise FrameError(f"Instead of register {offset:#x} there came {event!r}")
+            if self._backend.cycle >= limit:
+                raise FrameError(f"Waited {LIMIT} cycles for register {offset:#x}")
+            self._backend.advance(limit)
+            self._backend.hits()
+
+    def _account(self, receives: bool) -> dict[str, int]:
+        """Counters of drops; frames that the wire still brings are not waited for."""
+        port = self._registers.port
+        self._mailbox.write_register(port["control"].offset, port["control"].pack(rx_enable=1, tx_enable=1, snapshot=1))
+        dropped = {}
+        for name, register in port.items():
+            if name.startswith("rx.drop_"):
+                dropped[name.removeprefix("rx.drop_")] = self._read(register.offset)
+        for queue in range(self._run.queues):
+            for name in self._registers.queue:
+                if name.startswith("counters.drop_"):
+                    reason = name.removeprefix("counters.drop_")
+                    dropped[reason] = dropped.get(reason, 0) + self._read(self._registers.address(name, queue))
+        return {reason: count for reason, count in dropped.items() if count} if receives else {}

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Both directions of a queue pair, driven in arrays."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from driver_model.drivers.ring import TX_DATA, TX_END_OF_PACKET, TX_REPORT
+from hw.abi.codec import Codec
+from hw.abi.registers import RegisterMap
+from hw.abi.rings import (
+    ENTRY_BYTES,
+    INDEX_BITS,
+    CompletionError,
+    FillDescriptor,
+    RxCompletion,
+    TxCompletion,
+    TxDescriptor,
+)
+from sim.host.mailbox import MailboxClient
+from sim.line_rate.frames import FrameError, NumberedFrames
+from sim.line_rate.rings import CompletionRing, DescriptorRing, column
+
+FILL, RX_COMPLETION = Codec(FillDescriptor), Codec(RxCompletion)
+TX, TX_COMPLETION = Codec(TxDescriptor), Codec(TxCompletion)
+_ERRORS = RX_COMPLETION.fields["error"]
+_END = RX_COMPLETION.mask("flags", "end_of_packet")
+_FLAGS_BYTE = RX_COMPLETION.fields["flags"][0] // 8
+
+
+@dataclass(frozen=True)
+class Buffers:
+    """Equal buffers in memory.
+
+    Attributes
+    ----------
+    base : address of the first
+    stride : bytes from one to the next
+    headroom : bytes of each before the data
+    size : bytes of data that each has room for
+    count : how many
+    """
+
+    base: int
+    stride: int
+    headroom: int
+    size: int
+    count: int
+
+    def addresses(self) -> np.ndarray:
+        """Where each one's data begins."""
+        return self.base + self.headroom + self.stride * np.arange(self.count, dtype=np.uint64)
+
+    def rows(self, memory: np.ndarray) -> np.ndarray:
+        """Their data, a row each."""
+        whole = memory[self.base : self.base + self.count * self.stride].reshape(self.count, self.stride)
+        return whole[:, self.headroom : self.headroom + self.size]
+
+
+class Receiver:
+    """RX of a queue. Every buffer is always in the fill ring, on its way, or completed: it goes back as soon as it is
+    looked at.
+
+    Parameters
+    ----------
+    memory : bytes of host memory
+    mailbox, registers, queue : where its registers are
+    rings : address of both rings
+    buffers : one for each entry of the ring
+    frames : what will come, all of one length
+    offset : added to every address to give the device's
+
+    Attributes
+    ----------
+    received : frames so far
+    """
+
+    def __init__(
+        self,
+        memory: np.ndarray,
+        mailbox: MailboxClient,
+        registers: RegisterMap,
+        queue: int,
+        rings: int,
+        buffers: Buffers,
+        frames: NumberedFrames,
+        offset: int = 0,
+    ):
+        entries = buffers.count
+        self._mailbox = mailbox
+        self._registers = registers
+        self._queue = queue
+        self._frames = frames
+        self._rows = buffers.rows(memory)
+        self._fill = DescriptorRing(memory, rings, entries)
+        self._completions = CompletionRing(memory, rings + entries * ENTRY_BYTES, entries)
+        self._offset = offset
+        self._pieces = -(-frames.length // buffers.size)  # buffers of a frame
+        self._open = np.zeros(0, np.int64)  # buffers of a frame whose end has not come
+        self._last = -1  # number of the last frame
+        self.received = 0
+        self._descriptors = np.zeros((entries, ENTRY_BYTES), np.uint8)
+        column(self._descriptors, FILL, "address")[:] = buffers.addresses() + np.uint64(offset)
+        column(self._descriptors, FILL, "length")[:] = buffers.size
+        column(self._descriptors, FILL, "buffer_id")[:] = np.arange(entries)
+
+    def start(self, mac: int) -> None:
+        """Set the queue up for frames to this address, and give it all buffers."""
+        entries = self._fill.entries
+        for name, value in (
+            ("rx_fill_base", self._fill.base + self._offset),
+            ("rx_fill_size", entries),
+            ("rx_completion_base", self._completions.base + self._offset),
+            ("rx_completion_size", entries),
+            ("mac_address", self._registers.queue["mac_address"].pack(address=mac, enable=1)),
+            ("rx_control", self._registers.queue["rx_control"].pack(enable=1)),
+        ):
+            self._mailbox.write_register(self._registers.address(name, self._queue), value)
+        self._fill.post(self._descriptors)
+        self._publish()
+
+    def poll(self) -> int:
+        """Look at what came, and give the buffers back; how many frames ended.
+
+        Raises :class:`~sim.line_rate.frames.FrameError` for a frame that is not what was sent, or out of order.
+        """
+        entries = self._completions.take()
+        if not len(entries):
+            return 0
+        errors = _small(entries, _ERRORS)
+        if errors.any():
+            raise FrameError(f"Queue {self._queue} completed with {CompletionError(int(errors[errors != 0][0]))!r}")
+        ids = np.concatenate((self._open, column(entries, RX_COMPLETION, "buffer_id").astype(np.int64)))
+        count = len(ids) // self._pieces
+        whole, self._open = ids[: count * self._pieces], ids[count * self._pieces :]
+        rows = self._rows[whole].reshape(count, -1)[:, : self._frames.length]
+        self._check(entries, self._frames.numbers(rows))
+        self.received += count
+        self._fill.post(self._descriptors[column(entries, RX_COMPLETION, "buffer_id")])
+        self._publish()
+        return count
+
+    def _check(self, entries: np.ndarray, numbers: np.ndarray) -> None:
+        ends = entries[:, _FLAGS_BYTE] & _END != 0
+        length = int(column(entries, RX_COMPLETION, "length")[ends].astype(np.int64).sum())
+        last_piece = self._frames.length - (self._pieces - 1) * self._rows.shape[1]
+        if int(ends.sum()) != len(numbers) or length != len(numbers) * last_piece:
+            raise FrameError(f"Queue {self._queue} completed frames that are not {self._frames.length} bytes long")
+        steps = np.diff(np.concatenate(([self._last], numbers)))
+        if len(numbers) and (steps <= 0).any():
+            raise FrameError(f"Queue {self._queue} got frame {int(numbers[np.argmax(steps <= 0)])} late or twice")
+        if (numbers % self._frames.flows % self._frames.queues != self._queue).any():
+            raise FrameError(f"Queue {self._queue} got a frame of another queue")
+        if len(numbers):
+            self._last = int(numbers[-1])
+
+    def _publish(self) -> None:
+        doorbell = self._registers.queue["rx_doorbell"]
+        value = doorbell.pack(fill_producer=self._fill.produced, completion_consumer=self._completions.consumed)
+        self._mailbox.write_register(self._registers.address("rx_doorbell", self._queue), value)
+
+
+class Sender:
+    """TX of a queue: the ring is always full. A completion is asked for with every ``report``-th frame.
+
+    Parameters as of :class:`Receiver`; ``buffers`` has one for each entry, and each holds a whole frame.
+
+    Attributes
+    ----------
+    posted : frames so far
+    """
+
+    def __init__(
+        self,
+        memory: np.ndarray,
+        mailbox: MailboxClient,
+        registers: RegisterMap,
+        queue: int,
+        rings: int,
+        buffers: Buffers,
+        frames: NumberedFrames,
+        offset: int = 0,
+        report: int = 16,
+    ):
+        entries = buffers.count
+        if entries % report:
+            raise ValueError(f"report must divide the ring of {entries}, not {report!r}")
+        self._mailbox = mailbox
+        self._registers = registers
+        self._queue = queue
+        self._frames = frames
+        self._rows = buffers.rows(memory)[:, : frames.length]
+        self._ring = DescriptorRing(memory, rings, entries)
+        self._completions = CompletionRing(memory, rings + entries * ENTRY_BYTES, entries)
+        self._offset = offset
+        self._done = 0  # free-running index one past the last descriptor that is ours again
+        self.posted = 0
+        self._descriptors = np.zeros((entries, ENTRY_BYTES), np.uint8)
+        column(self._descriptors, TX, "address")[:] = buffers.addresses() + np.uint64(offset)
+        column(self._descriptors, TX, "length")[:] = frames.length
+        column(self._descriptors, TX, "buffer_id")[:] = np.arange(entries)
+        control = self._descriptors.view(np.dtype("<u4"))[:, TX.fields["type"][0] // 32]
+        control[:] = TX_DATA | TX_END_OF_PACKET
+        control[report - 1 :: report] |= TX_REPORT
+
+    def start(self) -> None:
+        """Set the queue up; nothing is posted yet."""
+        entries = self._ring.entries
+        for name, value in (
+            ("tx_ring_base", self._ring.base + self._offset),
+            ("tx_ring_size", entries),
+            ("tx_completion_base", self._completions.base + self._offset),
+            ("tx_completion_size", entries),
+            ("tx_control", self._registers.queue["tx_control"].pack(enable=1)),
+        ):
+            self._mailbox.write_register(self._registers.address(name, self._queue), value)
+
+    def poll(self) -> None:
+        """Take back what was sent, and fill the ring with the next frames."""
+        entries = self._completions.take()
+        if len(entries):
+            self._done = int(column(entries, TX_COMPLETION, "index")[-1])
+        mask = (1 << INDEX_BITS) - 1
+        room = self._ring.entries - (self._ring.produced - self._done & mask)
+        if room:
+            numbers = self._queue + self._frames.queues * (self.posted + np.arange(room))
+            places = (self._ring.produced + np.arange(room)) % self._ring.entries
+            self._rows[places] = self._frames.make(numbers)
+            self._ring.post(self._descriptors[places])
+            self.posted += room
+        if room or len(entries):
+            doorbell = self._registers.queue["tx_doorbell"]
+            value = doorbell.pack(producer=self._ring.produced, completion_consumer=self._completions.consumed)
+            self._mailbox.write_register(self._registers.address("tx_doorbell", self._queue), value)
+
+
+def _small(entries: np.ndarray, field: tuple[int, int]) -> np.ndarray:
+    """A field inside one byte."""
+    offset, width = field
+    return entries[:, offset // 8] >> offset % 8 & (1 << width) - 1
