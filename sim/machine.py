@@ -13,6 +13,7 @@ from hw.bus.axi4_mux import AXI4Mux
 from hw.bus.axi_lite_decoder import AXILiteDecoder, Region
 from hw.bus.join import join
 from hw.bus.width import WidthConverter
+from hw.nic.probes import bits, handshakes, show
 from sim.config import INTRUDER_ID, INTRUDER_REGISTERS, IOMMU_REGISTERS, MachineConfig
 from sim.host.dram import Dram
 from sim.host.level_interrupts import LevelInterrupts
@@ -21,9 +22,11 @@ from sim.host.mailbox import ADDR_WIDTH, Mailbox
 from sim.host.register_path import RegisterPath
 from sim.host.stall import BusStall, FrameStall, StreamStall
 from sim.host.storage import Storage
+from sim.host.stream_account import StreamAccount
 from sim.host.trace import TraceRecorder
 from sim.host.wire_player import WirePlayer
 from sim.host.wire_recorder import WireRecorder
+from sim.streams import AMOUNTS, READ_CLIENTS, stream_ends
 
 
 class Machine(wiring.Component):
@@ -34,7 +37,8 @@ class Machine(wiring.Component):
         WirePlayer ──► wire_rx ┌─────┐ axi ► WidthConverter ► HostLink ► Dram ► storage "memory"
                                │ Nic │ registers ◄─────────── HostLink ◄─ Mailbox
         WireRecorder ◄ wire_tx └─────┘ interrupt ───────────► HostLink ─► Mailbox
-                                  └──── trace ──────────────► TraceRecorder (where frames have serials)
+                                  ├──── trace ──────────────► TraceRecorder (where frames have serials)
+                                  └──── probes ─────────────► StreamAccount (where the NIC has them)
 
     With an IOMMU, between HostLink, Dram and Mailbox::
 
@@ -107,8 +111,6 @@ class Machine(wiring.Component):
                 trace.arrived.strobe.eq(device.wire_rx.valid & device.wire_rx.ready & device.wire_rx.payload.first),
                 trace.arrived.serial.eq(device.wire_rx.payload.serial),
             ]
-        for part in parts:
-            m.d.comb += part.cycle.eq(cycle)
         m.d.comb += [device.carrier.eq(mailbox.carrier), mailbox.posted_errors.eq(link.posted_errors)]
 
         join(m, converter.wide, link.device)
@@ -120,12 +122,35 @@ class Machine(wiring.Component):
         memory, registers, interrupt = dram.data, mailbox.registers, mailbox.interrupt
         if self.iommu is not None:
             memory, registers, interrupt = self._place_iommu(m, self.iommu, dram, mailbox, stalls, cycle)
+        if config.nic.probes:
+            m.submodules.account = account = StreamAccount(tuple(stream_ends(config)), AMOUNTS)
+            parts.append(account)
+            self._count(m, account, link, dram)
+        for part in parts:
+            m.d.comb += part.cycle.eq(cycle)
         stalls.join_bus("host_axi", link.host, memory)
         stalls.join_bus("host_registers", registers, link.host_registers)
         stalls.join_bus("device_registers", link.device_registers, device.registers)
         stalls.join_stream("device_interrupt", device.interrupt, link.device_interrupt)
         stalls.join_stream("host_interrupt", link.host_interrupt, interrupt)
         return m
+
+    def _count(self, m: Module, account: Any, link: Any, dram: Any) -> None:
+        """Account for every stream from the wire to memory, as its source sees it."""
+        device = self.device
+        ends = {"axi": device.axi, "host": link.host}
+        if self.iommu is not None:
+            ends["memory"] = dram.data
+        shown = bits(device.probes)
+        shown |= handshakes(wire_rx=device.wire_rx, wire_tx=device.wire_tx, registers=device.registers.w)
+        for end, axi in ends.items():
+            shown |= handshakes(**{f"{end}_{channel}": getattr(axi, channel) for channel in axi.signature.members})
+        requests = device.axi.ar
+        for number, client in enumerate(READ_CLIENTS):
+            shown[client] = (requests.valid & (requests.payload.id == number), requests.ready)
+        show(m, account.streams, shown)
+        for name in AMOUNTS:
+            m.d.comb += getattr(account.amounts, name).eq(getattr(link, name))
 
     def _place_iommu(
         self, m: Module, iommu: Any, dram: Any, mailbox: Any, stalls: "Stalls", cycle: Signal

@@ -14,6 +14,7 @@ from sim.host.delay import TIME_BITS, DelayFifo
 FRACTION_BITS = 16  #: of a cycle
 SIZE_BITS = 14  #: a page in the smallest packets, with overhead
 PLACE_BITS = 32
+CARRIED_BITS = SIZE_BITS + 2  #: of what all senders of a direction give in a cycle
 
 
 class LaneEntry(wiring.Signature):
@@ -43,6 +44,7 @@ class Lane(wiring.Component):
     -----
     now : the current cycle's number
     entries : array of LaneEntry
+    carried : bytes, with overhead, that enter in this cycle
     """
 
     def __init__(self, bytes_per_cycle: Fraction, latency: int, entries: int):
@@ -53,7 +55,9 @@ class Lane(wiring.Component):
         exact = (1 << FRACTION_BITS) / Fraction(bytes_per_cycle)
         self.byte_time = -(-exact.numerator // exact.denominator)  #: of one byte, in fractions of a cycle
         self.latency = latency
-        super().__init__({"now": In(TIME_BITS), "entries": In(LaneEntry()).array(entries)})
+        super().__init__(
+            {"now": In(TIME_BITS), "entries": In(LaneEntry()).array(entries), "carried": Out(CARRIED_BITS)}
+        )
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -61,6 +65,7 @@ class Lane(wiring.Component):
         busy_until = Signal(time)
         free = Signal(time)
         m.d.comb += free.eq(Mux(busy_until[FRACTION_BITS:] < self.now, self.now << FRACTION_BITS, busy_until))
+        m.d.comb += self.carried.eq(sum(Mux(entry.enter, entry.size, 0) for entry in self.entries))
         end: Value = free
         round_up = (1 << FRACTION_BITS) - 1
         for index, entry in enumerate(self.entries):

@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from hw.bus.axi4 import AXI4Signature, Response
 from hw.bus.axi_lite import DATA_WIDTH, AXILiteSignature
 from sim.host.delay import TIME_BITS
-from sim.host.lane import PLACE_BITS, Lane, LaneQueue
+from sim.host.lane import CARRIED_BITS, PLACE_BITS, Lane, LaneQueue
 from sim.host.link_config import LinkConfig
 from sim.host.link_reads import LinkReads
 from sim.host.link_writes import LinkWrites
@@ -74,6 +74,7 @@ class HostLink(wiring.Component):
     host : AXI4 to memory; host_registers : AXI4-Lite from the CPU
     host_interrupt : stream of vectors to the CPU; host_message : stream of messages from the host
     posted_errors : writes that memory refused, 32 bits; 0 without a link
+    up_bytes, down_bytes : bytes, with overhead, that enter each direction in this cycle; 0 without a link
     """
 
     def __init__(
@@ -101,6 +102,8 @@ class HostLink(wiring.Component):
                 "host_interrupt": Out(vector),
                 "host_message": In(message),
                 "posted_errors": Out(32),
+                "up_bytes": Out(CARRIED_BITS),
+                "down_bytes": Out(CARRIED_BITS),
             }
         )
 
@@ -130,7 +133,11 @@ class HostLink(wiring.Component):
         for channel in ("ar", "r"):
             connect(m, flipped(getattr(self.device, channel)), getattr(reads, channel))
             connect(m, getattr(reads, f"host_{channel}"), flipped(getattr(self.host, channel)))
-        m.d.comb += self.posted_errors.eq(writes.errors)
+        m.d.comb += [
+            self.posted_errors.eq(writes.errors),
+            self.up_bytes.eq(upstream.carried),
+            self.down_bytes.eq(downstream.carried),
+        ]
 
         up = {"now": now, "place": writes.place, "landed": writes.landed}
         down = {"now": now, **self._register_writes(m, now, downstream.entries[0])}

@@ -2,6 +2,7 @@
 """The host link's memory side: bytes, order, cycles, and the analytic bound of its rate."""
 
 import random
+from collections import Counter
 from itertools import pairwise
 from typing import Any
 
@@ -160,6 +161,23 @@ def test_completions_are_cut_at_the_payload() -> None:
         assert long == ([32] if offset == 0 else [28, 60])
         assert {gaps[index - 1] for index in long} == {8 + 20}
         assert read.moved[-1] - read.moved[0] + 8 + 20 == bench.config.completion_bytes(512, address)
+
+
+def test_bytes_are_told_as_they_enter() -> None:
+    """What the lanes carry, in the cycles in which it enters them."""
+    bench = LinkBench("gen3-x8")
+    write, read = bench.device.write(0x100, bytes(300)), bench.device.read(0x400, 64)
+    up, down = Counter[int](), Counter[int]()
+
+    async def observe(ctx: Any) -> None:
+        for cycle in range(400):
+            up[cycle] += ctx.get(bench.dut.up_bytes)
+            down[cycle] += ctx.get(bench.dut.down_bytes)
+            await ctx.tick()
+
+    bench.run(observe)
+    assert +up == {write.moved[-1]: bench.config.write_bytes(300), read.addressed: bench.config.read_bytes(512)}
+    assert +down == {cycle - 1: 8 + (index % 32 == 0) * 20 for index, cycle in enumerate(bench.memory.read_beat_cycles)}
 
 
 def test_interleaved_data_ends_a_completion() -> None:
