@@ -146,21 +146,24 @@ class WriteChannelProof(HeldProof):
             passing.append(here & passes)
             dropped.append(here & ~passes)
         at_memory = total(self.at_memory)
-
-        beats = inside.component("beats")
-        layout = self.device.w.payload.shape()
-        rows, consume = inside.rows(m, "beats", "storage"), inside.register("beats", "consume")
-        level = inside.register("beats", "inner_level")
-        lasts = [beats.r_rdy & data.View(layout, beats.r_data).last]
-        for position in range(len(rows)):
-            row = Array(rows)[(consume + position) % len(rows)]
-            lasts.append((position < level) & row[layout["last"].offset])
+        lasts = total(here & last for here, last in self.waiting_beats(m, inside))
         m.d.comb += [
-            Assert(self.came_whole == self.ended + (refusal.busy & drained) + total(lasts)),
+            Assert(self.came_whole == self.ended + (refusal.busy & drained) + lasts),
             Assert(total(passing) + self.ended == at_memory + self.sent.valid),
             Assert(total(dropped) == (refusal.busy & ~drained)),
             Assert(~refusal.busy | (inside.register("refusal", "errors_left") == 1)),
         ]
+
+    def waiting_beats(self, m: Module, inside: Inside) -> list[tuple[Value, Value]]:
+        """Whether there is a beat at each place of their queue, from its head on, and whether it is a last one."""
+        beats, layout = inside.component("beats"), self.device.w.payload.shape()
+        rows, consume = Array(inside.rows(m, "beats", "storage")), inside.register("beats", "consume")
+        level = inside.register("beats", "inner_level")
+        found = [(beats.r_rdy, data.View(layout, beats.r_data).last)]
+        for position in range(beats.depth - 1):
+            row = rows[(consume + position) % (beats.depth - 1)]
+            found.append((position < level, row[layout["last"].offset]))
+        return found
 
 
 class ReadChannelProof(HeldProof):
