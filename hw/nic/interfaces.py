@@ -9,7 +9,16 @@ what state a direction is in.
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.abi.rings import ENTRY_BYTES, INDEX_BITS, CompletionError, DropReason, QueueError
+from hw.abi.rings import (
+    ENTRY_BYTES,
+    INDEX_BITS,
+    CompletionError,
+    DropReason,
+    NetworkLayer,
+    QueueError,
+    TransportLayer,
+)
+from hw.abi.steering import RSS_KEY_BYTES, RSS_TABLE_ENTRIES, RSS_TABLE_ROW, RuleError
 from hw.config import NicConfig
 
 
@@ -238,6 +247,67 @@ class QueueTxEvent(wiring.Signature):
                 "length": Out(16),
                 "error": Out(CompletionError),
                 "aborted": Out(1),
+            }
+        )
+
+
+class HashTypes(data.Struct):
+    """Register RSS_TYPES."""
+
+    ipv4: 1
+    tcp_ipv4: 1
+    udp_ipv4: 1
+    ipv6: 1
+    tcp_ipv6: 1
+    udp_ipv6: 1
+
+
+class IndirectionPort(wiring.Signature):
+    """Software's access to the RSS indirection table, seen from the registers: eight entries at once, 8 bits each.
+
+    With ``write``, ``data`` replaces the ``row``; every entry names a queue that exists. ``value`` is the row that was
+    asked for in the cycle before.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "row": Out(range(RSS_TABLE_ENTRIES // RSS_TABLE_ROW)),
+                "write": Out(1),
+                "data": Out(8 * RSS_TABLE_ROW),
+                "value": In(8 * RSS_TABLE_ROW),
+            }
+        )
+
+
+class RssControl(wiring.Signature):
+    """Registers of receive-side scaling: the types of packets that are hashed, the key, its first byte lowest, and the
+    indirection table."""
+
+    def __init__(self) -> None:
+        super().__init__({"types": Out(HashTypes), "key": Out(8 * RSS_KEY_BYTES), "table": Out(IndirectionPort())})
+
+
+class RuleWindow(wiring.Signature):
+    """Registers of exact steering, seen from them: the rule that is to be inserted, and the command, one cycle of
+    ``insert`` or ``remove`` (``insert`` counts where both are set). ``busy`` and ``error`` are register RULE_STATUS;
+    ``error`` is about the last command, from the cycle after it on."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "source": Out(128),
+                "destination": Out(128),
+                "source_port": Out(16),
+                "destination_port": Out(16),
+                "network": Out(NetworkLayer),
+                "transport": Out(TransportLayer),
+                "queue": Out(8),
+                "index": Out(16),
+                "insert": Out(1),
+                "remove": Out(1),
+                "busy": In(1),
+                "error": In(RuleError),
             }
         )
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The registers of :file:`hw/abi/nic.rdl` on AXI4-Lite."""
 
+from collections.abc import Mapping
+
 from amaranth import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
@@ -11,7 +13,7 @@ from hw.abi.rings import QueueState
 from hw.bus.axi4 import Response
 from hw.bus.axi_lite import DATA_WIDTH, AXILiteSignature
 from hw.config import NicConfig
-from hw.nic.interfaces import QueueWrite
+from hw.nic.interfaces import IndirectionPort, QueueWrite
 from hw.nic.lifecycle import RINGS, QueueStatus
 
 
@@ -19,6 +21,13 @@ def register_layout(register: Register) -> data.FlexibleLayout:
     """Layout of a register: its fields at their bits, up to the highest."""
     fields = {field.name: data.Field(field.width, field.lsb) for field in register.fields.values()}
     return data.FlexibleLayout(register.mask.bit_length(), fields)
+
+
+def port_registers(config: NicConfig) -> Mapping[str, Register]:
+    """Registers of the port that a NIC with these parameters has: all but those of what is not built in."""
+    absent = tuple(prefix for prefix, built in (("rss_", config.rss), ("rule_", config.steering_rules)) if not built)
+    registers = register_map(config.queues).port.items()
+    return {name: register for name, register in registers if not name.startswith(absent)}
 
 
 class RegisterBlock(wiring.Component):
@@ -36,6 +45,7 @@ class RegisterBlock(wiring.Component):
     write to a read-only, read of a write-only register           SLVERR        none, reads as 0
     ring base or size while the direction is not DISABLED         SLVERR        none
     ``enable`` = 1 while the direction is DRAINING or in ERROR    SLVERR        none
+    RSS table entries that name a queue that does not exist       SLVERR        none
     any write during a function reset                             SLVERR        none
     doorbell while the direction is not ENABLED                   OKAY          none
     ============================================================  ============  ======================================
@@ -48,8 +58,12 @@ class RegisterBlock(wiring.Component):
         The registers.
     control, frame_limits, timeouts, steering, device : Out
         Registers of the port, held in flip-flops. Fields that are pulses are high for one cycle.
-    capabilities, status : In
+    rss_types, rss_key0..rss_key4, rule_source0..rule_flow, rule_command : Out
+        More of them, where RSS and steering rules are built in.
+    capabilities, status, rule_status : In
         Registers of the port whose value the hardware gives.
+    rss_table : Out
+        The indirection table, where RSS is built in: :class:`hw.nic.interfaces.IndirectionPort`.
     write : Out
         Accepted writes to a queue pair's page, one cycle before their response is offered.
     rx_status, tx_status : In
@@ -65,8 +79,10 @@ class RegisterBlock(wiring.Component):
     def __init__(self, config: NicConfig):
         self._config = config
         self._map = register_map(config.queues)
-        self._software = {name: r for name, r in self._map.port.items() if r.writable}
-        self._hardware = {name: r for name, r in self._map.port.items() if r.hardware and "." not in name}
+        self._registers = port_registers(config)
+        self._table = {name: r for name, r in self._registers.items() if name.startswith("rss_table")}
+        self._software = {n: r for n, r in self._registers.items() if r.writable and n not in self._table}
+        self._hardware = {name: r for name, r in self._registers.items() if r.hardware and "." not in name}
         status = data.ArrayLayout(QueueStatus, config.queues)
         ports = {}
         for name, register in self._software.items():
@@ -74,6 +90,8 @@ class RegisterBlock(wiring.Component):
             ports[name] = Out(register_layout(register), init=reset)
         for name, register in self._hardware.items():
             ports[name] = In(register_layout(register))
+        if self._table:
+            ports["rss_table"] = Out(IndirectionPort())
         super().__init__(
             ports
             | {
@@ -102,8 +120,8 @@ class RegisterBlock(wiring.Component):
         queue = Signal(range(self._config.queues))
         m.d.comb += queue.eq(page - 1)
 
-        access = _Access(m, self._map, offset, page)
-        write_ok, broadcast = self._check_write(m, access, offset, queue, word)
+        access = _Access(m, self._registers, self._map, offset, page)
+        write_ok, broadcast = self._check_write(m, access, offset, page, queue, word)
         value, waits = self._read(m, access, address, offset, page, queue)
 
         refused = Signal(Response)
@@ -111,6 +129,9 @@ class RegisterBlock(wiring.Component):
             m.d.comb += refused.eq(Response.DECERR)
         with m.Else():
             m.d.comb += refused.eq(Response.SLVERR)
+        if self._table:
+            row = address[WORD_BYTES.bit_length() - 1 :][: len(self.rss_table.row)]
+            m.d.comb += [self.rss_table.row.eq(row), self.rss_table.data.eq(word)]
         aligned = address[: WORD_BYTES.bit_length() - 1] == 0
 
         m.d.comb += [
@@ -146,6 +167,8 @@ class RegisterBlock(wiring.Component):
                 m.d.comb += self.write.strobe.eq(accepted & broadcast)
                 with m.If(accepted & (page == 0)):
                     self._store(m, offset, word)
+                if self._table:
+                    m.d.comb += self.rss_table.write.eq(accepted & self._in_table(offset, page))
                 m.next = "WRITE RESPONSE"
             with m.State("WRITE RESPONSE"):
                 m.d.comb += bus.b.valid.eq(1)
@@ -175,10 +198,18 @@ class RegisterBlock(wiring.Component):
                     target = self._port(register)
                     m.d.sync += target.eq(word & register.mask)
 
-    def _check_write(self, m, access, offset, queue, word):
-        """Whether a write to a queue's page fits the state of its direction, and whether the blocks learn of it."""
+    def _in_table(self, offset, page):
+        return (page == 0) & Cat(offset == register.offset for register in self._table.values()).any()
+
+    def _check_write(self, m, access, offset, page, queue, word):
+        """Whether a write fits the state of its direction or names queues that exist, and whether the blocks learn of a
+        write to a queue's page."""
         write_ok, broadcast = Signal(init=1), Signal()
         m.d.comb += [write_ok.eq(1), broadcast.eq(access.in_queue)]
+        if self._table:
+            entries = (word[low : low + 8] for low in range(0, DATA_WIDTH, 8))
+            with m.If(self._in_table(offset, page)):
+                m.d.comb += write_ok.eq(Cat(entry < self._config.queues for entry in entries).all())
         with m.If(access.in_queue):
             for direction, status in (("rx", self.rx_status), ("tx", self.tx_status)):
                 state = status[queue].state
@@ -217,12 +248,15 @@ class RegisterBlock(wiring.Component):
         m.d.comb += value.eq(self.counter_value)
         with m.If(page == 0):
             with m.Switch(offset):
-                for name, register in self._map.port.items():
-                    if "." in name:
+                for name, register in self._registers.items():
+                    if "." in name or name in self._table:
                         continue
                     with m.Case(register.offset):
                         held = name in self._software or name in self._hardware
                         m.d.comb += value.eq(self._port(register) if held else register.reset)
+                if self._table:
+                    with m.Case(*(register.offset for register in self._table.values())):
+                        m.d.comb += value.eq(self.rss_table.value)
         with m.Else():
             with m.Switch(offset):
                 for register in shadowed:
@@ -237,13 +271,13 @@ class RegisterBlock(wiring.Component):
 class _Access:
     """Decoded address: what is there, and what may be done with it."""
 
-    def __init__(self, m, registers, offset, page):
+    def __init__(self, m, port, registers, offset, page):
         self.in_queue = Signal()
         self.mapped, self.readable, self.writable, self.counter = Signal(), Signal(), Signal(), Signal()
         self.mask = Signal(DATA_WIDTH)
         m.d.comb += self.in_queue.eq((page != 0) & (page <= registers.queues))
         with m.If(page == 0):
-            self._decode(m, registers.port, offset)
+            self._decode(m, port, offset)
         with m.Elif(self.in_queue):
             self._decode(m, registers.queue, offset)
 

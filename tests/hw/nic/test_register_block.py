@@ -24,9 +24,18 @@ RING_REGISTERS = [
 
 def simulate(bench):
     """Run a bench of (ctx, block, master, writes): writes lists the broadcast (queue, offset, data)."""
-    block = RegisterBlock(preset("10g", queues=QUEUES))
+    block = RegisterBlock(preset("10g", queues=QUEUES, rss=True, steering_rules=64))
     reset = Signal()
     writes = []
+
+    async def keep_table(ctx):
+        port, rows = block.rss_table, [0] * 16
+        async for _, _, row, write, data, resets in ctx.tick().sample(port.row, port.write, port.data, reset):
+            if write:
+                rows[row] = data
+            if resets:
+                rows = [0] * 16
+            ctx.set(port.value, rows[row])
 
     async def listen(ctx):
         broadcast = block.write
@@ -43,6 +52,7 @@ def simulate(bench):
     sim = Simulator(ResetInserter(reset)(block))
     sim.add_clock(1e-6)
     sim.add_testbench(listen, background=True)
+    sim.add_process(keep_table)
     sim.add_testbench(run)
     sim.run()
 
@@ -91,8 +101,11 @@ def test_what_is_written_reads_back_and_reset_forgets_it():
                 word = rng.getrandbits(64)
                 if name in ("control", "rx_control", "tx_control"):
                     word &= 1
+                elif name.startswith("rss_table"):
+                    word = int.from_bytes(rng.randrange(QUEUES) for _ in range(8))
                 assert await master.write_at(ctx, MAP.address(name, queue), word) is Response.OKAY
-                written[name, queue] = word & register.mask
+                pulses = sum(field.mask for field in register.fields.values() if field.pulse)
+                written[name, queue] = word & register.mask & ~pulses
         for (name, queue), word in written.items():
             assert await master.read(ctx, name, queue) == word, (name, queue)
         expected = [
@@ -168,6 +181,38 @@ def test_partial_writes_are_refused():
         assert writes == []
 
     simulate(bench)
+
+
+@pytest.mark.parametrize("place", range(8))
+def test_an_rss_table_entry_that_names_no_queue_is_refused_with_its_row(place):
+    async def bench(ctx, block, master, writes):
+        good = int.from_bytes([QUEUES - 1] * 8)
+        assert await master.write_at(ctx, MAP.address("rss_table3"), good) is Response.OKAY
+        for queue in (QUEUES, 255):
+            bad = queue << 8 * place
+            assert await master.write_at(ctx, MAP.address("rss_table3"), bad) is Response.SLVERR
+        assert await master.write_at(ctx, MAP.address("rss_table2"), 0) is Response.OKAY
+        assert await master.read(ctx, "rss_table3") == good
+
+    simulate(bench)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [("rss_types", {"steering_rules": 64}), ("rss_table15", {}), ("rule_flow", {"rss": True}), ("rule_status", {})],
+)
+def test_what_is_not_built_in_has_no_registers(name, changes):
+    block = RegisterBlock(preset("10g", queues=QUEUES, **changes))
+
+    async def bench(ctx):
+        master = RegisterMaster(block.bus, QUEUES)
+        assert await master.write_at(ctx, MAP.address(name), 0) is Response.DECERR
+        assert await master.read_at(ctx, MAP.address(name)) == (0, Response.DECERR)
+
+    sim = Simulator(block)
+    sim.add_clock(1e-6)
+    sim.add_testbench(bench)
+    sim.run()
 
 
 @pytest.mark.parametrize("direction", ["rx", "tx"])
