@@ -6,11 +6,12 @@ WORKERS ?= 0
 FRAMES ?=
 PRESET ?= 10g
 OUT ?= build
+DESIGN ?=
 BIN := .venv/bin
 STAMP := .venv/.complete
 
 .DEFAULT_GOAL := help
-.PHONY: help sim test golden lint waves verilog registers bench formal clean tools
+.PHONY: help sim test golden lint waves verilog registers bench formal synth clean tools
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -47,6 +48,10 @@ bench: $(STAMP) tools ## Measure how fast the simulation runs
 
 formal: $(STAMP) ## Prove what tests can only try (minutes)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.formal
+
+synth: $(STAMP) ## Area and timing on FPGAs, with Yosys and nextpnr (an hour; DESIGN=nic-10g for one)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[synth]'
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m synth $(DESIGN) --out $(OUT)/synth
 
 clean: ## Remove everything that was built, the environment too
 	rm -rf build .venv *.egg-info .mypy_cache .pytest_cache .ruff_cache

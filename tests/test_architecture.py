@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("hw", "driver_model", "sim", "tests")
+PACKAGES = ("hw", "driver_model", "sim", "synth", "tests")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 HASH_SPDX = "# SPDX-License-Identifier: BSD-2-Clause"
 SLASH_SPDX = "// SPDX-License-Identifier: BSD-2-Clause"
@@ -18,6 +18,7 @@ ALLOWED = {
     "hw": ("hw",),
     "driver_model": ("driver_model", "hw.abi"),
     "sim": ("sim", "hw", "driver_model"),
+    "synth": ("synth", "hw"),
     "tests": PACKAGES,
 }
 #: What of third parties a package must not touch.
@@ -25,6 +26,7 @@ FORBIDDEN = {
     "hw": ("cocotb", "scapy", "numpy", "greenlet", "typer", "rich"),
     "driver_model": ("amaranth.sim", "cocotb", "scapy", "numpy", "typer", "rich"),
     "sim": (),
+    "synth": (),
     "tests": (),
 }
 #: The ways to name Amaranth's Record, not somebody else's.

