@@ -32,8 +32,10 @@ class NicConfig:
     fetch_depth : descriptors that each ring's cache holds, fetched and in flight together
     outstanding_reads, outstanding_writes : bound on AXI transactions without response
     max_burst_bytes : longest AXI burst
+    classify : headers of received frames are parsed, and their checksums judged, for their completions
     rss : receive-side scaling: a Toeplitz hash and a table of queues
     steering_rules : exact steering rules that fit: 0 (none, and no table), or 64 to 512
+    tx_offload : checksums and VLAN tags can be inserted into frames that are sent
     serial_width : bits of the simulation-only frame number; 0 leaves it and all trace points out
     probes : simulation-only ports that show the handshakes of inside streams
     """
@@ -48,8 +50,10 @@ class NicConfig:
     outstanding_reads: int = 32
     outstanding_writes: int = 32
     max_burst_bytes: int = 512
+    classify: bool = False
     rss: bool = False
     steering_rules: int = 0
+    tx_offload: bool = False
     serial_width: int = 0
     probes: bool = False
 
@@ -73,10 +77,13 @@ class NicConfig:
             raise ValueError(
                 f"max_burst_bytes must be at most 256 beats of {self.beat_bytes} bytes, not {self.max_burst_bytes!r}"
             )
-        if not isinstance(self.rss, bool):
-            raise TypeError(f"rss must be a bool, not {self.rss!r}")
+        for name in ("classify", "rss"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} must be a bool, not {getattr(self, name)!r}")
         if self.steering_rules or isinstance(self.steering_rules, bool):
             _check("steering_rules that are not 0", self.steering_rules, 64, 512, power_of_two=True)
+        if not isinstance(self.tx_offload, bool):
+            raise TypeError(f"tx_offload must be a bool, not {self.tx_offload!r}")
         _check("serial_width", self.serial_width, 0, 64)
         if not isinstance(self.probes, bool):
             raise TypeError(f"probes must be a bool, not {self.probes!r}")

@@ -146,8 +146,8 @@ class TxDescriptorType(enum.Enum, shape=4):
 
 
 class TxDataFlags(data.Struct):
-    """Flags of a TX data descriptor. Those of offloads count in a frame's last descriptor, and only where the offload is
-    built in."""
+    """Flags of a TX data descriptor. Those of offloads count in a frame's last descriptor, where the offload is built
+    in."""
 
     end_of_packet: 1
     report: 1  #: ask for a completion when this descriptor's bytes have been read
@@ -178,8 +178,8 @@ class TxDescriptor(data.Struct):
 
 
 class TxContext(data.Struct):
-    """TX ring, type CONTEXT: offload parameters of the one frame among whose descriptors it is, best the first; the last
-    context counts. It carries no data and is skipped where no offload is built in."""
+    """TX ring, type CONTEXT: offload parameters of the frame among whose descriptors it is, best as the first; of
+    several the last counts. It carries no data and is skipped where no offload is built in."""
 
     mss: 16
     l2_length: 8  #: bytes before the IP header

@@ -3,29 +3,17 @@
 
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, flipped
+from amaranth.utils import ceil_log2
 
+from hw.bus.join import join
 from hw.bus.packet import packet_stream
 from hw.config import NicConfig
 from hw.nic.interfaces import TracePoint, TxFrameEvent
-from hw.nic.tx.layouts import PADDED_FRAME, TxFrame
+from hw.nic.tx.layouts import PADDED_FRAME, SendBeat, TxFrame
+from hw.nic.tx.rewrite import TxRewrite
 
 BROADCAST = (1 << 48) - 1
-
-
-class SendBeat(data.StructLayout):
-    """A beat on its way through the packet buffer. ``pad``: it lies behind the frame's bytes and is all zeros."""
-
-    def __init__(self, config: NicConfig):
-        super().__init__(
-            {
-                "count": range(config.beat_bytes + 1),
-                "first": 1,
-                "last": 1,
-                "pad": 1,
-                "serial": config.serial_width,
-            }
-        )
 
 
 class TxEgress(wiring.Component):
@@ -33,6 +21,7 @@ class TxEgress(wiring.Component):
 
     Only whole frames come in, so ``wire.valid`` stays high from first to last beat whatever ``wire.ready`` does. The
     first beat comes three cycles after its frame. A frame shorter than 60 bytes is padded to 60 with zeros, as MACs do.
+    With ``config.tx_offload`` beats pass :class:`hw.nic.tx.rewrite.TxRewrite`, two cycles more; a tag counts in the 60.
 
     Members
     -------
@@ -68,16 +57,19 @@ class TxEgress(wiring.Component):
 
     def _issue(self, m: Module) -> None:
         """A request for each beat of the padded frame; one for padding reads nothing that counts."""
-        beat_bytes = self._config.beat_bytes
+        config = self._config
+        beat_bytes = config.beat_bytes
         frame = self.frames.payload
         started, moves = Signal(), Signal()
         position = Signal(16)  # bytes requested before this beat
-        reached, left = Signal(16), Signal(16)
+        reached, following, left = Signal(16), Signal(16), Signal(16)
+        padded = Mux(frame.length < PADDED_FRAME, PADDED_FRAME, frame.length)
         beat = self.request.payload.tag
         address = Signal(range(self._words))
         m.d.comb += [
             reached.eq(Mux(started, position, 0)),
-            left.eq(Mux(frame.length < PADDED_FRAME, PADDED_FRAME, frame.length) - reached),
+            following.eq(reached + beat_bytes),
+            left.eq((frame.sent_length if config.tx_offload else padded) - reached),
             beat.first.eq(~started),
             beat.last.eq(left <= beat_bytes),
             beat.count.eq(Mux(beat.last, left, beat_bytes)),
@@ -88,24 +80,44 @@ class TxEgress(wiring.Component):
             moves.eq(self.request.valid & self.request.ready),
             self.frames.ready.eq(self.request.ready & beat.last),
         ]
-        m.d.sync += self.released.eq(moves)
+        # A tag may take a beat more than the frame has words: the last word is kept for it.
+        m.d.sync += self.released.eq(moves & (beat.last | (following < padded) if config.tx_offload else 1))
         with m.If(moves):
             m.d.sync += [
                 started.eq(~beat.last),
-                position.eq(reached + beat_bytes),
+                position.eq(following),
                 address.eq(address + ~beat.pad),
             ]
+        if config.tx_offload:
+            lane = ceil_log2(beat_bytes)
+            edits = frame.edits
+            m.d.comb += [
+                beat.tags.eq(edits.insert_vlan),
+                beat.vlan.eq(edits.vlan),
+                beat.second.eq(reached == beat_bytes),
+            ]
+            for i, patch in enumerate(edits.patches):
+                m.d.comb += [
+                    beat.patches[i].enable.eq(patch.enable & (patch.offset >> lane == reached >> lane)),
+                    beat.patches[i].lane.eq(patch.offset[:lane]),
+                    beat.patches[i].value.eq(patch.value),
+                ]
 
     def _send(self, m: Module) -> None:
         """Beats onto the wire, and an event per frame."""
-        word, beat = self.response.payload.data, self.response.payload.tag
+        response = self.response
+        if self._config.tx_offload:
+            m.submodules.rewrite = rewrite = TxRewrite(self._config)
+            join(m, flipped(response), rewrite.input)
+            response = rewrite.output
+        word, beat = response.payload.data, response.payload.tag
         wire = self.wire.payload
-        m.d.comb += self.response.ready.eq(~self.wire.valid | self.wire.ready)
-        with m.If(self.response.ready):
-            m.d.sync += self.wire.valid.eq(self.response.valid)
-            with m.If(self.response.valid):
+        m.d.comb += response.ready.eq(~self.wire.valid | self.wire.ready)
+        with m.If(response.ready):
+            m.d.sync += self.wire.valid.eq(response.valid)
+            with m.If(response.valid):
                 m.d.sync += [
-                    wire.data.eq(Mux(beat.pad, 0, word)),
+                    wire.data.eq(word if self._config.tx_offload else Mux(beat.pad, 0, word)),
                     wire.count.eq(beat.count),
                     wire.first.eq(beat.first),
                     wire.last.eq(beat.last),

@@ -10,6 +10,7 @@ from hw.abi.rings import CompletionError, TxCompletion
 from hw.config import NicConfig
 from hw.nic.commit_fifo import CommitFifo
 from hw.nic.interfaces import CompletionPort, QueueTxEvent, ReadPort, TracePoint
+from hw.nic.tx.checksums import TxChecksums
 from hw.nic.tx.layouts import PADDED_FRAME, TxFrame, TxJob, TxPiece, reserved_words
 
 
@@ -19,12 +20,14 @@ class TxGather(wiring.Component):
     Reads run ahead: a command is sent as soon as the piece is there, up to twice ``config.outstanding_reads`` pieces
     without their bytes, across frames and queues. Bytes are written to the packet buffer as they come, one beat a
     cycle, shifted to follow the piece before; a frame whose last beat crosses a word costs one cycle more. The
-    scheduler has reserved room for all of it. A frame appears on ``frames`` when its last byte is in the buffer.
+    scheduler has reserved room for all of it. A frame appears on ``frames`` when its last byte is in the buffer and,
+    with ``config.tx_offload``, its checksums are known: see :class:`hw.nic.tx.checksums.TxChecksums`.
 
     If a piece cannot be read, its frame is not sent, its words are given back with ``returned`` and the next frame
-    takes them. A piece that asked for a completion gets it when its bytes have been read, in the order of the ring;
-    from the first piece on that could not be read it carries READ_FAULT, in a frame that was not to be sent
-    FRAME_LENGTH. Pieces that did not ask get none, whatever happened; the queue's counters tell.
+    takes them; likewise those of a frame refused with OFFLOAD. A piece that asked for a completion gets it when its
+    bytes have been read, in the order of the ring; from the first piece on that could not be read it carries
+    READ_FAULT, in a frame that was not to be sent FRAME_LENGTH or OFFLOAD. Pieces that did not ask get none, whatever
+    happened; the queue's counters tell.
 
     Members
     -------
@@ -148,19 +151,38 @@ class TxGather(wiring.Component):
                 m.d.sync += start.eq(after + spills)
 
         unread = job.error != CompletionError.NONE
+        refused = job.error == CompletionError.OFFLOAD
         reserved = reserved_words(job.length, beat_bytes)
         error = Signal(CompletionError)
         m.d.comb += error.eq(Mux(unread, job.error, Mux(failure, CompletionError.READ_FAULT, CompletionError.NONE)))
+        m.d.comb += frames.commit.eq(frames.push)
+        if config.tx_offload:
+            m.submodules.checksums = checksums = TxChecksums(config)
+            started, last = Signal(), Signal()
+            m.d.comb += [
+                last.eq(Mux(spilled, 1, frame_ends & ~spills & ~failure)),
+                checksums.word.strobe.eq(self.write_enable),
+                checksums.word.data.eq(self.write_data),
+                checksums.word.first.eq(~started),
+                checksums.word.last.eq(last),
+                checksums.job.eq(job),
+                frames.push.eq(checksums.strobe),
+                frames.payload.eq(checksums.frame),
+            ]
+            with m.If(self.write_enable):
+                m.d.sync += started.eq(~last & ~(frame_ends & failure))
+        else:
+            m.d.comb += [
+                frames.push.eq(frame_ends & ~failure),
+                frames.payload.length.eq(job.length),
+                frames.payload.serial.eq(job.serial),
+            ]
         m.d.comb += [
-            frames.push.eq(frame_ends & ~failure),
-            frames.commit.eq(frames.push),
-            frames.payload.length.eq(job.length),
-            frames.payload.serial.eq(job.serial),
             self.finished.eq(job_done),
             self.finished_queue.eq(job.queue),
         ]
         m.d.sync += [
-            self.returned.eq(Mux(frame_ends & failure, reserved, 0)),
+            self.returned.eq(Mux((frame_ends & failure) | (job_done & refused), reserved, 0)),
             self.event.strobe.eq(job_done & job.end),
             self.event.queue.eq(job.queue),
             self.event.length.eq(job.length),

@@ -18,6 +18,38 @@ def reserved_words(length, beat_bytes):
     return (Mux(length < PADDED_FRAME, PADDED_FRAME, length) + beat_bytes - 1) >> ceil_log2(beat_bytes)
 
 
+class TxOffload(data.Struct):
+    """What a frame's last data descriptor and its context ask for: see :class:`hw.abi.rings.TxDescriptor` and
+    :class:`hw.abi.rings.TxContext`. ``has_context``: there was one."""
+
+    insert_ip_checksum: 1
+    insert_l4_checksum: 1
+    insert_vlan: 1
+    has_context: 1
+    checksum_start: 8
+    checksum_offset: 6
+    l2_length: 8
+    l3_length: 8
+    vlan: 16
+
+
+class BytePatch(data.Struct):
+    """If ``enable``, the byte at ``offset`` of the frame in the packet buffer leaves as ``value``."""
+
+    enable: 1
+    offset: 9
+    value: 8
+
+
+class TxEdits(data.Struct):
+    """What becomes of a frame on its way out of the packet buffer: first the patches, then the tag, with its control
+    information ``vlan``."""
+
+    patches: data.ArrayLayout(BytePatch, 4)
+    insert_vlan: 1
+    vlan: 16
+
+
 class TxJob(data.StructLayout):
     """A frame taken from a ring, or a piece of one that is not to be sent. Its descriptors follow as :class:`TxPiece`.
 
@@ -27,20 +59,15 @@ class TxJob(data.StructLayout):
     error : FRAME_LENGTH if the descriptors are only to be completed, not read
     aborted : the queue stopped before the frame's end was seen; one empty piece follows
     end : the frame ends here
+    offload : only with ``config.tx_offload``: with ``end``, what else is to be done to the frame
     serial : simulation-only number, counted in the order in which jobs are taken
     """
 
     def __init__(self, config: NicConfig):
-        super().__init__(
-            {
-                "queue": range(config.queues),
-                "length": 16,
-                "error": CompletionError,
-                "aborted": 1,
-                "end": 1,
-                "serial": config.serial_width,
-            }
-        )
+        members = {"queue": range(config.queues), "length": 16, "error": CompletionError, "aborted": 1, "end": 1}
+        if config.tx_offload:
+            members["offload"] = TxOffload
+        super().__init__({**members, "serial": config.serial_width})
 
 
 class TxPiece(data.StructLayout):
@@ -71,7 +98,37 @@ class TxPiece(data.StructLayout):
 
 class TxFrame(data.StructLayout):
     """A whole frame in the packet buffer. Frames lie there one behind the other, each from a word's start; the bytes
-    behind a frame's end in its last word are zero."""
+    behind a frame's end in its last word are zero.
+
+    Members
+    -------
+    length : bytes in the buffer
+    sent_length, edits : only with ``config.tx_offload``: bytes on the wire, tag and padding included; see
+        :class:`TxEdits`
+    serial : of its job
+    """
 
     def __init__(self, config: NicConfig):
-        super().__init__({"length": 16, "serial": config.serial_width})
+        edits = {"sent_length": 16, "edits": TxEdits} if config.tx_offload else {}
+        super().__init__({"length": 16, **edits, "serial": config.serial_width})
+
+
+class SendBeat(data.StructLayout):
+    """A beat on its way from the packet buffer to the wire.
+
+    Members
+    -------
+    count, first, last, serial : as in :class:`hw.bus.packet.PacketBeat`
+    pad : it lies behind the frame's words and is all zeros
+    tags, vlan : only with ``config.tx_offload``: a tag is inserted, with this control information
+    second : likewise: the beat behind the first
+    patches : likewise: byte ``lane`` becomes ``value``
+    """
+
+    def __init__(self, config: NicConfig):
+        members = {"count": range(config.beat_bytes + 1), "first": 1, "last": 1, "pad": 1}
+        if config.tx_offload:
+            patch = data.StructLayout({"enable": 1, "lane": range(config.beat_bytes), "value": 8})
+            patches = TxEdits.as_shape()["patches"].shape.length
+            members |= {"tags": 1, "vlan": 16, "second": 1, "patches": data.ArrayLayout(patch, patches)}
+        super().__init__({**members, "serial": config.serial_width})

@@ -21,8 +21,10 @@ from hw.nic.interfaces import (
 )
 from hw.nic.packet_buffer import PacketBuffer
 from hw.nic.probes import TX_STREAMS, Probes, handshakes, show
-from hw.nic.tx.egress import SendBeat, TxEgress
+from hw.nic.tx.egress import TxEgress
 from hw.nic.tx.gather import TxGather
+from hw.nic.tx.layouts import SendBeat
+from hw.nic.tx.offload_check import OffloadCheck
 from hw.nic.tx.scheduler import TxScheduler
 
 
@@ -35,6 +37,8 @@ class TxPath(wiring.Component):
                            │        │ ▲  │      ▲
               completions.slots  read │  └─► packet buffer
                                       └─► completions.entry
+
+    With ``config.tx_offload`` jobs pass :class:`hw.nic.tx.offload_check.OffloadCheck` on their way to the gather.
 
     Frames of a queue keep the order of its ring, on the wire and in completions. A queue is ``busy`` from the cycle
     after a frame was taken from its ring until its bytes have been read and its completions handed to the completion
@@ -88,7 +92,12 @@ class TxPath(wiring.Component):
         limit = 2 * config.fetch_depth + 4 * config.outstanding_reads + 4
         m.submodules.in_flight = in_flight = InFlight(config.queues, limit)
 
-        join(m, scheduler.jobs, gather.jobs)
+        if config.tx_offload:
+            m.submodules.check = check = OffloadCheck(config)
+            join(m, scheduler.jobs, check.input)
+            join(m, check.output, gather.jobs)
+        else:
+            join(m, scheduler.jobs, gather.jobs)
         join(m, scheduler.pieces, gather.pieces)
         join(m, gather.frames, egress.frames)
         join(m, egress.request, buffer.request)

@@ -5,7 +5,7 @@ from amaranth.hdl import Array, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.abi.rings import INDEX_BITS, CompletionError, QueueError, TxDescriptor, TxDescriptorType
+from hw.abi.rings import INDEX_BITS, CompletionError, QueueError, TxContext, TxDescriptor, TxDescriptorType
 from hw.config import NicConfig
 from hw.nic.commit_fifo import CommitFifo
 from hw.nic.interfaces import CompletionSlots, DescriptorPort, queue_fault_stream
@@ -32,6 +32,9 @@ class TxScheduler(wiring.Component):
 
     A descriptor of a type that does not exist faults the queue with DESCRIPTOR_TYPE, data of length 0 with
     DESCRIPTOR_LENGTH; nothing of its frame is taken, and the queue is left alone until it is started again.
+
+    With ``config.tx_offload`` a frame's last context and what its last descriptor asks for go with the job, unchecked;
+    without, contexts are skipped.
 
     Turns go round at frame granularity, see :class:`hw.nic.tx.turns.TurnOrder`. A queue with nothing to do takes one
     cycle of its turn.
@@ -189,6 +192,25 @@ class TxScheduler(wiring.Component):
                 m.d.sync += [faulted[q].eq(0), indices[q].eq(0)]
         m.d.comb += self.busy.eq(discarding)
 
+        if config.tx_offload:
+            context, seen, here = Signal(TxContext), Signal(), Signal(TxContext)
+            m.d.comb += here.eq(self.descriptors.entry)
+            with m.If(advance & (entry.type == TxDescriptorType.CONTEXT)):
+                m.d.sync += [context.eq(here), seen.eq(1)]
+            with m.If(next_turn):
+                m.d.sync += seen.eq(0)
+            offload = jobs.payload.offload
+            m.d.comb += [
+                offload.insert_ip_checksum.eq(entry.flags.insert_ip_checksum),
+                offload.insert_l4_checksum.eq(entry.flags.insert_l4_checksum),
+                offload.insert_vlan.eq(entry.flags.insert_vlan),
+                offload.has_context.eq(seen),
+                offload.checksum_start.eq(entry.checksum_start),
+                offload.checksum_offset.eq(entry.checksum_offset),
+                offload.l2_length.eq(context.l2_length),
+                offload.l3_length.eq(context.l3_length),
+                offload.vlan.eq(context.vlan),
+            ]
         if config.serial_width:
             serial = Signal(config.serial_width)
             m.d.comb += jobs.payload.serial.eq(serial)

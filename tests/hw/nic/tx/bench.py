@@ -22,17 +22,28 @@ END_OF_PACKET = DESCRIPTOR.mask("flags", "end_of_packet")
 REPORT = DESCRIPTOR.mask("flags", "report")
 
 
-def data(address: int, length: int, buffer_id: int = 0, *, end: bool = True, report: bool = False) -> bytes:
-    """A data descriptor."""
+def data(
+    address: int,
+    length: int,
+    buffer_id: int = 0,
+    *,
+    end: bool = True,
+    report: bool = False,
+    insert: tuple[str, ...] = (),
+    **fields: int,
+) -> bytes:
+    """A data descriptor; ``insert`` names what is asked for, as ``ip_checksum``."""
     flags = (END_OF_PACKET if end else 0) | (REPORT if report else 0)
+    for name in insert:
+        flags |= DESCRIPTOR.mask("flags", f"insert_{name}")
     return DESCRIPTOR.pack(
-        address=address, length=length, buffer_id=buffer_id, type=TxDescriptorType.DATA.value, flags=flags
+        address=address, length=length, buffer_id=buffer_id, type=TxDescriptorType.DATA.value, flags=flags, **fields
     )
 
 
-def context() -> bytes:
+def context(**fields: int) -> bytes:
     """A context descriptor."""
-    return CONTEXT.pack(mss=0xFFFF, type=TxDescriptorType.CONTEXT.value)
+    return CONTEXT.pack(**{"mss": 0xFFFF, **fields}, type=TxDescriptorType.CONTEXT.value)
 
 
 class TxBench:

@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Checksums and tags that the TX path inserts, against scapy's."""
+
+import random
+
+import pytest
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import Ether
+from scapy.packet import Raw
+
+from hw.abi.rings import CompletionError
+from hw.config import preset
+from tests.hw.nic.tx.bench import TxBench, context, data
+from tests.hw.nic.tx.packets import CHECKSUM_OFFSETS, Request, cut, pseudo_header_sum, random_packet, random_request
+
+GOOD = CompletionError.NONE.value
+OFFLOAD = CompletionError.OFFLOAD.value
+SIZES = (0, 1, 2, 3, 7, 17, 18, 19, 45, 64, 100, 301)
+
+
+class Placer:
+    """Puts pieces of frames into the bench's memory, each at an address of its own, and makes their descriptors."""
+
+    def __init__(self, bench, rng):
+        self.bench, self.rng, self.next = bench, rng, 0
+
+    def put(self, request: Request, *, pieces: list[bytes] | None = None, report: bool = True) -> list[bytes]:
+        """Descriptors of a request."""
+        pieces = cut(self.rng, request.memory) if pieces is None else pieces
+        entries = [context(**request.context)] if request.context is not None else []
+        for number, piece in enumerate(pieces):
+            address = self.next + self.rng.randrange(70)
+            self.bench.memory[address : address + len(piece)] = piece
+            self.next = address + len(piece)
+            if number < len(pieces) - 1:
+                entries.append(data(address, len(piece), end=False))
+            else:
+                entries.append(data(address, len(piece), report=report, insert=request.insert, **request.descriptor))
+        assert self.next < len(self.bench.memory)
+        return entries
+
+
+def padded(frames):
+    return [frame.ljust(60, b"\0") for frame in frames]
+
+
+@pytest.mark.parametrize(("width", "count"), [(64, 60), (128, 60), (256, 60), (512, 80)])
+@pytest.mark.parametrize("seed", range(2))
+def test_random_frames_leave_as_scapy_makes_them(width, count, seed):
+    config = preset("10g", data_width=width, tx_offload=True, serial_width=16)
+    stall = 0.3 * seed
+    bench, rng = TxBench(config, seed=seed, stall=stall, wire_stall=stall / 2), random.Random(f"{width} {seed}")
+    placer = Placer(bench, rng)
+    requests = [random_request(rng, rng.choice(SIZES)) for _ in range(count)]
+
+    async def scenario(ctx):
+        for request in requests:
+            await bench.post(ctx, placer.put(request))
+        await bench.settle(ctx, count)
+
+    bench.run(scenario)
+    assert bench.frames == padded(request.sent for request in requests)
+    assert bench.serials == list(range(count))
+    assert [event["length"] for event in bench.frame_events] == [len(frame) for frame in bench.frames]
+    assert [c.error for c in bench.completions[0]] == [GOOD] * count
+
+
+@pytest.mark.parametrize("insert", [(), ("l4_checksum",), ("l4_checksum", "vlan")])
+def test_smallest_frames_at_512_bits_leave_one_a_cycle(insert):
+    config = preset("10g", data_width=512, queues=1, fetch_depth=256, outstanding_reads=256, tx_offload=True)
+    bench = TxBench(config)
+    frame = bytes(Ether(dst="02:00:00:00:00:01") / IP() / UDP() / Raw(bytes(range(18))))
+    count = 100
+    start, offset = 34, CHECKSUM_OFFSETS[UDP]
+    bench.memory[:60] = frame
+    fields = {"insert": insert, "checksum_start": start, "checksum_offset": offset}
+    entries = ([context(vlan=5)] if "vlan" in insert else []) + [data(0, 60, **fields)]
+
+    async def scenario(ctx):
+        bench.wire_stall = 1.0
+        for _ in range(count):
+            await bench.post(ctx, entries)
+        for _ in range(1000):
+            await ctx.tick()
+            if len(bench.queue_events) == count:
+                break
+        else:
+            raise AssertionError(f"Waited 1000 cycles for {count} frames to be gathered")
+        bench.wire_stall = 0.0
+        await bench.settle(ctx, count)
+
+    bench.run(scenario)
+    assert len(bench.frames) == count
+    assert bench.sent_at[-1] - bench.sent_at[0] == count - 1
+
+
+def test_a_checksum_of_zero_is_sent_as_all_ones():
+    bench, rng = TxBench(preset("10g", tx_offload=True)), random.Random(0)
+    packet = Ether(bytes(Ether(dst="02:00:00:00:00:01") / IP(src="10.0.0.1", dst="10.0.0.2") / UDP() / Raw(bytes(20))))
+    start, offset = 34, CHECKSUM_OFFSETS[UDP]
+    without = bytes(packet)
+    # A word more in the payload, equal to the checksum without it, makes the sum 0xFFFF.
+    frame = bytearray(without)
+    frame[50:52] = without[start + offset : start + offset + 2]
+    frame[start + offset : start + offset + 2] = pseudo_header_sum(packet, len(packet[UDP]))
+    request = Request(bytes(frame), b"", ("l4_checksum",), {"checksum_start": start, "checksum_offset": offset})
+
+    async def scenario(ctx):
+        await bench.post(ctx, Placer(bench, rng).put(request))
+        await bench.settle(ctx, 1)
+
+    bench.run(scenario)
+    assert bench.frames[0][start + offset : start + offset + 2] == b"\xff\xff"
+
+
+@pytest.mark.parametrize("width", [64, 512])
+def test_sums_may_begin_and_end_up_anywhere(width):
+    config = preset("10g", data_width=width, tx_offload=True)
+    bench, rng = TxBench(config), random.Random(width)
+    placer = Placer(bench, rng)
+    requests = []
+    for start, offset, length in [
+        (0, 0, 14), (13, 0, 15), (13, 1, 16), (255, 63, 320), (255, 0, 300), (63, 0, 65), (62, 1, 65), (64, 63, 129),
+        (7, 0, 64), (1, 62, 65),
+    ]:  # fmt: skip
+        frame = rng.randbytes(length)
+        total = sum(byte << (0 if place % 2 else 8) for place, byte in enumerate(frame[start:]))
+        while total >> 16:
+            total = (total & 0xFFFF) + (total >> 16)
+        sent = bytearray(frame)
+        sent[start + offset : start + offset + 2] = ((0xFFFF ^ total) or 0xFFFF).to_bytes(2, "big")
+        fields = {"checksum_start": start, "checksum_offset": offset}
+        requests.append(Request(frame, bytes(sent), ("l4_checksum",), fields))
+
+    async def scenario(ctx):
+        for request in requests:
+            await bench.post(ctx, placer.put(request))
+        await bench.settle(ctx, len(requests))
+
+    bench.run(scenario)
+    assert bench.frames == padded(request.sent for request in requests)
+
+
+@pytest.mark.parametrize("width", [64, 128, 512])
+def test_tagged_frames_of_every_length_keep_all_their_bytes_and_fill_the_buffer(width):
+    config = preset("10g", data_width=width, tx_offload=True, tx_buffer_bytes=2048, max_frame=1024)
+    bench, rng = TxBench(config), random.Random(width)
+    placer = Placer(bench, rng)
+    requests = []
+    for length in [*range(14, 14 + 2 * width // 8 + 4), *[width // 8 * 2] * 40]:
+        frame, vlan = rng.randbytes(length), rng.randrange(1 << 16)
+        sent = frame[:12] + b"\x81\x00" + vlan.to_bytes(2, "big") + frame[12:]
+        requests.append(Request(frame, sent, ("vlan",), {}, {"vlan": vlan}))
+
+    async def scenario(ctx):
+        for request in requests:
+            await bench.post(ctx, placer.put(request, pieces=[request.memory]))
+        await bench.settle(ctx, len(requests))
+
+    async def stall_and_go(ctx):
+        while True:
+            await ctx.tick()
+            bench.wire_stall = float(bench.cycle % 400 < 200)
+
+    bench.run(scenario, stall_and_go)
+    assert bench.frames == padded(request.sent for request in requests)
+
+
+IPV4 = {"l2_length": 14, "l3_length": 20}
+
+
+@pytest.mark.parametrize(
+    ("insert", "fields", "parameters", "length"),
+    [
+        (("vlan",), {}, None, 60),
+        (("ip_checksum",), {}, None, 60),
+        (("ip_checksum",), {}, {**IPV4, "l3_length": 16}, 60),
+        (("ip_checksum",), {}, {**IPV4, "l3_length": 22}, 60),
+        (("ip_checksum",), {}, {**IPV4, "l3_length": 64}, 100),
+        (("ip_checksum",), {}, {**IPV4, "l2_length": 13}, 60),
+        (("ip_checksum",), {}, {**IPV4, "l2_length": 255}, 274),
+        (("ip_checksum",), {}, IPV4, 33),
+        (("l4_checksum",), {"checksum_start": 34, "checksum_offset": 16}, None, 51),
+        (("l4_checksum",), {"checksum_start": 255, "checksum_offset": 63}, None, 319),
+    ],
+)
+def test_what_cannot_be_done_is_refused_unread_and_gives_back_its_room(insert, fields, parameters, length):
+    config = preset("10g", tx_offload=True, tx_buffer_bytes=2048, max_frame=1024)
+    bench, rng = TxBench(config), random.Random(0)
+    placer = Placer(bench, rng)
+    bad = Request(rng.randbytes(length), b"", insert, fields, parameters)
+    fine = Request(rng.randbytes(1000), b"")
+    count = 2 + 2048 // length
+
+    async def scenario(ctx):
+        for _ in range(count):
+            await bench.post(ctx, placer.put(bad))
+        assert bench.commands == 0
+        await bench.post(ctx, placer.put(fine, pieces=[fine.memory]))
+        await bench.settle(ctx, count + 1)
+
+    bench.run(scenario)
+    assert bench.frames == [fine.memory]
+    assert bench.commands == 1
+    assert [event["error"] for event in bench.queue_events] == [OFFLOAD] * count + [GOOD]
+    assert [completion.error for completion in bench.completions[0]] == [OFFLOAD] * count + [GOOD]
+
+
+def test_a_context_is_of_its_own_frame_alone_and_the_last_one_counts():
+    bench, rng = TxBench(preset("10g", tx_offload=True)), random.Random(0)
+    frame = rng.randbytes(70)
+    bench.memory[:70] = frame
+
+    async def scenario(ctx):
+        await bench.post(ctx, [context(vlan=1), data(0, 40, end=False)])
+        await bench.post(ctx, [context(vlan=2), data(40, 30, insert=("vlan",))])
+        await bench.post(ctx, [context(vlan=3), data(0, 70)])
+        await bench.post(ctx, [data(0, 70, insert=("vlan",), report=True)])
+        await bench.settle(ctx, 3)
+
+    bench.run(scenario)
+    assert bench.frames == [frame[:12] + b"\x81\x00\x00\x02" + frame[12:], frame]
+    assert [completion.error for completion in bench.completions[0]] == [OFFLOAD]
+
+
+def test_without_offloads_built_in_flags_and_contexts_change_nothing():
+    bench, rng = TxBench(preset("10g")), random.Random(0)
+    frame = bytes(random_packet(rng, 50))
+    bench.memory[: len(frame)] = frame
+
+    async def scenario(ctx):
+        await bench.post(ctx, [context(vlan=1), data(0, len(frame), insert=("vlan", "ip_checksum", "l4_checksum"))])
+        await bench.settle(ctx, 1)
+
+    bench.run(scenario)
+    assert bench.frames == [frame]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_frames_that_cannot_be_read_leave_the_sums_of_others_alone(seed):
+    bench, rng = TxBench(preset("10g", tx_offload=True), seed=seed, stall=0.2), random.Random(seed)
+    placer = Placer(bench, rng)
+    requests = [random_request(rng, rng.choice(SIZES)) for _ in range(40)]
+    lost = [rng.random() < 0.4 for _ in requests]
+    bench.bad_pages = {31}
+
+    async def scenario(ctx):
+        for request, bad in zip(requests, lost, strict=True):
+            entries = placer.put(request)
+            if bad:
+                entries.insert(-1, data(31 << 12, rng.randrange(1, 100), end=False))
+            await bench.post(ctx, entries)
+        await bench.settle(ctx, len(requests))
+
+    bench.run(scenario)
+    assert bench.frames == padded(request.sent for request, bad in zip(requests, lost, strict=True) if not bad)
+
+
+@pytest.mark.parametrize("cut_at", [1, 9, 40, 55, 70, 90])
+def test_after_reset_in_traffic_sums_begin_anew(cut_at):
+    bench, rng = TxBench(preset("10g", tx_offload=True), stall=0.1), random.Random(cut_at)
+    placer = Placer(bench, rng)
+    requests = [random_request(rng, rng.choice(SIZES)) for _ in range(6)]
+
+    async def scenario(ctx):
+        for request in requests:
+            await bench.post(ctx, placer.put(request))
+        await ctx.tick().repeat(cut_at)
+        await bench.reset(ctx)
+        assert ctx.get(bench.path.control.busy) == 0
+        for request in requests:
+            await bench.post(ctx, placer.put(request))
+        await bench.settle(ctx, len(requests))
+
+    bench.run(scenario)
+    assert bench.frames == padded(request.sent for request in requests)
