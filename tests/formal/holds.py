@@ -4,8 +4,7 @@
 Every stream out of the IOMMU is that of a block here, handed on by :func:`hw.bus.join.join` alone, so its block's proof
 is its own:
 
-- ``memory`` AW, AR and W: the channels' (:mod:`tests.formal.channels` has them again); ``device`` B and R: the
-  refusals', which the channels hand on;
+- ``memory`` AW, AR and W, ``device`` B and R: the channels', in :mod:`tests.formal.channels`;
 - ``walker``: that of :class:`AXI4Mux`, twice on the way of the queues, behind the walker's :class:`WalkRequests`, the
   command queue and the fault queue;
 - ``registers`` B and R: the register block's;
@@ -28,12 +27,10 @@ from hw.iommu.debug_translation import DebugTranslation
 from hw.iommu.fault_queue import BEATS, FaultQueue
 from hw.iommu.fork import Fork
 from hw.iommu.interfaces import Access, Invalidation
-from hw.iommu.read_channel import ReadChannel
 from hw.iommu.refusal import Refusal
 from hw.iommu.register_block import RegisterBlock
 from hw.iommu.walk_requests import WalkRequests
 from hw.iommu.walk_table import WalkTable
-from hw.iommu.write_channel import WriteChannel
 from tests.formal.inside import Inside
 from tests.formal.streams import ID_WIDTH, SMALL, bind
 
@@ -193,7 +190,8 @@ class CommandQueueProof(WriterProof):
 
 
 class RegisterProof(HoldProof):
-    """Moreover, a response comes to each access, and to nothing else."""
+    """Moreover, an address is taken only after the response to the one before, a write's with its data; and no response
+    is offered but to an access."""
 
     def rules(self, m: Module, inside: Inside) -> None:
         bus = self.bus
@@ -232,8 +230,6 @@ def _mux() -> MuxProof:
 
 #: By name; inductive in two cycles.
 HOLD_PROOFS: dict[str, Callable[[], HoldProof]] = {
-    "write_streams": lambda: HoldProof(WriteChannel(SMALL, id_width=ID_WIDTH), "memory_aw", "memory_w", "fault"),
-    "read_streams": lambda: HoldProof(ReadChannel(SMALL, id_width=ID_WIDTH), "memory_ar", "fault"),
     "write_responses": lambda: RefusalProof(
         Refusal(WriteResponse(ID_WIDTH), Access.WRITE, id_width=ID_WIDTH), "device", "report"
     ),

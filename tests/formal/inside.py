@@ -10,8 +10,8 @@ from amaranth.hdl import Fragment
 class Inside:
     """A component elaborated for a proof: a submodule for it, whose own submodules, signals and memories have names.
 
-    Queues are told that they are elaborated for a proof. They then assert that their level fits their pointers, which
-    induction would not find by itself.
+    Amaranth's queues are told that they are elaborated for a proof. They then assert that their level fits their
+    pointers, which induction would not find by itself, and assume the same of reset's state, where all three are 0.
     """
 
     def __init__(self, component: Any):
