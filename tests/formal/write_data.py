@@ -84,20 +84,20 @@ class WriteDataProof(WriteChannelProof):
             here = (position < decisions.level) & ((ended + position)[:NUMBER_BITS] == number)
             m.d.comb += Assert(over | ~here | (rows[(consume + position) % decisions.depth] == sent))
         place: Any = ended
-        position: Any = ended_beats
+        index: Any = ended_beats
         for here, last in self.waiting_beats(m, inside):
-            m.d.comb += Assert(over | ~here | (place != number) | (last == (position == length)))
+            m.d.comb += Assert(over | ~here | (place != number) | (last == (index == length)))
             following, counted = Signal(NUMBER_BITS), Signal(8)
             m.d.comb += [
                 following.eq(place + (here & last)),
-                counted.eq(Mux(here, Mux(last, 0, position + 1), position)),
+                counted.eq(Mux(here, Mux(last, 0, index + 1), index)),
             ]
-            place, position = following, counted
+            place, index = following, counted
         m.d.comb += [
             Assert(asked == (left + held)[:NUMBER_BITS]),
             Assert(left == (ended + decisions.level)[:NUMBER_BITS]),
             Assert(came == place),
-            Assert(came_beats == position),
+            Assert(came_beats == index),
         ]
 
 
