@@ -1,49 +1,84 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Which queue a frame belongs to."""
 
-from amaranth.hdl import Module, Signal
-from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Shape, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.wiring import In, Out, flipped
 
 from hw.abi.registers import register_map
+from hw.bus.join import join
 from hw.config import NicConfig
-from hw.nic.interfaces import QueueWrite
+from hw.nic.interfaces import QueueWrite, RssControl, RuleWindow
 from hw.nic.rx.layouts import ParsedFrame, SteeredFrame
+from hw.nic.rx.rss import RssResult, RxRss
+from hw.nic.rx.rules import RuleResult, RuleTable
+
+_FRAMES = 8  #: more than the cycles that a lookup takes at one frame a cycle
 
 
 class RxSteering(wiring.Component):
-    """Choose each frame's queue by its destination address.
+    """Choose each frame's queue. The first of these that has one for the frame gives it:
 
-    The lowest queue whose MAC_ADDRESS register is enabled and equals the destination gets the frame; otherwise
-    ``default_queue``. If that queue does not exist, the frame leaves with ``routed`` off, as queue 0's to drop. A
-    register write acts on frames that enter in later cycles.
+    - an exact steering rule (:class:`hw.nic.rx.rules.RuleTable`, where ``config.steering_rules``);
+    - the lowest queue whose MAC_ADDRESS register is enabled and equals the destination;
+    - RSS (:class:`hw.nic.rx.rss.RxRss`, where ``config.rss``); its hash also goes into the frame's information;
+    - ``default_queue``; if it does not exist, the frame leaves with ``routed`` off, as queue 0's to drop.
 
-    Order is kept; a frame takes one cycle, and one enters every cycle unless ``output`` stalls.
+    A write of MAC_ADDRESS or ``default_queue`` acts on frames that enter in later cycles.
+
+    ::
+
+                ┌─► frames, and their queue by address or default ─┐
+        input ──┼─► RSS ─► results ────────────────────────────────┼─► output
+                └─► rules ─► results ──────────────────────────────┘
+
+    Order is kept. At 512 bits a frame enters every cycle, unless ``output`` stalls; with RSS or rules, one enters every
+    second cycle at 256 bits, every fourth at 128, and every eighth (RSS) or fourth (rules) at 64: as fast as the
+    shortest can come. A frame takes one cycle; with lookups, two more than the slower one (6 or 7 at 512 bits, 13 or 10
+    at 64). After a reset no frame enters until the table of rules has been cleared.
 
     Members
     -------
     write : register writes to the queues' pages
     default_queue : register STEERING
+    rss, rules : registers, where RSS and rules are built in
     input : stream of :class:`hw.nic.rx.layouts.ParsedFrame`
     output : stream of :class:`hw.nic.rx.layouts.SteeredFrame`
     """
 
     def __init__(self, config: NicConfig):
         self._config = config
-        super().__init__(
-            {
-                "write": In(QueueWrite(config)),
-                "default_queue": In(8),
-                "input": In(stream.Signature(ParsedFrame(config))),
-                "output": Out(stream.Signature(SteeredFrame(config))),
-            }
-        )
+        members = {
+            "write": In(QueueWrite(config)),
+            "default_queue": In(8),
+            "input": In(stream.Signature(ParsedFrame(config))),
+            "output": Out(stream.Signature(SteeredFrame(config))),
+        }
+        if config.rss:
+            members["rss"] = In(RssControl())
+        if config.steering_rules:
+            members["rules"] = In(RuleWindow())
+        super().__init__(members)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        target, claimed = self._by_address(m)
+        if self._config.rss or self._config.steering_rules:
+            self._look_up(m, target, claimed)
+            return m
+        m.d.comb += self.input.ready.eq(~self.output.valid | self.output.ready)
+        with m.If(self.input.ready):
+            m.d.sync += [self.output.valid.eq(self.input.valid), self.output.payload.eq(target)]
+        return m
+
+    def _by_address(self, m: Module) -> tuple[Any, Signal]:
+        """The frame with its queue by destination address or default, and whether the address gave it."""
         register = register_map(self._config.queues).queue["mac_address"]
         address_field, enable_field = register.fields["address"], register.fields["enable"]
-        target = Signal.like(self.output.payload)
+        target, claimed = Signal.like(self.output.payload), Signal()
         m.d.comb += [
             target.length.eq(self.input.payload.length),
             target.info.eq(self.input.payload.info),
@@ -62,9 +97,65 @@ class RxSteering(wiring.Component):
                     enable.eq(self.write.data[enable_field.lsb]),
                 ]
             with m.If(enable & (address == self.input.payload.destination)):
-                m.d.comb += [target.queue.eq(queue), target.routed.eq(1)]
+                m.d.comb += [target.queue.eq(queue), target.routed.eq(1), claimed.eq(1)]
+        return target, claimed
 
-        m.d.comb += self.input.ready.eq(~self.output.valid | self.output.ready)
-        with m.If(self.input.ready):
-            m.d.sync += [self.output.valid.eq(self.input.valid), self.output.payload.eq(target)]
-        return m
+    def _look_up(self, m: Module, target: Any, claimed: Signal) -> None:
+        """Ask RSS and the rules, and choose where all have answered."""
+        config = self._config
+        start, go = Signal(), Signal()
+        waiting = data.StructLayout({"frame": SteeredFrame(config), "claimed": 1, "hashed": 1})
+        offered = Signal(waiting)
+        frames, frame = self._results(m, "frames", waiting, offered, start, go)
+        ready, answered = [frames.w_rdy], [frames.r_rdy]
+        chosen = Signal.like(self.output.payload)
+        m.d.comb += [
+            offered.frame.eq(target),
+            offered.claimed.eq(claimed),
+            chosen.eq(frame.frame),
+        ]
+
+        if config.rss:
+            m.submodules.rss = rss = RxRss(config)
+            join(m, flipped(self.rss), rss.control)
+            results, hashed = self._results(m, "hashes", RssResult(config), rss.result, rss.done, go)
+            m.d.comb += offered.hashed.eq(rss.hashed)
+            with m.If(frame.hashed):
+                m.d.comb += [chosen.info.rss_hash.eq(hashed.hash), chosen.info.hash_valid.eq(1)]
+                with m.If(~frame.claimed):
+                    m.d.comb += [chosen.queue.eq(hashed.queue), chosen.routed.eq(1)]
+            ready.append(rss.ready)
+            answered.append(results.r_rdy)
+            self._begin(m, rss, start)
+        if config.steering_rules:
+            m.submodules.rules = rules = RuleTable(config)
+            join(m, flipped(self.rules), rules.window)
+            results, ruled = self._results(m, "ruled", RuleResult(config), rules.result, rules.done, go)
+            with m.If(ruled.found):
+                m.d.comb += [chosen.queue.eq(ruled.queue), chosen.routed.eq(1)]
+            ready.append(rules.ready)
+            answered.append(results.r_rdy)
+            self._begin(m, rules, start)
+
+        m.d.comb += [
+            self.input.ready.eq(Cat(ready).all()),
+            start.eq(self.input.valid & self.input.ready),
+            go.eq(Cat(answered).all() & (~self.output.valid | self.output.ready)),
+        ]
+        with m.If(go):
+            m.d.sync += [self.output.valid.eq(1), self.output.payload.eq(chosen)]
+        with m.Elif(self.output.ready):
+            m.d.sync += self.output.valid.eq(0)
+
+    def _begin(self, m: Module, lookup: RxRss | RuleTable, start: Value) -> None:
+        m.d.comb += [
+            lookup.start.eq(start),
+            lookup.packet_type.eq(self.input.payload.info.packet_type),
+            lookup.flow.eq(self.input.payload.flow),
+        ]
+
+    def _results(self, m: Module, name: str, layout: Any, value: Any, write: Value, read: Value) -> tuple[Any, Any]:
+        """A FIFO that has room for a result of each frame that waits, and its oldest entry."""
+        m.submodules[name] = fifo = SyncFIFO(width=Shape.cast(layout).width, depth=_FRAMES)
+        m.d.comb += [fifo.w_data.eq(value), fifo.w_en.eq(write), fifo.r_en.eq(read)]
+        return fifo, data.View(layout, fifo.r_data)
