@@ -17,6 +17,8 @@ from hw.nic.interfaces import (
     QueueControl,
     QueueRxEvent,
     QueueWrite,
+    RssControl,
+    RuleWindow,
     RxFrameEvent,
     TracePoint,
     WritePort,
@@ -48,7 +50,7 @@ class RxPath(wiring.Component):
     Members
     -------
     wire, rx_enable, carrier, min_length, max_length : see :class:`hw.nic.rx.ingress.RxIngress`
-    default_queue, queue_write : see :class:`hw.nic.rx.steering.RxSteering`
+    default_queue, queue_write, rss, rules : see :class:`hw.nic.rx.steering.RxSteering`
     starvation, descriptors, fault : see :class:`hw.nic.rx.planner.RxPlanner`
     write : see :class:`hw.nic.rx.writer.RxWriter`
     control, completions : lifecycle, and the completion writer
@@ -82,6 +84,10 @@ class RxPath(wiring.Component):
         if config.serial_width:
             trace_points = ("accepted", "refused", "taken", "dropped", "completed")
             members |= {name: Out(TracePoint(config)) for name in trace_points}
+        if config.rss:
+            members["rss"] = In(RssControl())
+        if config.steering_rules:
+            members["rules"] = In(RuleWindow())
         if config.probes:
             members["probes"] = Out(Probes(RX_STREAMS))
         super().__init__(members)
@@ -140,6 +146,10 @@ class RxPath(wiring.Component):
             in_flight.finish_queue.eq(writer.entry.payload.queue),
             self.control.busy.eq(in_flight.busy),
         ]
+        if config.rss:
+            join(m, flipped(self.rss), steering.rss)
+        if config.steering_rules:
+            join(m, flipped(self.rules), steering.rules)
         if config.probes:
             shown = handshakes(rx_frames=ingress.frames, rx_steered=steering.output, rx_segments=planner.output)
             show(m, self.probes, shown)
