@@ -13,7 +13,7 @@ class CommitFifo(wiring.Component):
     ``commit`` replaces all that was pushed since the last commit by one entry. Only committed entries reach the output,
     in order.
 
-    An entry appears two cycles after its commit; one entry per cycle is sustained.
+    An entry appears three cycles after its commit; one entry per cycle is sustained. The output is registered.
 
     Parameters
     ----------
@@ -57,27 +57,45 @@ class CommitFifo(wiring.Component):
         m.submodules.storage = storage = memory.Memory(shape=self._shape, depth=self._depth, init=[])
         write_port, read_port = storage.write_port(), storage.read_port()
 
-        # One bit more than an address, so that a full FIFO and an empty one differ.
+        # One bit more than an address, so that a full FIFO and an empty one differ: in that bit alone.
         pointer = range(2 * self._depth)
-        written, committed, read = Signal(pointer), Signal(pointer), Signal(pointer)
-        base, next_written, next_read = Signal(pointer), Signal(pointer), Signal(pointer)
+        written, committed, fetched, taken = (
+            Signal(pointer, name=n) for n in ("written", "committed", "fetched", "taken")
+        )
+        base, next_written = Signal(pointer), Signal(pointer)
         m.d.comb += [
-            self.room.eq((written - read)[: len(written)] != self._depth),
+            self.room.eq((written ^ taken) != self._depth),
             base.eq(Mux(self.rewind, committed, written)),
             next_written.eq(base + self.push),
-            next_read.eq(read + (self.output.valid & self.output.ready)),
             write_port.en.eq(self.push),
             write_port.addr.eq(base),
             write_port.data.eq(self.payload),
-            read_port.addr.eq(next_read),
-            self.output.payload.eq(read_port.data),
         ]
-        m.d.sync += [
-            written.eq(next_written),
-            read.eq(next_read),
-            # The read port samples what was written before this edge, which is all that is committed by now.
-            self.output.valid.eq(next_read != committed),
-        ]
+        m.d.sync += written.eq(next_written)
         with m.If(self.commit):
             m.d.sync += committed.eq(next_written)
+
+        # Behind the memory's own register come the output's, and a spare one: what a stalled output does not take goes
+        # there, and only the cycle after does the memory stop. So its read port hears of `ready` from registers.
+        loaded, reads, more, moves = Signal(), Signal(), Signal(), Signal()
+        spare, spare_valid = Signal(self._shape), Signal()
+        m.d.comb += [
+            more.eq(fetched != committed),
+            reads.eq(~(loaded & spare_valid)),
+            read_port.en.eq(reads),
+            read_port.addr.eq(fetched),
+            moves.eq(~self.output.valid | self.output.ready),
+        ]
+        with m.If(reads):
+            m.d.sync += [loaded.eq(more), fetched.eq(fetched + more)]
+        with m.If(moves):
+            m.d.sync += [
+                self.output.valid.eq(loaded | spare_valid),
+                self.output.payload.eq(Mux(spare_valid, spare, read_port.data)),
+                spare_valid.eq(0),
+            ]
+        with m.Elif(loaded & ~spare_valid):
+            m.d.sync += [spare.eq(read_port.data), spare_valid.eq(1)]
+        with m.If(self.output.valid & self.output.ready):
+            m.d.sync += taken.eq(taken + 1)
         return m

@@ -20,7 +20,7 @@ class RxIngress(wiring.Component):
     """Store frames as they arrive, and forward those that are whole and good.
 
     The wire has no backpressure: ``wire.ready`` is always high, one beat a cycle. A frame's words are written behind
-    those of the frame before; at its last beat the frame is either committed, and appears on ``frames`` two cycles
+    those of the frame before; at its last beat the frame is either committed, and appears on ``frames`` three cycles
     later, or dropped, and its words are free at once. Frames leave in the order of their last beats.
 
     A frame is dropped for the first of these that holds: LINK_DOWN (``rx_enable`` or ``carrier`` low at its first
@@ -39,6 +39,7 @@ class RxIngress(wiring.Component):
     write_enable, write_address, write_data : to the packet buffer
     read_pointer : from the reader: number of words read, modulo twice the buffer's; those are free
     frames : stream of :class:`hw.nic.rx.layouts.RxFrame`
+    stored : the wire's beat of this cycle ends a frame that will appear on ``frames``
     event : every frame's fate
     accepted, dropped : trace points, where the frame has a serial
     """
@@ -57,6 +58,7 @@ class RxIngress(wiring.Component):
             "write_data": Out(config.data_width),
             "read_pointer": In(range(2 * self._words)),
             "frames": Out(stream.Signature(RxFrame(config))),
+            "stored": Out(1),
             "event": Out(RxFrameEvent(config)),
         }
         if config.serial_width:
@@ -141,6 +143,7 @@ class RxIngress(wiring.Component):
         accept = Signal()
         m.d.comb += [
             accept.eq(ends & ~drop),
+            self.stored.eq(accept),
             fifo.push.eq(accept),
             fifo.commit.eq(accept),
             fifo.payload.length.eq(total),
