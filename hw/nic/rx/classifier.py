@@ -30,9 +30,9 @@ class RxClassifier(wiring.Component):
                    │ └───► plan ────┐           │
                    └─► measured ─► checksum ─► FIFO
 
-    One classification for each kept frame, in order, :attr:`latency` cycles after its last beat at the earliest. A beat
-    may come every cycle, and each may be a whole frame. There is room for as many frames as the ingress has room for,
-    so nothing is lost if frame and classification are taken together.
+    One classification for each kept frame, in order. It is in the FIFO :attr:`latency` cycles after the frame's last
+    beat, whatever the frame is. A beat may come every cycle, and each may be a whole frame. The FIFO is as deep as the
+    ingress's, so nothing is lost if frame and classification are taken together.
 
     Members
     -------
@@ -52,8 +52,8 @@ class RxClassifier(wiring.Component):
 
     @property
     def latency(self) -> int:
-        """Cycles from a kept frame's last beat to its classification: 13 at 64 bits, 15 at 512."""
-        return RxParser.MEASURED + self._checksum.latency + 2
+        """Cycles from a kept frame's last beat to the FIFO: 11 at 64 bits, 12 at 128 and 256, 13 at 512."""
+        return RxParser.MEASURED + self._checksum.latency
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -26,6 +26,7 @@ from hw.nic.interfaces import (
 )
 from hw.nic.packet_buffer import PacketBuffer
 from hw.nic.probes import RX_STREAMS, Probes, handshakes, show
+from hw.nic.rx.classifier import RxClassifier
 from hw.nic.rx.ingress import RxIngress
 from hw.nic.rx.layouts import RxFrame
 from hw.nic.rx.planner import RxPlanner
@@ -38,10 +39,14 @@ class RxPath(wiring.Component):
 
     ::
 
-        wire ─► ingress ─► steering ─► planner ─► writer ─► write, completions.entry
-                   │                      │          ▲
-                   │    descriptors, completions     │
-                   └──────────► packet buffer ───────┘
+             ┌► classifier ─┐
+        wire ┴► ingress ────┴► steering ─► planner ─► writer ─► write, completions.entry
+                   │                          │          ▲
+                   │        descriptors, completions     │
+                   └────────────► packet buffer ─────────┘
+
+    The classifier is there where ``config.classify`` says so; a frame then waits for what is known of it:
+    :attr:`hw.nic.rx.classifier.RxClassifier.latency`.
 
     Frames keep the order of the wire from end to end. A frame that waits for a fetch holds up those behind it, at most
     ``starvation`` cycles. A queue is ``busy`` from the cycle after its buffers were taken until their entries have been
@@ -105,7 +110,7 @@ class RxPath(wiring.Component):
         limit = 2 * config.fetch_depth + 4 * config.outstanding_writes + 4
         m.submodules.in_flight = in_flight = InFlight(config.queues, limit)
 
-        self._parse(m, ingress, steering)
+        self._classify(m, ingress, steering)
         join(m, steering.output, planner.input)
         join(m, planner.output, writer.segments)
         join(m, writer.request, buffer.request)
@@ -164,12 +169,33 @@ class RxPath(wiring.Component):
                 join(m, point, flipped(outer))
         return m
 
-    def _parse(self, m: Module, ingress: Any, steering: Any) -> None:
+    def _classify(self, m: Module, ingress: Any, steering: Any) -> None:
         """Give each frame what is known of it."""
         parsed = steering.input.payload
-        m.d.comb += [
-            steering.input.valid.eq(ingress.frames.valid),
-            ingress.frames.ready.eq(steering.input.ready),
-        ]
+        frames = ingress.frames
         for name, _ in RxFrame(self._config):
-            m.d.comb += getattr(parsed, name).eq(getattr(ingress.frames.payload, name))
+            m.d.comb += parsed[name].eq(frames.payload[name])
+        if not self._config.classify:
+            m.d.comb += [steering.input.valid.eq(frames.valid), frames.ready.eq(steering.input.ready)]
+            return
+
+        m.submodules.classifier = classifier = RxClassifier(self._config)
+        known, beat = classifier.output, classifier.beats.payload
+        headers, checksum = known.payload.headers, known.payload.checksum
+        m.d.comb += [
+            classifier.beats.valid.eq(self.wire.valid),
+            beat.data.eq(self.wire.payload.data),
+            beat.count.eq(self.wire.payload.count),
+            beat.first.eq(self.wire.payload.first),
+            beat.keep.eq(ingress.stored),
+            steering.input.valid.eq(frames.valid & known.valid),
+            frames.ready.eq(known.valid & steering.input.ready),
+            known.ready.eq(frames.valid & steering.input.ready),
+            parsed.info.packet_type.eq(headers.packet_type),
+            parsed.info.header_length.eq(headers.header_length),
+            parsed.info.vlan.eq(headers.vlan),
+            parsed.info.vlan_valid.eq(headers.vlan_valid),
+            parsed.info.checksum.eq(checksum.checksum),
+            parsed.info.checksum_status.eq(checksum.status),
+            parsed.flow.eq(headers.flow),
+        ]

@@ -57,7 +57,7 @@ class Bench:
     async def settle(self, ctx: Any, frames: int, bound: int = 2000) -> None:
         for _ in range(bound):
             if len(self.found) >= frames:
-                await ctx.tick().repeat(self.dut.latency + 2)
+                await ctx.tick().repeat(self.dut.latency + 4)
                 return
             await ctx.tick()
         raise AssertionError(f"Waited {bound} cycles for {frames} classifications: {len(self.found)} came")
@@ -119,3 +119,122 @@ def test_random_frames_are_what_the_reference_says_among_gaps_and_frames_that_ar
         await bench.settle(ctx, len(frames))
 
     check(bench.run(scenario), frames)
+
+
+@pytest.mark.parametrize(("width", "latency"), [(64, 11), (128, 12), (256, 12), (512, 13)])
+def test_latency_is_fixed_whatever_the_frame_is(width, latency):
+    bench, rng, ends = Bench(width), random.Random(width), []
+    frames = [random_frame(rng) for _ in range(12)]
+
+    async def scenario(ctx):
+        for i, frame in enumerate(frames):
+            await bench.send(ctx, frame)
+            ends.append(bench.cycle)
+            await bench.settle(ctx, i + 1)
+
+    check(bench.run(scenario), frames)
+    assert bench.dut.latency == latency
+    after = {found - end for found, end in zip(bench.found_at, ends)}
+    assert len(after) == 1
+    assert latency <= after.pop() <= latency + 3
+
+
+@pytest.mark.parametrize("width", [64, 512])
+def test_a_frame_may_begin_and_end_in_every_beat(width):
+    bench, rng = Bench(width), random.Random(width)
+    frames = []
+    for _ in range(150):
+        frame = random_frame(rng)
+        frames.append(frame[: rng.choice((width // 8, width // 8, 2 * width // 8, rng.randrange(1, width // 8)))])
+
+    async def scenario(ctx):
+        for frame in frames:
+            await bench.send(ctx, frame)
+        await bench.settle(ctx, len(frames))
+
+    check(bench.run(scenario), frames)
+
+
+def test_as_many_frames_as_the_ingress_holds_wait_for_a_reader_that_stalls():
+    bench, rng = Bench(512, stall=1.0), random.Random(6)
+    room = preset("10g").rx_buffer_bytes // 64
+    frames = [random_frame(rng)[: rng.randrange(40, 65)] for _ in range(room)]
+
+    async def scenario(ctx):
+        for frame in frames:
+            await bench.send(ctx, frame)
+        await ctx.tick().repeat(bench.dut.latency)
+        bench.stall = 0.5
+        await bench.settle(ctx, len(frames))
+
+    check(bench.run(scenario), frames)
+
+
+@pytest.mark.parametrize("width", [64, 512])
+@pytest.mark.parametrize("tail", [b"\0", b"\xff", b"\0\xff", b"\xa5" * 21])
+def test_what_follows_the_ip_packet_counts_in_the_raw_sum_alone(width, tail):
+    bench, rng, frames = Bench(width), random.Random(width), []
+    while len(frames) < 60:
+        frame = random_frame(rng)
+        if classify(frame).status is ChecksumStatus.GOOD:
+            frames += [frame, frame + tail]
+
+    async def scenario(ctx):
+        for frame in frames:
+            await bench.send(ctx, frame)
+        await bench.settle(ctx, len(frames))
+
+    found = bench.run(scenario)
+    check(found, frames)
+    assert {ChecksumStatus(result.checksum.status) for result in found} == {ChecksumStatus.GOOD}
+
+
+@pytest.mark.parametrize("width", [64, 512])
+def test_every_end_of_a_frame_within_its_headers_is_malformed_or_has_no_headers(width):
+    tcp = bytes.fromhex("0600 0000 0000 0000 0000 0000 5010 0000 0000 0000")
+    addresses = bytes(range(32))
+    tags = bytes.fromhex("88a80001 81000002")
+    v4 = bytes.fromhex("4600 002c 0000 4000 4006 0000") + addresses[:12]
+    v6 = bytes.fromhex("6000 0000 0014 0640") + addresses
+    whole = [bytes(12) + prefix + packet + tcp
+             for prefix, packet in ((b"\x08\0", v4), (tags + b"\x08\0", v4), (tags + b"\x86\xdd", v6))]  # fmt: skip
+    frames = [frame[:end] for frame in whole for end in range(1, len(frame) + 1)]
+    bench, rng = Bench(width), random.Random(width)
+    rng.shuffle(frames)
+
+    async def scenario(ctx):
+        for frame in frames:
+            await bench.send(ctx, frame)
+        await bench.settle(ctx, len(frames))
+
+    found = bench.run(scenario)
+    check(found, frames)
+    headers = [result.headers for result in found]
+    assert {h.packet_type.transport for h in headers} == {TransportLayer.OTHER, TransportLayer.TCP}
+    assert sum(h.packet_type.transport == TransportLayer.TCP for h in headers) == len(whole)
+    assert all(h.header_length <= len(frame) for h, frame in zip(headers, frames))
+
+
+@pytest.mark.parametrize("width", [64, 512])
+@pytest.mark.parametrize("cut", [1, 5, 11, 20])
+def test_after_reset_in_traffic_it_is_as_after_power_on(width, cut):
+    bench, rng = Bench(width, stall=0.9), random.Random(cut)
+    before, after = ([random_frame(rng) for _ in range(8)] for _ in range(2))
+
+    async def scenario(ctx):
+        for frame in before:
+            await bench.send(ctx, frame, beats=cut)
+        ctx.set(bench.reset, 1)
+        await ctx.tick().repeat(2)
+        ctx.set(bench.reset, 0)
+        bench.found.clear()
+        bench.stall = 0.0
+        # The rest of a frame that the reset cut off.
+        ctx.set(bench.dut.beats.payload, {"data": 0, "count": 8, "first": 0, "keep": 0})
+        ctx.set(bench.dut.beats.valid, 1)
+        await ctx.tick()
+        for frame in after:
+            await bench.send(ctx, frame)
+        await bench.settle(ctx, len(after))
+
+    check(bench.run(scenario), after)
