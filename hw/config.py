@@ -33,8 +33,8 @@ class NicConfig:
     outstanding_reads, outstanding_writes : bound on AXI transactions without response
     max_burst_bytes : longest AXI burst
     classify : headers of received frames are parsed, and their checksums judged, for their completions
-    rss : receive-side scaling: a Toeplitz hash and a table of queues
-    steering_rules : exact steering rules that fit: 0 (none, and no table), or 64 to 512
+    rss : receive-side scaling: a Toeplitz hash and a table of queues; needs ``classify``
+    steering_rules : exact steering rules that fit: 0 (none, and no table), or 64 to 512; they need ``classify``
     tx_offload : checksums and VLAN tags can be inserted into frames that are sent
     serial_width : bits of the simulation-only frame number; 0 leaves it and all trace points out
     probes : simulation-only ports that show the handshakes of inside streams
@@ -82,6 +82,9 @@ class NicConfig:
                 raise TypeError(f"{name} must be a bool, not {getattr(self, name)!r}")
         if self.steering_rules or isinstance(self.steering_rules, bool):
             _check("steering_rules that are not 0", self.steering_rules, 64, 512, power_of_two=True)
+        for name in ("rss", "steering_rules"):
+            if getattr(self, name) and not self.classify:
+                raise ValueError(f"{name} needs classify: only of a parsed frame is it known whose it is")
         if not isinstance(self.tx_offload, bool):
             raise TypeError(f"tx_offload must be a bool, not {self.tx_offload!r}")
         _check("serial_width", self.serial_width, 0, 64)

@@ -33,6 +33,8 @@ from amaranth import Cat, Module, ResetInserter
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, flipped
 
+from hw.abi.registers import WORD_BYTES
+from hw.abi.steering import RSS_KEY_BYTES
 from hw.bus.axi4 import AXI4Signature
 from hw.bus.axi_lite import AXILiteSignature
 from hw.bus.join import join
@@ -176,6 +178,7 @@ class Nic(wiring.Component):
             join(m, event, counted)
 
         self._set_registers(m, registers, rx, tx, reader, writer, stats, reset)
+        self._set_steering(m, registers, rx)
         self._join_ports(m, registers, rx, tx, reader, writer, interrupts)
         if config.probes:
             self._show(m, rings)
@@ -234,6 +237,34 @@ class Nic(wiring.Component):
             registers.status.resetting.eq(reset.resetting),
             registers.status.snapshot_busy.eq(stats.busy),
         ]
+
+    def _set_steering(self, m, registers, rx):
+        """The registers of RSS and of steering rules, where they are built in."""
+        config = self._config
+        m.d.comb += [
+            registers.capabilities.steering_rules.eq(config.steering_rules),
+            registers.capabilities.rss.eq(config.rss),
+        ]
+        if config.rss:
+            keys = [getattr(registers, f"rss_key{number}").key for number in range(RSS_KEY_BYTES // WORD_BYTES)]
+            m.d.comb += [rx.rss.types.eq(registers.rss_types), rx.rss.key.eq(Cat(keys))]
+            join(m, registers.rss_table, rx.rss.table)
+        if config.steering_rules:
+            window, flow, command = rx.rules, registers.rule_flow, registers.rule_command
+            m.d.comb += [
+                window.source.eq(Cat(registers.rule_source0, registers.rule_source1)),
+                window.destination.eq(Cat(registers.rule_destination0, registers.rule_destination1)),
+                window.source_port.eq(flow.source_port),
+                window.destination_port.eq(flow.destination_port),
+                window.network.eq(flow.network),
+                window.transport.eq(flow.transport),
+                window.queue.eq(flow.queue),
+                window.index.eq(command.index),
+                window.insert.eq(command.insert),
+                window.remove.eq(command.remove),
+                registers.rule_status.busy.eq(window.busy),
+                registers.rule_status.error.eq(window.error),
+            ]
 
     def _join_ports(self, m, registers, rx, tx, reader, writer, interrupts):
         join(m, flipped(self.registers), registers.bus)

@@ -24,7 +24,7 @@ RING_REGISTERS = [
 
 def simulate(bench):
     """Run a bench of (ctx, block, master, writes): writes lists the broadcast (queue, offset, data)."""
-    block = RegisterBlock(preset("10g", queues=QUEUES, rss=True, steering_rules=64))
+    block = RegisterBlock(preset("10g", queues=QUEUES, classify=True, rss=True, steering_rules=64))
     reset = Signal()
     writes = []
 
@@ -202,7 +202,7 @@ def test_an_rss_table_entry_that_names_no_queue_is_refused_with_its_row(place):
     [("rss_types", {"steering_rules": 64}), ("rss_table15", {}), ("rule_flow", {"rss": True}), ("rule_status", {})],
 )
 def test_what_is_not_built_in_has_no_registers(name, changes):
-    block = RegisterBlock(preset("10g", queues=QUEUES, **changes))
+    block = RegisterBlock(preset("10g", queues=QUEUES, classify=True, **changes))
 
     async def bench(ctx):
         master = RegisterMaster(block.bus, QUEUES)

@@ -16,7 +16,8 @@ ELSEWHERE = bytes.fromhex("0200000000ff")
 
 
 def config(width, **changes):
-    return preset("10g", data_width=width, **({"queues": 8, "rss": True, "steering_rules": 64} | changes))
+    built = {"queues": 8, "classify": True, "rss": True, "steering_rules": 64}
+    return preset("10g", data_width=width, **(built | changes))
 
 
 def flow_of(number, network=NetworkLayer.IPV4, transport=TransportLayer.UDP):
