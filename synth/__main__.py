@@ -23,12 +23,12 @@ def build(name: str, out: Path, seed: int, console: Console) -> Result:
     folder = out / name
     folder.mkdir(parents=True, exist_ok=True)
     with console.status(f"{design.title}: yosys (minutes)") as status:
-        cells = synthesize(design, folder)
+        cells, harness = synthesize(design, folder)
         report = None
         if design.chip == "ecp5":
             status.update(f"{design.title}: nextpnr (about ten minutes)")
             report = place_and_route(design, folder, seed)
-    result = result_of(name, design, cells, report, {tool: version(tool) for tool in TOOLS})
+    result = result_of(name, design, cells, harness, report, {tool: version(tool) for tool in TOOLS})
     (out / f"{name}.json").write_text(json.dumps(result.as_json(), indent=1) + "\n")
     return result
 

@@ -2,16 +2,11 @@
 """What is synthesized: cores, their parameters, and for which chip."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from hw.config import CacheConfig, IommuConfig, NicConfig, preset
-from hw.export.iommu import ExportedIommu
-from hw.export.nic import ExportedNic
-from synth.harness import Port, ports_of
-
-Config = NicConfig | IommuConfig
-_EXPORTED = {NicConfig: ExportedNic, IommuConfig: ExportedIommu}
+from synth.harness import Cores
 
 
 @dataclass(frozen=True)
@@ -28,24 +23,17 @@ class Design:
     """
 
     title: str
-    cores: Mapping[str, Config]
+    cores: Mapping[str, NicConfig | IommuConfig]
     clock_mhz: float
     links: Sequence[tuple[tuple[str, str], tuple[str, str]]] = ()
     chip: str = "ecp5"
-    ports: Mapping[str, tuple[str, list[Port]]] = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        exported = {instance: _EXPORTED[type(config)](config) for instance, config in self.cores.items()}
-        ports = {instance: (core.NAME, ports_of(instance, core)) for instance, core in exported.items()}
-        object.__setattr__(self, "ports", ports)
-
-    @property
-    def wires(self) -> list[tuple[str, str]]:
+    def wires(self, cores: Cores) -> list[tuple[str, str]]:
         """Of each pair of linked ports, the wire of the output and that of the input."""
         wires = []
         for (one, one_prefix), (other, other_prefix) in self.links:
-            others = {port.name: port for port in self.ports[other][1]}
-            for port in self.ports[one][1]:
+            others = {port.name: port for port in cores[other][1]}
+            for port in cores[one][1]:
                 if port.name.startswith(f"{one_prefix}_"):
                     match = others[other_prefix + port.name.removeprefix(one_prefix)]
                     wires.append((port.wire, match.wire) if port.output else (match.wire, port.wire))

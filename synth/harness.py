@@ -8,12 +8,9 @@ is timed is the core alone, as it would be among registered neighbours. Ports th
 wired directly.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-
-from amaranth.hdl import Shape
-from amaranth.lib import wiring
-from amaranth.lib.wiring import Out
 
 TOP = "harness"
 
@@ -33,20 +30,29 @@ class Port:
         return f"{self.instance}_{self.name}"
 
 
-def ports_of(instance: str, core: wiring.Component) -> list[Port]:
-    """Ports of an exported core but ``clk`` and ``rst``, in order of their names."""
+#: Of each instance, the name of its module and its ports.
+Cores = Mapping[str, tuple[str, Sequence[Port]]]
+
+
+def ports_of(instance: str, verilog: str, module: str) -> list[Port]:
+    """Ports of a module of exported Verilog but ``clk`` and ``rst``, in their order there."""
+    body = re.search(rf"^module {re.escape(module)}\(.*?^endmodule", verilog, re.MULTILINE | re.DOTALL)
+    if body is None:
+        raise ValueError(f"Verilog has no module {module!r}")
+    found = re.findall(r"^ *(input|output) (?:\[(\d+):0\] )?(\w+);", body[0], re.MULTILINE)
     return [
-        Port(instance, name, Shape.cast(member.shape).width, member.flow is Out)
-        for name, member in sorted(core.signature.members.items())
+        Port(instance, name, int(high or 0) + 1, direction == "output")
+        for direction, high, name in found
+        if name not in ("clk", "rst")
     ]
 
 
-def harness(cores: Mapping[str, tuple[str, Sequence[Port]]], links: Iterable[tuple[str, str]] = ()) -> str:
-    """Verilog of the harness.
+def harness(cores: Cores, links: Iterable[tuple[str, str]] = ()) -> tuple[str, dict[str, int]]:
+    """Verilog of the harness, and the flip-flops and LUTs that it takes for itself.
 
     Parameters
     ----------
-    cores : of each instance, the name of its module and its ports
+    cores : what it holds
     links : wires of an output and of the input that it drives
     """
     ports = {port.wire: port for _, of_core in cores.values() for port in of_core}
@@ -59,8 +65,8 @@ def harness(cores: Mapping[str, tuple[str, Sequence[Port]]], links: Iterable[tup
             raise ValueError(f"Link must join ports of one width, not {source!r} and {sink!r}")
         driver[sink] = source
     linked = {*driver, *driver.values()}
-    inputs = [port for port in ports.values() if not port.output and port.wire not in linked]
-    outputs = [port for port in ports.values() if port.output and port.wire not in linked]
+    free = [port for port in ports.values() if port.wire not in linked]
+    inputs, outputs = [port for port in free if not port.output], [port for port in free if port.output]
     bits_in, bits_out = (sum(port.width for port in side) for side in (inputs, outputs))
 
     lines = [
@@ -82,4 +88,4 @@ def harness(cores: Mapping[str, tuple[str, Sequence[Port]]], links: Iterable[tup
     for instance, (module, of_core) in cores.items():
         joined = [f".{port.name}({driver.get(port.wire, port.wire)})" for port in of_core]
         lines += [f"  {module} {instance}(.clk(clk), .rst(rst), {', '.join(joined)});"]
-    return "\n".join([*lines, "endmodule", ""])
+    return "\n".join([*lines, "endmodule", ""]), {"ff": 1 + bits_in + 2 * bits_out, "lut": bits_out}

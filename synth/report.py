@@ -120,13 +120,14 @@ def worst_modules(report: Mapping[str, Any], count: int = WORST_MODULES) -> dict
 
 
 def result_of(
-    name: str, design: Design, cells: Mapping[str, int], report: Mapping[str, Any] | None, tools: Mapping[str, str]
+    name: str,
+    design: Design,
+    cells: Mapping[str, int],
+    harness: Mapping[str, int],
+    report: Mapping[str, Any] | None,
+    tools: Mapping[str, str],
 ) -> Result:
     """The figures of a design from the tools' reports; ``report`` is nextpnr's, if it was placed."""
-    ends = {wire for link in design.wires for wire in link}
-    free = [port for _, ports in design.ports.values() for port in ports if port.wire not in ends]
-    outputs = sum(port.width for port in free if port.output)
-    registers = 1 + sum(port.width for port in free) + outputs
     timing: dict[str, Any] = {}
     if report is not None:
         timing = {
@@ -140,7 +141,7 @@ def result_of(
         chip=design.chip,
         clock_mhz=design.clock_mhz,
         area=area(design.chip, cells),
-        harness={"ff": registers, "lut": outputs},
+        harness=harness,
         tools=tools,
         **timing,
     )

