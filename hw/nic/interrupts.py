@@ -59,7 +59,7 @@ class PairInterrupt(wiring.Component):
     rx, tx : In
         What happened in either direction.
     fire : Out
-        For one cycle, one cycle after its cause (a delay of *n* cycles: *n* + 1 after the completion).
+        For one cycle, four cycles after its cause (a delay of *n* cycles: *n* + 3 after the completion).
     """
 
     arm: In(1)
@@ -71,11 +71,13 @@ class PairInterrupt(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        armed = Signal()
-        waiting, waiting_next = Signal(INDEX_BITS + 1), Signal(INDEX_BITS + 1)
-        delay, delaying = Signal(16), Signal()
-
-        beyond = []
+        # First what software has not seen of either direction,
+        published, failed = Signal(), Signal()
+        m.d.sync += [
+            published.eq(self.rx.published | self.tx.published),
+            failed.eq(self.rx.failed | self.tx.failed),
+        ]
+        beyond, counts = [], []
         for side, consumer in ((self.rx, self.seen.rx_consumer), (self.tx, self.seen.tx_consumer)):
             producer, visible = Signal(INDEX_BITS), Signal(INDEX_BITS)
             with m.If(side.restarted):
@@ -84,38 +86,54 @@ class PairInterrupt(wiring.Component):
                 m.d.comb += visible.eq(side.producer)
             with m.Else():
                 m.d.comb += visible.eq(producer)
-            m.d.sync += producer.eq(visible)
-            beyond.append((visible - consumer)[:INDEX_BITS])
-
-        published = self.rx.published | self.tx.published
-        failed = self.rx.failed | self.tx.failed
-        new = Mux(self.rx.published, self.rx.count, 0) + Mux(self.tx.published, self.tx.count, 0)
-        m.d.comb += waiting_next.eq(Mux(self.arm, sum(beyond), waiting + new))
-        fire, due = Signal(), Signal()
-        m.d.comb += due.eq((waiting_next >= self.moderation.count) | (self.moderation.cycles == 0))
-        with m.If(self.arm):
-            m.d.comb += fire.eq(failed | waiting_next.any() & due)
+            behind, count = Signal(INDEX_BITS), Signal.like(side.count)
             m.d.sync += [
-                armed.eq(~fire),
-                waiting.eq(waiting_next),
-                delaying.eq(waiting_next.any()),
+                producer.eq(visible),
+                behind.eq(visible - consumer),
+                count.eq(Mux(side.published, side.count, 0)),
+            ]
+            beyond.append(behind)
+            counts.append(count)
+
+        # then of both together,
+        unseen, new = Signal(INDEX_BITS + 1), Signal(len(counts[0]) + 1)
+        arm, more = self._two_later(m, self.arm), Signal()
+        m.d.sync += [unseen.eq(sum(beyond)), new.eq(sum(counts)), more.eq(published)]
+
+        # then what that means.
+        armed, changed = Signal(), Signal()
+        waiting = Signal(INDEX_BITS + 1)
+        delay, delaying = Signal(16), Signal()
+        fire, due = Signal(), Signal()
+        m.d.comb += [
+            due.eq(waiting.any() & ((waiting >= self.moderation.count) | (self.moderation.cycles == 0))),
+            fire.eq(armed & ~arm & (failed | (changed & due) | (delaying & (delay == 0)))),
+        ]
+        m.d.sync += changed.eq(arm | more)
+        with m.If(arm):
+            m.d.sync += [
+                armed.eq(1),
+                waiting.eq(unseen),
+                delaying.eq(unseen.any()),
                 delay.eq(self.moderation.cycles - 1),
             ]
+        with m.Elif(fire):
+            m.d.sync += [armed.eq(0), delaying.eq(0)]
         with m.Elif(armed):
-            m.d.comb += fire.eq(failed | delaying & (delay == 0))
-            with m.If(published):
-                m.d.sync += waiting.eq(waiting_next)
-                with m.If(~delaying):
-                    m.d.sync += [delaying.eq(1), delay.eq(self.moderation.cycles - 1)]
-                with m.If(due):
-                    m.d.comb += fire.eq(1)
+            with m.If(more):
+                m.d.sync += [waiting.eq(waiting + new), delaying.eq(1)]
             with m.If(delaying):
                 m.d.sync += delay.eq(delay - 1)
-            with m.If(fire):
-                m.d.sync += [armed.eq(0), delaying.eq(0)]
+            with m.Elif(more):
+                m.d.sync += delay.eq(self.moderation.cycles - 1)
 
         m.d.sync += self.fire.eq(fire)
         return m
+
+    def _two_later(self, m, signal):
+        once, twice = Signal(), Signal()
+        m.d.sync += [once.eq(signal), twice.eq(once)]
+        return twice
 
 
 class Interrupts(wiring.Component):

@@ -65,7 +65,8 @@ class RegisterBlock(wiring.Component):
     rss_table : Out
         The indirection table, where RSS is built in: :class:`hw.nic.interfaces.IndirectionPort`.
     write : Out
-        Accepted writes to a queue pair's page, one cycle before their response is offered.
+        Accepted writes to a queue pair's page, as their response is offered. All of it is registered, as every block
+        listens.
     rx_status, tx_status : In
         :class:`hw.nic.lifecycle.QueueStatus` of each queue.
     counter_address : Out, counter_value : In, counters_busy : In
@@ -136,12 +137,10 @@ class RegisterBlock(wiring.Component):
 
         m.d.comb += [
             self.counter_address.eq(address),
-            self.write.queue.eq(queue),
-            self.write.offset.eq(offset),
-            self.write.data.eq(word & access.mask),
             bus.b.payload.resp.eq(response),
             bus.r.payload.resp.eq(response),
         ]
+        m.d.sync += self.write.strobe.eq(0)
         for register in self._software.values():
             for field in register.fields.values():
                 if field.pulse:
@@ -164,7 +163,12 @@ class RegisterBlock(wiring.Component):
                 accepted = Signal()
                 m.d.comb += accepted.eq(aligned & strobes.all() & access.writable & write_ok & ~self.resetting)
                 m.d.sync += response.eq(Mux(accepted, Response.OKAY, refused))
-                m.d.comb += self.write.strobe.eq(accepted & broadcast)
+                m.d.sync += [
+                    self.write.strobe.eq(accepted & broadcast),
+                    self.write.queue.eq(queue),
+                    self.write.offset.eq(offset),
+                    self.write.data.eq(word & access.mask),
+                ]
                 with m.If(accepted & (page == 0)):
                     self._store(m, offset, word)
                 if self._table:
