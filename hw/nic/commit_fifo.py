@@ -5,6 +5,8 @@ from amaranth.hdl import Module, Mux, ShapeLike, Signal
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.bus.skid import SkidBuffer
+
 
 class CommitFifo(wiring.Component):
     """FIFO in block RAM with transactional writes.
@@ -75,27 +77,19 @@ class CommitFifo(wiring.Component):
         with m.If(self.commit):
             m.d.sync += committed.eq(next_written)
 
-        # Behind the memory's own register come the output's, and a spare one: what a stalled output does not take goes
-        # there, and only the cycle after does the memory stop. So its read port hears of `ready` from registers.
-        loaded, reads, more, moves = Signal(), Signal(), Signal(), Signal()
-        spare, spare_valid = Signal(self._shape), Signal()
+        # What the memory has read goes on through a skid buffer, so its read port hears of `ready` from registers.
+        m.submodules.skid = skid = SkidBuffer(self._shape)
+        wiring.connect(m, skid.output, wiring.flipped(self.output))
+        loaded, more = Signal(), Signal()
         m.d.comb += [
             more.eq(fetched != committed),
-            reads.eq(~(loaded & spare_valid)),
-            read_port.en.eq(reads),
+            read_port.en.eq(~loaded | skid.input.ready),
             read_port.addr.eq(fetched),
-            moves.eq(~self.output.valid | self.output.ready),
+            skid.input.valid.eq(loaded),
+            skid.input.payload.eq(read_port.data),
         ]
-        with m.If(reads):
+        with m.If(read_port.en):
             m.d.sync += [loaded.eq(more), fetched.eq(fetched + more)]
-        with m.If(moves):
-            m.d.sync += [
-                self.output.valid.eq(loaded | spare_valid),
-                self.output.payload.eq(Mux(spare_valid, spare, read_port.data)),
-                spare_valid.eq(0),
-            ]
-        with m.Elif(loaded & ~spare_valid):
-            m.d.sync += [spare.eq(read_port.data), spare_valid.eq(1)]
         with m.If(self.output.valid & self.output.ready):
             m.d.sync += taken.eq(taken + 1)
         return m

@@ -9,6 +9,7 @@ from amaranth.utils import exact_log2
 
 from hw.abi.registers import register_map
 from hw.abi.rings import ENTRIES_PER_LINE, ENTRY_BYTES, INDEX_BITS, QueueError
+from hw.bus.skid import SkidBuffer
 from hw.config import NicConfig
 from hw.nic.dma.arbiter import RoundRobin
 from hw.nic.interfaces import CompletionPort, Published, QueueControl, QueueWrite, WritePort, queue_fault_stream
@@ -34,7 +35,7 @@ class CompletionWriter(wiring.Component):
     the oldest of them was taken (0: at once), or when the queue is not enabled.
 
     **Timing.** One entry a cycle, of any queues, while fewer than 16 of its queue are not yet handed to DMA. A write is
-    commanded three cycles after the entry that made it due; later ones every second cycle. ``published`` comes the
+    commanded four cycles after the entry that made it due; later ones every second cycle. ``published`` comes the
     cycle after the write's ``done``. Up to ``outstanding_writes`` writes are under way.
 
     **Slots.** ``free`` counts with the consumer index of the doorbell. A consumer index that moves back, or beyond the
@@ -108,8 +109,9 @@ class CompletionWriter(wiring.Component):
 
         self._consume(m, index, faults)
         self._reserve(m, size.reads[0], index)
-        self._accept(m, size.reads[1], index, broken, staged, timer)
-        jobs, writes = self._send(m, base.reads[0], size.reads[2], index, broken, timer)
+        coming = Signal(config.queues)  # an entry of the queue is not staged yet
+        self._accept(m, size.reads[1], index, broken, staged, timer, coming)
+        jobs, writes = self._send(m, base.reads[0], size.reads[2], index, broken, timer, coming)
         self._move(m, jobs, staged, index["moved"])
         self._publish(m, writes, index["visible"], broken, faults)
         for q in range(config.queues):
@@ -145,10 +147,14 @@ class CompletionWriter(wiring.Component):
         with m.If(port.reserve):
             m.d.sync += reserved.eq(reserved + port.reserve_count)
 
-    def _accept(self, m, size, index, broken, staged, timer) -> None:
+    def _accept(self, m, size, index, broken, staged, timer, coming) -> None:
         """Stage an entry, with its phase."""
-        entry = self.completions.entry
+        m.submodules.skid = skid = SkidBuffer(self.completions.entry.p.shape())
+        wiring.connect(m, wiring.flipped(self.completions.entry), skid.input)
+        entry = skid.output
         queue = entry.p.queue
+        # An entry on its way in keeps its queue busy; whose one in the spare register is does not matter that long.
+        m.d.comb += coming.eq(Mux(skid.input.ready, Mux(entry.valid, 1 << queue, 0), -1))
         accepted, moved, sent = (index[name][queue] for name in ("accepted", "moved", "sent"))
         refused = broken.bit_select(queue, 1)
         staged_now = (accepted - moved)[: _STAGED_BITS + 1]
@@ -167,7 +173,7 @@ class CompletionWriter(wiring.Component):
             with m.If((accepted[:_LINE_BITS] == 0) | (accepted == sent)):
                 m.d.comb += timer.start.bit_select(queue, 1).eq(1)
 
-    def _send(self, m, base, size, index, broken, timer) -> tuple[SyncFIFO, SyncFIFO]:
+    def _send(self, m, base, size, index, broken, timer, coming) -> tuple[SyncFIFO, SyncFIFO]:
         """Pick a queue whose entries are due in one cycle, command their write in the next."""
         config = self._config
         m.submodules.arbiter = arbiter = RoundRobin(config.queues)
@@ -222,7 +228,7 @@ class CompletionWriter(wiring.Component):
                 m.d.comb += timer.start.bit_select(queue, 1).eq(1)
         with m.Elif(command.ready):
             m.d.sync += command.valid.eq(0)
-        self._watch(m, waiting, issue, queue, writes)
+        self._watch(m, waiting | coming, issue, queue, writes)
         return jobs, writes
 
     def _watch(self, m, waiting, issue, queue, writes) -> None:

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A register in a stream, both ways."""
+
+from typing import Any
+
+from amaranth import Module, Mux, Signal
+from amaranth.hdl import ShapeLike
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+
+class SkidBuffer(wiring.Component):
+    """Cut all paths of a stream: ``valid``, payload and ``ready`` come from registers.
+
+    A payload comes out one cycle after it went in, one a cycle. Two fit: what comes in the cycle in which the output
+    stalls goes into a spare register, and only the cycle after falls ``input.ready``.
+
+    Parameters
+    ----------
+    shape : of the payload
+
+    Ports
+    -----
+    input, output : streams
+    """
+
+    def __init__(self, shape: ShapeLike):
+        self._shape = shape
+        super().__init__({"input": In(stream.Signature(shape)), "output": Out(stream.Signature(shape))})
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        spare, occupied = Signal(self._shape), Signal()
+        moves = Signal()
+        m.d.comb += [
+            self.input.ready.eq(~occupied),
+            moves.eq(~self.output.valid | self.output.ready),
+        ]
+        with m.If(moves):
+            m.d.sync += [
+                self.output.valid.eq(self.input.valid | occupied),
+                self.output.payload.eq(Mux(occupied, spare, self.input.payload)),
+                occupied.eq(0),
+            ]
+        with m.Elif(self.input.valid & ~occupied):
+            m.d.sync += [spare.eq(self.input.payload), occupied.eq(1)]
+        return m
