@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In
 from amaranth.utils import exact_log2
 
 from hw.bus.axi4 import AXI4Signature
+from hw.bus.skid import SkidBuffer
 from hw.config import NicConfig
 from hw.nic.dma.arbiter import RoundRobin
 from hw.nic.dma.lanes import rotate_down
@@ -22,9 +23,9 @@ class DmaReader(wiring.Component):
     Commands are taken round robin. A client's bursts have its number as AXI ID, so memory keeps the order within a
     client and may interleave beats of different clients.
 
-    **Timing.** A command's first address is offered two cycles after the command is taken; data follows R by one cycle.
-    One R beat a cycle, within and between commands. A cycle is lost only where an unaligned command's bytes fill as
-    many beats as its addresses touch, and the client's next command is aligned or a single beat.
+    **Timing.** A command's first address is offered two cycles after the command is taken; data follows R by three
+    cycles. One R beat a cycle, within and between commands. A cycle is lost only where an unaligned command's bytes
+    fill as many beats as its addresses touch, and the client's next command is aligned or a single beat.
 
     **Backpressure.** At most ``outstanding_reads`` bursts are under way. A client that pauses ``data`` stalls R for all
     clients as soon as a beat of its own is at the front.
@@ -132,17 +133,36 @@ class DmaReader(wiring.Component):
             m.d.sync += addresses.valid.eq(0)
 
     def _distribute(self, m, realigners) -> None:
-        """Give each R beat, rotated to lane 0, to the realigner of its ID."""
-        beats = self.axi_r
-        shift = Signal.like(realigners[0].shift)
-        rotated = Signal(self._config.data_width)
-        m.d.comb += rotated.eq(rotate_down(beats.p.data, shift))
+        """Rotate each R beat to lane 0, as the realigner of its ID planned, and give it to that one in the next
+        cycle."""
+        m.submodules.skid = skid = SkidBuffer(self.axi_r.p.shape())
+        wiring.connect(m, wiring.flipped(self.axi_r), skid.input)
+        beats = skid.output
+        plan = Signal.like(realigners[0].plan)
+        valid, room, planned, moves = Signal(), Signal(init=1), Signal(), Signal()
+        client = Signal(range(len(realigners)))
+        rotated = Signal.like(realigners[0].beats.p)
+        m.d.comb += [
+            beats.ready.eq(planned & room),
+            moves.eq(beats.valid & beats.ready),
+        ]
         for i, realigner in enumerate(realigners):
-            mine = beats.p.id == i
+            mine, holds = beats.p.id == i, client == i
             with m.If(mine):
-                m.d.comb += [shift.eq(realigner.shift), beats.ready.eq(realigner.beats.ready)]
+                m.d.comb += [plan.eq(realigner.plan), planned.eq(realigner.planned)]
+            with m.If(holds):
+                m.d.comb += room.eq(~valid | realigner.beats.ready)
             m.d.comb += [
-                realigner.beats.valid.eq(beats.valid & mine),
-                realigner.beats.p.data.eq(rotated),
-                realigner.beats.p.resp.eq(beats.p.resp),
+                realigner.step.eq(moves & mine),
+                realigner.beats.valid.eq(valid & holds),
+                realigner.beats.p.eq(rotated),
+            ]
+        with m.If(room):
+            m.d.sync += valid.eq(moves)
+        with m.If(moves):
+            m.d.sync += [
+                client.eq(beats.p.id),
+                rotated.data.eq(rotate_down(beats.p.data, plan.shift)),
+                rotated.resp.eq(beats.p.resp),
+                rotated.plan.eq(plan),
             ]
