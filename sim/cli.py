@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +22,7 @@ from sim.account import COLUMNS
 from sim.backends.base import BACKENDS, JobError
 from sim.backends.build import BuildError, fst_available
 from sim.bench import bench_rows
-from sim.config import PRESETS, SERIAL_BITS
+from sim.config import PRESETS, SERIAL_BITS, MachineConfig
 from sim.experiments.registry import EXPERIMENTS, experiment
 from sim.experiments.runner import measure, plan, run_experiment
 from sim.experiments.settings import changed, split
@@ -38,7 +39,7 @@ FAILURE = 1
 FAILED_RUN = (RunError, DeviceError, OwnershipError)  #: their messages say all; a traceback adds nothing
 
 app = typer.Typer(
-    help="A cycle-accurate NIC, driven by a model of Linux's packet-memory path.",
+    help="A cycle-accurate NIC and IOMMU, driven by a model of Linux's packet-memory path.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -85,6 +86,10 @@ def list_experiments() -> None:
             shown = "+".join(default) if isinstance(default, tuple) else str(default)
             table.add_row(name, {"True": "on", "False": "off"}.get(shown, shown), setting.help)
         console.print(table)
+    parts = ", ".join(field.name for field in fields(MachineConfig) if field.init)
+    console.print(
+        f"All take the machine's parameters too ({parts}): those of a part as --set nic.queues=4", markup=False
+    )
 
 
 @app.command()
@@ -226,12 +231,14 @@ def verilog(
 ) -> None:
     """Export the NIC or the IOMMU as Verilog with AXI ports."""
     with _explained():
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"-o must name a folder, not the file {str(folder)!r}")
         config = core_preset(core, preset)
         for key, text in split(assignments or ()).items():
             part, _, name = key.partition(".")
             if part != core:
                 raise ValueError(f"A parameter of core {core} is set as {core}.NAME=VALUE, not {key!r}")
-            config = changed(config, name, text)
+            config = changed(config, name, text, core)
         for path in export(config, folder):
             print(path)
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any, ClassVar
 
-from sim.config import MachineConfig
+from sim.config import MachineConfig, preset
 from sim.experiments.base import Case, Experiment
 from sim.experiments.fit import Fit
-from sim.experiments.settings import Setting, parse_integer
+from sim.experiments.settings import Setting, SettingError
 from sim.host.load_client import Load
 from sim.load import LoadMachineConfig, LoadMeasurement, LoadRun
 from sim.report import Column, Row, decimals
@@ -64,7 +64,8 @@ class IotlbWindow(Experiment):
         return {self.fit.name: self.fit.digest}
 
     def machine(self, preset_name: str) -> LoadMachineConfig:
-        """That of the fit, whatever the preset."""
+        """That of the fit, whatever the preset, which must be one."""
+        preset(preset_name)
         base = LoadMachineConfig()
         return replace(base, iommu=self.fit.iommu, dram=self.fit.dram(base.dram))
 
@@ -193,8 +194,8 @@ class IotlbWindow(Experiment):
 
 def _bytes(window: str) -> int:
     """Bytes of a window such as 256K."""
-    return (
-        parse_integer("windows", window[:-1] or "") * UNITS[window[-1]]
-        if window[-1:] in UNITS
-        else parse_integer("windows", window)
-    )
+    unit = window[-1:] if window[-1:] in UNITS else ""
+    try:
+        return int(window.removesuffix(unit), 0) * UNITS.get(unit, 1)
+    except ValueError:
+        raise SettingError(f"Parameter windows must be numbers of bytes, or with K or M, not {window!r}") from None

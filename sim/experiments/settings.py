@@ -82,30 +82,38 @@ def resolve(settings: Mapping[str, Setting], given: Mapping[str, str]) -> dict[s
     }
 
 
-def changed(config: Any, key: str, text: str) -> Any:
+def changed(config: Any, key: str, text: str, within: str = "") -> Any:
     """A copy of a configuration (a dataclass) with one parameter set, ``part.name`` for one of a part.
 
     A part that has presets, such as ``link``, also takes the name of one; a part that is not there, such as ``iommu``,
-    begins with its defaults. Raises :class:`SettingError` that lists what
-    there is, or the configuration's own error for a value it refuses.
+    begins with its defaults. Raises :class:`SettingError` that lists what there is, or the configuration's own error
+    for a value it refuses. ``within`` names the configuration in messages where it is itself a part: ``iommu.tlb_4k``.
     """
     name, dot, rest = key.partition(".")
     known = [field.name for field in fields(config) if field.init]
+    full = f"{within}.{name}" if within else name
     if name not in known:
-        raise SettingError(f"{type(config).__name__} has no parameter {name!r}; it has {', '.join(known)}")
+        raise SettingError(f"There is no parameter {full!r}; {within or 'the machine'} has {', '.join(known)}")
     current = getattr(config, name)
     if current is None:
         current = _absent(config, name)
     if dot:
         if not is_dataclass(current):
-            raise SettingError(f"Parameter {name} of {type(config).__name__} has no parts, so not {rest!r} either")
-        return replace(config, **{name: changed(current, rest, text)})
-    if isinstance(current, LinkConfig):
-        return replace(config, **{name: link_preset(text)})
-    if is_dataclass(current):
-        parts = ", ".join(f"{name}.{field.name}" for field in fields(current))
-        raise SettingError(f"Parameter {name} has parts: set one of {parts}, not {name}={text}")
-    return replace(config, **{name: _like(current, name, text)})
+            raise SettingError(f"Parameter {full} has no parts, so not {rest!r} either")
+        value = changed(current, rest, text, full)
+    elif isinstance(current, LinkConfig):
+        value = link_preset(text)
+    elif is_dataclass(current):
+        parts = ", ".join(f"{full}.{field.name}" for field in fields(current))
+        raise SettingError(f"Parameter {full} has parts: set one of {parts}, not {full}={text}")
+    else:
+        value = _like(current, full, text)
+    try:
+        return replace(config, **{name: value})
+    except (ValueError, TypeError) as error:
+        if within and str(error).partition(" ")[0] in known:
+            raise type(error)(f"{within}.{error}") from None
+        raise
 
 
 def _absent(config: Any, name: str) -> Any:

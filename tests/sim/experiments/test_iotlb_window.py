@@ -120,8 +120,8 @@ def test_superpages_must_have_no_cliff(slow: float, flat: bool) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"windows": "big"}, "windows must be an integer, not 'big'"),
-        ({"windows": "K"}, "windows must be an integer, not ''"),
+        ({"windows": "big"}, "windows must be numbers of bytes, or with K or M, not 'big'"),
+        ({"windows": "K"}, "windows must be numbers of bytes, or with K or M, not 'K'"),
         ({"windows": "100"}, "window must be .* times the size of 64 bytes, not 100"),
         ({"windows": "128M"}, "A window of 134217728 bytes does not fit into memory_size = 83886080"),
         ({"pages": "1G"}, "pages must be of off, 4K, 64K, 2M, not '1G'"),

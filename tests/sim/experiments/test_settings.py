@@ -72,11 +72,15 @@ def test_refused_settings(assignment, message):
 @pytest.mark.parametrize(
     ("key", "text", "message"),
     [
-        ("speed", "1", "Machine has no parameter 'speed'; it has nic, link, dram, iommu, memory_size"),
-        ("nic.speed", "1", "NicConfig has no parameter 'speed'; it has data_width"),
+        ("speed", "1", "no parameter 'speed'; the machine has nic, link, dram, iommu, memory_size"),
+        ("nic.speed", "1", "no parameter 'nic.speed'; nic has data_width"),
         ("nic", "fast", "has parts: set one of nic.data_width"),
+        ("iommu.tlb_4k", "64", "^Parameter iommu.tlb_4k has parts: set one of iommu.tlb_4k.sets, iommu.tlb_4k.ways"),
+        ("iommu.tlb_4k.lines", "64", "no parameter 'iommu.tlb_4k.lines'; iommu.tlb_4k has sets, ways"),
+        ("iommu.tlb_4k.ways", "99", "^iommu.tlb_4k.ways must be an integer in 1..64, not 99"),
+        ("iommu.walks", "four", "^Parameter iommu.walks must be an integer, not 'four'"),
         ("memory_size.low", "1", "has no parts, so not 'low' either"),
-        ("nic.queues", "99", "queues must be an integer in 1..16, not 99"),
+        ("nic.queues", "99", "^nic.queues must be an integer in 1..16, not 99"),
         ("link", "gen9", "Link must be one of gen3-x8, gen3-x16, gen4-x16, on-chip, not 'gen9'"),
         ("link.latency_ns", "long", "latency_ns must be a number, not 'long'"),
         ("link.wires", "1", "wires must be on or off, not '1'"),
