@@ -48,7 +48,8 @@ def _rings(direction: str, consumer: str, producer: str) -> dict[str, Ends]:
 
 
 _NIC_ENDS = {
-    "rx_frames": Ends("ingress", "steering"),
+    "rx_frames": Ends("ingress", "classifier"),
+    "rx_parsed": Ends("classifier", "steering"),
     "rx_steered": Ends("steering", "planner"),
     "rx_segments": Ends("planner", "RX writer"),
     "tx_jobs": Ends("scheduler", "gather"),
@@ -65,7 +66,10 @@ _NIC_ENDS = {
 #: A frame's way through a machine with an IOMMU, where it is data or a request for data.
 WAYS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "rx": ("wire_rx", "rx_frames", "rx_steered", "rx_segments", "rx_data", "axi_w", "host_w", "memory_w"),
+        "rx": (
+            *("wire_rx", "rx_frames", "rx_parsed", "rx_steered", "rx_segments"),
+            *("rx_data", "axi_w", "host_w", "memory_w"),
+        ),
         "tx": (
             *("tx_descriptors", "tx_jobs", "tx_reads", "axi_ar", "host_ar", "memory_ar"),
             *("memory_r", "host_r", "axi_r", "tx_data", "tx_frames", "wire_tx"),

@@ -8,7 +8,7 @@ from amaranth import Cat, Module, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
-RX_STREAMS = ("rx_frames", "rx_steered", "rx_segments")  #: inside :class:`hw.nic.rx.path.RxPath`
+RX_STREAMS = ("rx_frames", "rx_parsed", "rx_steered", "rx_segments")  #: inside :class:`hw.nic.rx.path.RxPath`
 TX_STREAMS = ("tx_jobs", "tx_pieces", "tx_frames")  #: inside :class:`hw.nic.tx.path.TxPath`
 #: Between the NIC's blocks, for each direction: descriptors in the cache, commands and data of their fetches, entries
 #: for the completion writer, commands, data and answers of its lines.

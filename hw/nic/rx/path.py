@@ -156,7 +156,8 @@ class RxPath(wiring.Component):
         if config.steering_rules:
             join(m, flipped(self.rules), steering.rules)
         if config.probes:
-            shown = handshakes(rx_frames=ingress.frames, rx_steered=steering.output, rx_segments=planner.output)
+            shown = handshakes(rx_frames=ingress.frames, rx_parsed=steering.input)
+            shown |= handshakes(rx_steered=steering.output, rx_segments=planner.output)
             show(m, self.probes, shown)
         if config.serial_width:
             for point, outer in (

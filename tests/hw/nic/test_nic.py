@@ -336,7 +336,7 @@ def test_probes_show_every_handshake_of_a_frame():
             await ctx.tick()
 
     host.run(bench)
-    steps = ("frames", "steered", "segments", "writes", "written", "completions", "lines", "lines_done")
+    steps = ("frames", "parsed", "steered", "segments", "writes", "written", "completions", "lines", "lines_done")
     assert {name: moved[f"rx_{name}"] for name in steps} == dict.fromkeys(steps, 1)
     assert moved["rx_data"] == -(-100 // host.config.beat_bytes)
     assert not [name for name in moved if name.startswith("tx")]
