@@ -147,7 +147,8 @@ class RxParser(wiring.Component):
         return register_stage(
             m, "aligned", last.valid, beat=last.beat, index=last.index, ip=ip, ipv4=last.ipv4, ipv6=last.ipv6,
             words=words[:3], length=length, vlan=Mux(last.one, swap(self._bytes(last.window, 14, 2)), 0),
-            vlan_valid=last.one, untag=((tags[0] + tags[1]) + (tags[2] + tags[3])),
+            vlan_valid=last.one, first_tag=tags[0] + tags[1], second_tag=tags[2] + tags[3],
+            base_words=words + Mux(last.ipv6, IPV6_BYTES // 4, 0),
         )  # fmt: skip
 
     def _locate(self, m: Module, last: Any) -> SimpleNamespace:
@@ -165,14 +166,14 @@ class RxParser(wiring.Component):
             m, "located", last.valid, beat=last.beat, index=last.index, length=last.length, words=last.words,
             ipv4=last.ipv4, ipv6=last.ipv6, vlan=last.vlan, vlan_valid=last.vlan_valid,
             good=Mux(last.ipv6, v6.version == 6, v4_good),
-            packet_end=Mux(last.ipv6, (last.words << 2) + (2 + IPV6_BYTES), (last.words << 2) + 2)
-            + Mux(last.ipv6, v6_length, total_length),
-            transport_word=(last.words + Mux(last.ipv6, IPV6_BYTES // 4, v4.words))[:5],
+            packet_end=_start(last.base_words) + Mux(last.ipv6, v6_length, total_length),
+            transport_word=(last.base_words + Mux(last.ipv6, 0, v4.words))[:5],
             payload_length=Mux(last.ipv6, v6_length, v4_length[:16]),
             fragment=Mux(last.ipv6, protocol == FRAGMENT_PROTOCOL, v4_fragment),
             tcp=protocol == TCP_PROTOCOL, udp=protocol == UDP_PROTOCOL, protocol=protocol,
             source=Mux(last.ipv6, v6.source, v4.source), destination=Mux(last.ipv6, v6.destination, v4.destination),
-            addends=Mux(last.ipv6, excess, Cat(v4.source, v4.destination)), untag=last.untag,
+            addends=Mux(last.ipv6, excess, Cat(v4.source, v4.destination)),
+            untag=last.first_tag + last.second_tag,
         )  # fmt: skip
 
     def _measure(self, m: Module, last: Any) -> Any:
@@ -194,7 +195,7 @@ class RxParser(wiring.Component):
                 m.d.sync += taken.eq(chosen)
         stage = register_stage(
             m, "measured", last.valid, beat=last.beat, index=last.index,
-            header_count=bytes_before((last.transport_word << 2) + 2), packet_count=bytes_before(last.packet_end),
+            header_count=bytes_before(_start(last.transport_word)), packet_count=bytes_before(last.packet_end),
         )  # fmt: skip
         out = self.measured.payload
         m.d.comb += [self.measured.valid.eq(stage.valid), out.index.eq(stage.index)]
@@ -210,9 +211,9 @@ class RxParser(wiring.Component):
             vlan=last.vlan, vlan_valid=last.vlan_valid, transport_word=last.transport_word,
             payload_length=last.payload_length, fragment=last.fragment, tcp=last.tcp, udp=last.udp,
             source=last.source, destination=last.destination,
-            linked=last.length >= (last.words << 2) + 2,
+            linked=last.length >= _start(last.words),
             good=last.good & (last.packet_end <= last.length),
-            untag=last.untag, addends=(addends[0] + addends[1]) + (addends[2] + addends[3]),
+            untag=last.untag, low=addends[0] + addends[1], high=addends[2] + addends[3],
             # IPv6's length stands in its header.
             pseudo=(last.protocol << 8) + Mux(last.ipv6, 0, swap(last.payload_length)),
         )  # fmt: skip
@@ -232,7 +233,7 @@ class RxParser(wiring.Component):
             & (length >= (transport.tcp_words << 2)),
             udp_good=(length >= UDP_BYTES) & (udp_length >= UDP_BYTES) & (length >= udp_length),
             udp_fills=length == udp_length, udp_summed=transport.udp_checksum != 0,
-            untag=last.untag, payload_rest=last.addends + last.untag + last.pseudo,
+            untag=last.untag, addends=last.low + last.high, pseudo=last.pseudo + last.untag,
         )  # fmt: skip
 
     def _conclude(self, m: Module, last: Any) -> None:
@@ -264,7 +265,7 @@ class RxParser(wiring.Component):
             m.d.comb += words.eq(last.words)
         flow = headers.flow
         m.d.comb += [
-            headers.header_length.eq(Mux(last.linked, (words << 2) + 2, 0)),
+            headers.header_length.eq(Mux(last.linked, _start(words), 0)),
             headers.vlan.eq(Mux(last.linked, last.vlan, 0)),
             headers.vlan_valid.eq(last.linked & last.vlan_valid),
             flow.source.eq(last.source),
@@ -275,7 +276,7 @@ class RxParser(wiring.Component):
             plan.check_payload.eq(ip & (tcp | (udp & last.udp_fills & last.udp_summed))),
             plan.bad.eq(ip & udp & last.ipv6 & ~last.udp_summed),
             plan.header_rest.eq(last.untag),
-            plan.payload_rest.eq(last.payload_rest),
+            plan.payload_rest.eq(last.addends + last.pseudo),
         ]
         stage = register_stage(m, "parsed", last.valid, headers=headers, plan=plan)
         m.d.comb += [
@@ -290,3 +291,8 @@ class RxParser(wiring.Component):
         """Bytes of the frame that the window holds."""
         low = 8 * (byte - FIRST_WORD * WORD_BITS // 8)
         return window[low : low + 8 * count]
+
+
+def _start(word: Value) -> Value:
+    """The byte where the header that begins in a word does."""
+    return Cat(C(2, 2), word)
