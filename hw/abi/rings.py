@@ -96,7 +96,9 @@ class PacketType(data.Struct):
 class ChecksumStatus(enum.Enum, shape=2):
     """Verdict of checksum validation."""
 
-    NOT_CHECKED = 0  #: no IPv4 header checksum is wrong, and there is no TCP or UDP checksum that could be looked at
+    #: A layer is malformed; or no IPv4 header checksum is wrong, and no TCP or UDP checksum could be looked at: there is
+    #: none, the packet is a fragment, or UDP's length ends before the packet does.
+    NOT_CHECKED = 0
     GOOD = 1  #: that of TCP or UDP is right, and that of the IPv4 header where there is one
     BAD = 2  #: one of them is wrong
 
