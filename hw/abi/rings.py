@@ -96,8 +96,8 @@ class PacketType(data.Struct):
 class ChecksumStatus(enum.Enum, shape=2):
     """Verdict of checksum validation."""
 
-    #: A layer is malformed; or no IPv4 header checksum is wrong, and no TCP or UDP checksum could be looked at: there is
-    #: none, the packet is a fragment, or UDP's length ends before the packet does.
+    #: A layer is malformed; or no IPv4 header checksum is wrong, and no TCP or UDP checksum could be looked at (there
+    #: is none, the packet is a fragment, or UDP's length ends before the packet does).
     NOT_CHECKED = 0
     GOOD = 1  #: that of TCP or UDP is right, and that of the IPv4 header where there is one
     BAD = 2  #: one of them is wrong
@@ -157,7 +157,7 @@ class TxDataFlags(data.Struct):
     insert_ip_checksum: 1  #: of the IPv4 header that the context places
     insert_l4_checksum: 1  #: as checksum_start and checksum_offset say
     insert_vlan: 1  #: a VLAN tag with the context's tag control information, behind the source address
-    segment: 1
+    segment: 1  #: cut into TCP segments, as the context says
     reserved: 1
 
 
@@ -167,6 +167,13 @@ class TxDescriptor(data.Struct):
     ``insert_l4_checksum`` is Linux's CHECKSUM_PARTIAL: software has left the sum of the pseudo-header in the two bytes
     at ``checksum_start + checksum_offset``; into them goes the inverted ones' complement sum of all bytes from
     ``checksum_start`` on, 0xFFFF in place of 0 (``skb_checksum_help``).
+
+    ``segment`` makes the frame a request of up to 65,535 bytes, TCP over IPv4 (with ``insert_ip_checksum``) or IPv6
+    without extension headers: headers as the context says, all in the first data descriptor, and payload. Each ``mss``
+    bytes of it leave with the headers, in which lengths, IPv4 identification and checksum, sequence number, FIN, PSH,
+    CWR and TCP checksum are each segment's own. Software has left the pseudo-header's sum without the length in the
+    TCP checksum (``tcp_v6_gso_csum_prep``) and asks for a completion in the last descriptor at most. What cannot be
+    done is completed with OFFLOAD.
     """
 
     address: 64
@@ -183,10 +190,10 @@ class TxContext(data.Struct):
     """TX ring, type CONTEXT: offload parameters of the frame among whose descriptors it is, best as the first; of
     several the last counts. It carries no data and is skipped where no offload is built in."""
 
-    mss: 16
+    mss: 16  #: payload bytes of a segment
     l2_length: 8  #: bytes before the IP header
     l3_length: 8  #: bytes of the IP header
-    l4_length: 8
+    l4_length: 8  #: bytes of the TCP header of a request for segmentation
     reserved: 8
     vlan: 16  #: tag control information
     reserved_high: 32
