@@ -87,7 +87,7 @@ class RxIngress(wiring.Component):
         uneven_before, uneven = Signal(), Signal()
         overflowed, overflow = Signal(), Signal()
         committed, position, next_word = (Signal(range(2 * self._words), name=n) for n in ("committed", "word", "next"))
-        limit, too_long, store = Signal(16), Signal(), Signal()
+        limit, too_long, store = Signal(16, init=config.max_frame), Signal(), Signal()
         was_too_long = Signal()
         sum_ = Signal(17)
         first_bytes = Signal(48)
@@ -101,11 +101,10 @@ class RxIngress(wiring.Component):
                 (~beat.first & uneven_before) | (beat.count == 0) | (~beat.last & (beat.count != config.beat_bytes))
             ),
             position.eq(Mux(beat.first, committed, next_word)),
-            limit.eq(Mux(self.max_length < config.max_frame, self.max_length, config.max_frame)),
             too_long.eq((~beat.first & was_too_long) | (total > limit)),
             overflow.eq(
                 (~beat.first & overflowed)
-                | ((position - self.read_pointer)[: len(position)] == self._words)
+                | ((position ^ self.read_pointer) == self._words)
                 | (beat.last & ~fifo.room)
             ),
             store.eq(running & ~refuse & ~too_long & ~overflow),
@@ -113,6 +112,7 @@ class RxIngress(wiring.Component):
             self.write_address.eq(position),
             self.write_data.eq(beat.data),
         ]
+        m.d.sync += limit.eq(Mux(self.max_length < config.max_frame, self.max_length, config.max_frame))
         with m.If(running):
             m.d.sync += [
                 active.eq(~beat.last),
@@ -122,7 +122,8 @@ class RxIngress(wiring.Component):
                 was_too_long.eq(too_long),
                 uneven_before.eq(uneven),
                 overflowed.eq(overflow),
-                next_word.eq(position + store),
+                # Behind a beat that is not stored no other of its frame is.
+                next_word.eq(position + 1),
             ]
 
         drop, reason = Signal(), Signal(DropReason)

@@ -6,6 +6,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.abi.rings import DropReason, FillDescriptor, QueueError
+from hw.bus.skid import SkidBuffer
 from hw.config import NicConfig
 from hw.nic.commit_fifo import CommitFifo
 from hw.nic.interfaces import (
@@ -71,7 +72,10 @@ class RxPlanner(wiring.Component):
         m.submodules.fifo = fifo = CommitFifo(Segment(config), 2 * config.fetch_depth)
         wiring.connect(m, wiring.flipped(self.output), fifo.output)
 
-        frame = self.input.payload
+        m.submodules.skid = skid = SkidBuffer(SteeredFrame(config))
+        wiring.connect(m, wiring.flipped(self.input), skid.input)
+        steered = skid.output
+        frame = steered.payload
         entry = Signal(FillDescriptor)
         looked = Signal(range(config.fetch_depth + 1))  # descriptors before the one at which we look
         uncovered, remaining = Signal(16), Signal(16)
@@ -92,7 +96,7 @@ class RxPlanner(wiring.Component):
             covers.eq(entry.length >= remaining),
         ]
 
-        with m.If(self.input.valid & fifo.room):
+        with m.If(steered.valid & fifo.room):
             with m.If(~usable):
                 m.d.comb += [drop.eq(1), reason.eq(DropReason.QUEUE_DISABLED)]
             with m.Elif(self.slots.free <= looked):
@@ -111,7 +115,7 @@ class RxPlanner(wiring.Component):
                     m.d.comb += fifo.push.eq(1)
                     m.d.sync += [looked.eq(looked + 1), uncovered.eq(remaining - entry.length)]
                     with m.If(covers):
-                        m.d.comb += [self.descriptors.take.eq(1), fifo.commit.eq(1), self.input.ready.eq(1)]
+                        m.d.comb += [self.descriptors.take.eq(1), fifo.commit.eq(1), steered.ready.eq(1)]
             with m.Elif(self.descriptors.fetching & (waited < self.starvation)):
                 m.d.sync += waited.eq(waited + 1)
             with m.Else():
@@ -133,10 +137,10 @@ class RxPlanner(wiring.Component):
                 fifo.push.eq(1),
                 fifo.commit.eq(1),
                 fifo.payload.length.eq(frame.length),
-                self.input.ready.eq(1),
+                steered.ready.eq(1),
             ]
         # A queue that stops between two looks may be started anew before there is room for the drop: begin again then.
-        with m.If(self.input.ready | ~usable):
+        with m.If(steered.ready | ~usable):
             m.d.sync += [looked.eq(0), waited.eq(0)]
         with m.If(self.fault.valid & self.fault.ready):
             m.d.sync += self.fault.valid.eq(0)
