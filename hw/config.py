@@ -36,6 +36,7 @@ class NicConfig:
     rss : receive-side scaling: a Toeplitz hash and a table of queues; needs ``classify``
     steering_rules : exact steering rules that fit: 0 (none, and no table), or 64 to 512; they need ``classify``
     tx_offload : checksums and VLAN tags can be inserted into frames that are sent
+    segmentation : TCP segmentation offload; needs tx_offload
     serial_width : bits of the simulation-only frame number; 0 leaves it and all trace points out
     probes : simulation-only ports that show the handshakes of inside streams
     """
@@ -54,6 +55,7 @@ class NicConfig:
     rss: bool = False
     steering_rules: int = 0
     tx_offload: bool = False
+    segmentation: bool = False
     serial_width: int = 0
     probes: bool = False
 
@@ -87,6 +89,10 @@ class NicConfig:
                 raise ValueError(f"{name} needs classify: only of a parsed frame is it known whose it is")
         if not isinstance(self.tx_offload, bool):
             raise TypeError(f"tx_offload must be a bool, not {self.tx_offload!r}")
+        if not isinstance(self.segmentation, bool):
+            raise TypeError(f"segmentation must be a bool, not {self.segmentation!r}")
+        if self.segmentation and not self.tx_offload:
+            raise ValueError(f"segmentation needs tx_offload, which is {self.tx_offload!r}")
         _check("serial_width", self.serial_width, 0, 64)
         if not isinstance(self.probes, bool):
             raise TypeError(f"probes must be a bool, not {self.probes!r}")

@@ -28,8 +28,8 @@ class TxChecksums(wiring.Component):
     """Sum each frame's words, and say what is to be done to the frame on its way out.
 
     The TCP or UDP checksum is that of all bytes from ``checksum_start`` on, the pseudo-header's sum in its own place
-    included; the IPv4 header's is that of its bytes without its own (RFC 1071; 0xFFFF stands for 0, as in
-    ``skb_checksum_help``). Both are of the frame as it is in the buffer.
+    included; for a segment the length is added, which that sum lacks. The IPv4 header's is that of its bytes without
+    its own (RFC 1071; 0xFFFF stands for 0, as in ``skb_checksum_help``). Both are of the frame as it is in the buffer.
 
     A frame appears on ``frame``, with ``strobe``, a fixed number of cycles after its last word: six at 64 bits, seven
     at 128 and 256, eight at 512. Nothing waits: frames of one word pass one a cycle.
@@ -38,19 +38,21 @@ class TxChecksums(wiring.Component):
     -------
     word : :class:`GatheredWord`
     job : the frame's, with its first word
+    discard : only with ``config.segmentation``: with the last word: the frame is not to be sent
     strobe, frame : the frame is summed
     """
 
     def __init__(self, config: NicConfig):
         self._config = config
-        super().__init__(
-            {
-                "word": In(GatheredWord(config)),
-                "job": In(TxJob(config)),
-                "strobe": Out(1),
-                "frame": Out(TxFrame(config)),
-            }
-        )
+        members = {
+            "word": In(GatheredWord(config)),
+            "job": In(TxJob(config)),
+            "strobe": Out(1),
+            "frame": Out(TxFrame(config)),
+        }
+        if config.segmentation:
+            members["discard"] = In(1)
+        super().__init__(members)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -88,7 +90,8 @@ class TxChecksums(wiring.Component):
         m.submodules.ip_tree = ip_tree = SumTree(self._config.data_width)
         m.d.comb += [l4_tree.data.eq(l4), ip_tree.data.eq(ip)]
         summed = _delay(m, Cat(valid, first, last), 1 + l4_tree.stages)
-        folded_job = _delay(m, job, l4_tree.stages + FOLD_STAGES)
+        summed_job = _delay(m, job, 1 + l4_tree.stages)
+        folded_job = _delay(m, summed_job, FOLD_STAGES - 1)
         offload = folded_job.offload
         checksums = []
         for name, tree, start in (("l4", l4_tree, offload.checksum_start), ("ip", ip_tree, offload.l2_length)):
@@ -100,6 +103,13 @@ class TxChecksums(wiring.Component):
                 fold.swap.eq(start[0]),
             ]
             checksums.append(fold.checksum)
+        if self._config.segmentation:
+            segment, discard = summed_job.segment, Signal()
+            m.d.sync += discard.eq(self.discard)
+            m.d.comb += [
+                m.submodules.l4_fold.seed.eq(Mux(segment.present, Cat(segment.l4_bytes[8:], segment.l4_bytes[:8]), 0)),
+                self.frame.discard.eq(_delay(m, discard, 1 + l4_tree.stages + FOLD_STAGES)),
+            ]
         m.d.comb += self.strobe.eq(_delay(m, summed[0] & summed[2], FOLD_STAGES))
         self._describe(m, _delay(m, folded_job, 1), *checksums)
         return m

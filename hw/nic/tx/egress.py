@@ -22,6 +22,7 @@ class TxEgress(wiring.Component):
     Only whole frames come in, so ``wire.valid`` stays high from first to last beat whatever ``wire.ready`` does. The
     first beat comes three cycles after its frame. A frame shorter than 60 bytes is padded to 60 with zeros, as MACs do.
     With ``config.tx_offload`` beats pass :class:`hw.nic.tx.rewrite.TxRewrite`, two cycles more; a tag counts in the 60.
+    With ``config.segmentation`` frames to be discarded are passed over, a beat a cycle.
 
     Members
     -------
@@ -63,6 +64,7 @@ class TxEgress(wiring.Component):
         started, moves = Signal(), Signal()
         position = Signal(16)  # bytes requested before this beat
         reached, following, left = Signal(16), Signal(16), Signal(16)
+        skips = frame.discard if config.segmentation else 0
         padded = Mux(frame.length < PADDED_FRAME, PADDED_FRAME, frame.length)
         beat = self.request.payload.tag
         address = Signal(range(self._words))
@@ -75,10 +77,10 @@ class TxEgress(wiring.Component):
             beat.count.eq(Mux(beat.last, left, beat_bytes)),
             beat.pad.eq(reached >= frame.length),
             beat.serial.eq(frame.serial),
-            self.request.valid.eq(self.frames.valid),
+            self.request.valid.eq(self.frames.valid & ~skips),
             self.request.payload.address.eq(address),
-            moves.eq(self.request.valid & self.request.ready),
-            self.frames.ready.eq(self.request.ready & beat.last),
+            moves.eq(self.frames.valid & (self.request.ready | skips)),
+            self.frames.ready.eq((self.request.ready | skips) & beat.last),
         ]
         # A tag may take a beat more than the frame has words: the last word is kept for it.
         m.d.sync += self.released.eq(moves & (beat.last | (following < padded) if config.tx_offload else 1))

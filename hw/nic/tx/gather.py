@@ -11,6 +11,7 @@ from hw.config import NicConfig
 from hw.nic.commit_fifo import CommitFifo
 from hw.nic.interfaces import CompletionPort, QueueTxEvent, ReadPort, TracePoint
 from hw.nic.tx.checksums import TxChecksums
+from hw.nic.tx.header_edit import EDIT_STAGES, TxHeaderEdit
 from hw.nic.tx.layouts import PADDED_FRAME, TxFrame, TxJob, TxPiece, reserved_words
 
 
@@ -29,6 +30,10 @@ class TxGather(wiring.Component):
     READ_FAULT, in a frame that was not to be sent FRAME_LENGTH or OFFLOAD. Pieces that did not ask get none, whatever
     happened; the queue's counters tell.
 
+    With ``config.segmentation`` words pass :class:`hw.nic.tx.header_edit.TxHeaderEdit`. A request's last job says what
+    became of it, at the latest a few cycles after the request's last word: once a piece of it cannot be read, neither
+    its segment nor a later one is sent, and those before are.
+
     Members
     -------
     jobs, pieces : from the scheduler
@@ -37,7 +42,7 @@ class TxGather(wiring.Component):
     returned : words of frames that are not sent, the cycle after
     entry : to the completion writer, as :class:`hw.nic.interfaces.CompletionPort`
     frames : stream of :class:`hw.nic.tx.layouts.TxFrame`
-    event : every job's end, the cycle after
+    event : every job's end, the cycle after; a request counts once
     finished, finished_queue : a job is done; its last entry is on ``entry`` from the next cycle
     gathered : trace point: a piece's bytes were read, with its buffer's id
     """
@@ -105,13 +110,15 @@ class TxGather(wiring.Component):
         job, piece = pending.output.payload.job, pending.output.payload.piece
         beat = self.read.data.payload
 
+        is_segment = job.segment.present if config.segmentation else 0
+        awaits_verdict, verdict = Signal(), Signal()  # on a request's headers
         spilled = Signal()  # one more word of the last frame waits in `held`
         can_complete, takes_beat, piece_done, job_done = (
             Signal(name=n) for n in ("can_complete", "takes_beat", "piece_done", "job_done")
         )
         failed, failure = Signal(), Signal()
         m.d.comb += [
-            can_complete.eq(~piece.report | ~self.entry.valid | self.entry.ready),
+            can_complete.eq((~piece.report | ~self.entry.valid | self.entry.ready) & ~awaits_verdict),
             self.read.data.ready.eq(pending.output.valid & piece.read & ~spilled & (~beat.last | can_complete)),
             takes_beat.eq(self.read.data.valid & self.read.data.ready),
             piece_done.eq(Mux(piece.read, takes_beat & beat.last, pending.output.valid & can_complete & ~spilled)),
@@ -120,12 +127,13 @@ class TxGather(wiring.Component):
             failure.eq(failed | (takes_beat & beat.last & beat.error)),
         ]
         with m.If(piece_done):
-            m.d.sync += failed.eq(failure & ~piece.last)
+            m.d.sync += failed.eq(failure & ~(piece.last & ~is_segment))
 
         # `held` has the frame's last `offset` bytes, which do not fill a word yet; zero above them.
         held, joined = Signal(width), Signal(2 * width)
         offset, fill = Signal(range(beat_bytes)), Signal(range(2 * beat_bytes))
         start, tail, after = (Signal(range(self._words), name=n) for n in ("start", "tail", "after"))
+        write_enable, write_data = Signal(), Signal(width)
         frame_ends, spills = Signal(), Signal()
         mask = (1 << (beat.count << 3)) - 1
         m.d.comb += [
@@ -133,10 +141,9 @@ class TxGather(wiring.Component):
             fill.eq(offset + beat.count),
             frame_ends.eq(takes_beat & beat.last & piece.last),
             spills.eq(frame_ends & (fill > beat_bytes) & ~failure),
-            self.write_enable.eq(spilled | (takes_beat & ((fill >= beat_bytes) | frame_ends))),
-            self.write_address.eq(tail),
-            self.write_data.eq(Mux(spilled, held, joined)),
-            after.eq(tail + self.write_enable),
+            write_enable.eq(spilled | (takes_beat & ((fill >= beat_bytes) | frame_ends))),
+            write_data.eq(Mux(spilled, held, joined)),
+            after.eq(tail + write_enable),
         ]
         m.d.sync += [spilled.eq(spills), tail.eq(after)]
         with m.If(takes_beat):
@@ -151,34 +158,52 @@ class TxGather(wiring.Component):
                 m.d.sync += start.eq(after + spills)
 
         unread = job.error != CompletionError.NONE
-        refused = job.error == CompletionError.OFFLOAD
+        # The segmenter sets nothing aside for frames that are refused.
+        refused = 0 if config.segmentation else job.error == CompletionError.OFFLOAD
         reserved = reserved_words(job.length, beat_bytes)
         error = Signal(CompletionError)
-        m.d.comb += error.eq(Mux(unread, job.error, Mux(failure, CompletionError.READ_FAULT, CompletionError.NONE)))
-        m.d.comb += frames.commit.eq(frames.push)
+        m.d.comb += error.eq(Mux(verdict, CompletionError.OFFLOAD, CompletionError.NONE))
+        with m.If(unread):
+            m.d.comb += error.eq(job.error)
+        with m.Elif(failure):
+            m.d.comb += error.eq(CompletionError.READ_FAULT)
+        m.d.comb += [
+            self.write_enable.eq(write_enable),
+            self.write_address.eq(tail),
+            self.write_data.eq(write_data),
+            frames.push.eq(frame_ends & ~failure),
+            frames.commit.eq(frames.push),
+            frames.payload.length.eq(job.length),
+            frames.payload.serial.eq(job.serial),
+        ]
         if config.tx_offload:
             m.submodules.checksums = checksums = TxChecksums(config)
+            m.d.comb += [frames.push.eq(checksums.strobe), frames.payload.eq(checksums.frame)]
             started, last = Signal(), Signal()
-            m.d.comb += [
-                last.eq(Mux(spilled, 1, frame_ends & ~spills & ~failure)),
-                checksums.word.strobe.eq(self.write_enable),
-                checksums.word.data.eq(self.write_data),
-                checksums.word.first.eq(~started),
-                checksums.word.last.eq(last),
-                checksums.job.eq(job),
-                frames.push.eq(checksums.strobe),
-                frames.payload.eq(checksums.frame),
-            ]
-            with m.If(self.write_enable):
+            m.d.comb += last.eq(spilled | (frame_ends & ~spills & ~failure))
+            with m.If(write_enable):
                 m.d.sync += started.eq(~last & ~(frame_ends & failure))
-        else:
+            entrance = checksums
+            if config.segmentation:
+                m.submodules.edit = entrance = self._edit(m, checksums, tail)
+                since = Signal(range(EDIT_STAGES + 2))  # a word came; its verdict is there when this is 0
+                with m.If(write_enable):
+                    m.d.sync += since.eq(EDIT_STAGES + 1)
+                with m.Elif(since != 0):
+                    m.d.sync += since.eq(since - 1)
+                m.d.comb += [
+                    awaits_verdict.eq(job.closing & (since != 0)),
+                    verdict.eq(job.closing & entrance.refused),
+                ]
             m.d.comb += [
-                frames.push.eq(frame_ends & ~failure),
-                frames.payload.length.eq(job.length),
-                frames.payload.serial.eq(job.serial),
+                entrance.word.strobe.eq(write_enable),
+                entrance.word.data.eq(write_data),
+                entrance.word.first.eq(~started),
+                entrance.word.last.eq(last),
+                entrance.job.eq(job),
             ]
         m.d.comb += [
-            self.finished.eq(job_done),
+            self.finished.eq(job_done & ~is_segment),
             self.finished_queue.eq(job.queue),
         ]
         m.d.sync += [
@@ -211,3 +236,20 @@ class TxGather(wiring.Component):
                 self.gathered.queue.eq(job.queue),
                 self.gathered.detail.eq(piece.buffer_id),
             ]
+
+    def _edit(self, m: Module, checksums: TxChecksums, address: Signal) -> TxHeaderEdit:
+        """Words pass it on their way to the packet buffer and the checksums."""
+        edit = TxHeaderEdit(self._config)
+        m.d.comb += [
+            edit.address.eq(address),
+            checksums.word.strobe.eq(edit.edited.strobe),
+            checksums.word.data.eq(edit.edited.data),
+            checksums.word.first.eq(edit.edited.first),
+            checksums.word.last.eq(edit.edited.last),
+            checksums.job.eq(edit.edited_job),
+            checksums.discard.eq(edit.discard),
+            self.write_enable.eq(edit.edited.strobe),
+            self.write_address.eq(edit.edited_address),
+            self.write_data.eq(edit.edited.data),
+        ]
+        return edit

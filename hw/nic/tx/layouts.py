@@ -18,19 +18,44 @@ def reserved_words(length, beat_bytes):
     return (Mux(length < PADDED_FRAME, PADDED_FRAME, length) + beat_bytes - 1) >> ceil_log2(beat_bytes)
 
 
-class TxOffload(data.Struct):
+class TxOffload(data.StructLayout):
     """What a frame's last data descriptor and its context ask for: see :class:`hw.abi.rings.TxDescriptor` and
-    :class:`hw.abi.rings.TxContext`. ``has_context``: there was one."""
+    :class:`hw.abi.rings.TxContext`.
 
-    insert_ip_checksum: 1
-    insert_l4_checksum: 1
-    insert_vlan: 1
-    has_context: 1
-    checksum_start: 8
-    checksum_offset: 6
-    l2_length: 8
-    l3_length: 8
-    vlan: 16
+    Members
+    -------
+    has_context : there was a context
+    segment, mss, l4_length : only with ``config.segmentation``
+    early_report : likewise: a descriptor before the last asks for a completion
+    """
+
+    def __init__(self, config: NicConfig):
+        members = {
+            "insert_ip_checksum": 1,
+            "insert_l4_checksum": 1,
+            "insert_vlan": 1,
+            "has_context": 1,
+            "checksum_start": 8,
+            "checksum_offset": 6,
+            "l2_length": 8,
+            "l3_length": 8,
+            "vlan": 16,
+        }
+        if config.segmentation:
+            members |= {"segment": 1, "mss": 16, "l4_length": 8, "early_report": 1}
+        super().__init__(members)
+
+
+class TxSegment(data.Struct):
+    """A job that is a segment of a request, if ``present``: ``first`` and ``last`` of its request, its number and the
+    payload's bytes before it, and the bytes of its TCP header and payload."""
+
+    present: 1
+    first: 1
+    last: 1
+    index: 16
+    offset: 16
+    l4_bytes: 16
 
 
 class BytePatch(data.Struct):
@@ -60,13 +85,16 @@ class TxJob(data.StructLayout):
     aborted : the queue stopped before the frame's end was seen; one empty piece follows
     end : the frame ends here
     offload : only with ``config.tx_offload``: with ``end``, what else is to be done to the frame
+    segment, closing : only with ``config.segmentation``: see :class:`hw.nic.tx.segmenter.TxSegmenter`
     serial : simulation-only number, counted in the order in which jobs are taken
     """
 
     def __init__(self, config: NicConfig):
         members = {"queue": range(config.queues), "length": 16, "error": CompletionError, "aborted": 1, "end": 1}
         if config.tx_offload:
-            members["offload"] = TxOffload
+            members["offload"] = TxOffload(config)
+        if config.segmentation:
+            members |= {"segment": TxSegment, "closing": 1}
         super().__init__({**members, "serial": config.serial_width})
 
 
@@ -105,12 +133,14 @@ class TxFrame(data.StructLayout):
     length : bytes in the buffer
     sent_length, edits : only with ``config.tx_offload``: bytes on the wire, tag and padding included; see
         :class:`TxEdits`
+    discard : only with ``config.segmentation``: it is not to be sent
     serial : of its job
     """
 
     def __init__(self, config: NicConfig):
         edits = {"sent_length": 16, "edits": TxEdits} if config.tx_offload else {}
-        super().__init__({"length": 16, **edits, "serial": config.serial_width})
+        discard = {"discard": 1} if config.segmentation else {}
+        super().__init__({"length": 16, **edits, **discard, "serial": config.serial_width})
 
 
 class SendBeat(data.StructLayout):

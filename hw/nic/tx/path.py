@@ -26,6 +26,7 @@ from hw.nic.tx.gather import TxGather
 from hw.nic.tx.layouts import SendBeat
 from hw.nic.tx.offload_check import OffloadCheck
 from hw.nic.tx.scheduler import TxScheduler
+from hw.nic.tx.segmenter import TxSegmenter
 
 
 class TxPath(wiring.Component):
@@ -38,7 +39,9 @@ class TxPath(wiring.Component):
               completions.slots  read │  └─► packet buffer
                                       └─► completions.entry
 
-    With ``config.tx_offload`` jobs pass :class:`hw.nic.tx.offload_check.OffloadCheck` on their way to the gather.
+    With ``config.tx_offload`` jobs pass :class:`hw.nic.tx.offload_check.OffloadCheck` on their way to the gather,
+    with ``config.segmentation`` jobs and pieces then :class:`hw.nic.tx.segmenter.TxSegmenter`, and a queue that stops
+    is ``busy`` until the wire has taken what the packet buffer cannot hold of its requests.
 
     Frames of a queue keep the order of its ring, on the wire and in completions. A queue is ``busy`` from the cycle
     after a frame was taken from its ring until its bytes have been read and its completions handed to the completion
@@ -89,16 +92,25 @@ class TxPath(wiring.Component):
         words = config.tx_buffer_bytes // config.beat_bytes
         m.submodules.buffer = buffer = PacketBuffer(config.data_width, words, SendBeat(config))
         # Jobs lie in the scheduler's FIFO, in the gather's, and in the registers between them.
-        limit = 2 * config.fetch_depth + 4 * config.outstanding_reads + 4
+        limit = 2 * config.fetch_depth + 4 * config.outstanding_reads + 8
         m.submodules.in_flight = in_flight = InFlight(config.queues, limit)
 
         if config.tx_offload:
             m.submodules.check = check = OffloadCheck(config)
             join(m, scheduler.jobs, check.input)
-            join(m, check.output, gather.jobs)
+            jobs = check.output
         else:
-            join(m, scheduler.jobs, gather.jobs)
-        join(m, scheduler.pieces, gather.pieces)
+            jobs = scheduler.jobs
+        if config.segmentation:
+            m.submodules.segmenter = reserver = segmenter = TxSegmenter(config)
+            join(m, jobs, segmenter.jobs_in)
+            join(m, scheduler.pieces, segmenter.pieces_in)
+            join(m, segmenter.jobs, gather.jobs)
+            join(m, segmenter.pieces, gather.pieces)
+        else:
+            reserver = scheduler
+            join(m, jobs, gather.jobs)
+            join(m, scheduler.pieces, gather.pieces)
         join(m, gather.frames, egress.frames)
         join(m, egress.request, buffer.request)
         join(m, buffer.response, egress.response)
@@ -120,8 +132,8 @@ class TxPath(wiring.Component):
             scheduler.enable.eq(self.control.enable),
             scheduler.clear.eq(self.control.clear),
             scheduler.tx_enable.eq(self.tx_enable),
-            scheduler.released.eq(egress.released),
-            scheduler.returned.eq(gather.returned),
+            reserver.released.eq(egress.released),
+            reserver.returned.eq(gather.returned),
             self.completions.queue.eq(scheduler.slots.queue),
             scheduler.slots.free.eq(self.completions.free),
             self.completions.reserve.eq(scheduler.slots.reserve),

@@ -34,7 +34,8 @@ class TxScheduler(wiring.Component):
     DESCRIPTOR_LENGTH; nothing of its frame is taken, and the queue is left alone until it is started again.
 
     With ``config.tx_offload`` a frame's last context and what its last descriptor asks for go with the job, unchecked;
-    without, contexts are skipped.
+    without, contexts are skipped. With ``config.segmentation`` a frame may be a request of up to 65,535 bytes, and room
+    in the packet buffer is :class:`hw.nic.tx.segmenter.TxSegmenter`'s affair: frames are taken without regard to it.
 
     Turns go round at frame granularity, see :class:`hw.nic.tx.turns.TurnOrder`. A queue with nothing to do takes one
     cycle of its turn.
@@ -115,10 +116,19 @@ class TxScheduler(wiring.Component):
         unsent, fits, take, abort, advance, pass_over = (
             Signal(name=n) for n in ("unsent", "fits", "take", "abort", "advance", "pass_over")
         )
+        next_turn = Signal()
         is_discarding = discarding.bit_select(queue, 1)
+        too_long = total > config.max_frame
+        if config.segmentation:
+            uncounted = Signal()  # the descriptors before hold more than can be counted
+            with m.If(advance):
+                m.d.sync += uncounted.eq(uncounted | sum_[16])
+            with m.If(next_turn):
+                m.d.sync += uncounted.eq(0)
+            too_long = Mux(entry.flags.segment, uncounted | sum_[16], too_long)
         m.d.comb += [
-            unsent.eq(~ends | is_discarding | (total < MIN_FRAME) | (total > config.max_frame)),
-            words.eq(Mux(unsent, 0, reserved_words(total, config.beat_bytes))),
+            unsent.eq(~ends | is_discarding | (total < MIN_FRAME) | too_long),
+            words.eq(0 if config.segmentation else Mux(unsent, 0, reserved_words(total, config.beat_bytes))),
             fits.eq(words <= free_words),
         ]
 
@@ -147,7 +157,6 @@ class TxScheduler(wiring.Component):
             with m.Elif(fits):
                 m.d.comb += take.eq(1)
 
-        next_turn = Signal()
         m.d.comb += [
             self.emits.eq(take | abort),
             next_turn.eq(self.emits | pass_over),
@@ -211,6 +220,13 @@ class TxScheduler(wiring.Component):
                 offload.l3_length.eq(context.l3_length),
                 offload.vlan.eq(context.vlan),
             ]
+            if config.segmentation:
+                m.d.comb += [
+                    offload.segment.eq(entry.flags.segment),
+                    offload.mss.eq(context.mss),
+                    offload.l4_length.eq(context.l4_length),
+                    offload.early_report.eq(reports != 0),
+                ]
         if config.serial_width:
             serial = Signal(config.serial_width)
             m.d.comb += jobs.payload.serial.eq(serial)

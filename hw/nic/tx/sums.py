@@ -65,19 +65,22 @@ class OnesComplementFold(wiring.Component):
     Members
     -------
     valid, first, value : a word's sum; ``first``: of a new frame
+    seed : with ``first``: what the frame's sum begins with
     swap : of the frame whose last sum came two cycles ago
     checksum : of the frame whose last sum came three cycles ago
     """
 
     def __init__(self, width: int):
-        super().__init__({"valid": In(1), "first": In(1), "value": In(width), "swap": In(1), "checksum": Out(16)})
+        super().__init__(
+            {"valid": In(1), "first": In(1), "value": In(width), "seed": In(16), "swap": In(1), "checksum": Out(16)}
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         total = Signal(ACCUMULATOR_BITS)
         once, twice = Signal(LANE_BITS + 1), Signal(LANE_BITS)
         with m.If(self.valid):
-            m.d.sync += total.eq(Mux(self.first, 0, total) + self.value)
+            m.d.sync += total.eq(Mux(self.first, self.seed, total) + self.value)
         inverted = Signal(LANE_BITS)
         m.d.sync += once.eq(total[:LANE_BITS] + total[LANE_BITS:])
         m.d.comb += [

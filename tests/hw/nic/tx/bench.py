@@ -29,13 +29,13 @@ def data(
     *,
     end: bool = True,
     report: bool = False,
-    insert: tuple[str, ...] = (),
+    ask: tuple[str, ...] = (),
     **fields: int,
 ) -> bytes:
-    """A data descriptor; ``insert`` names what is asked for, as ``ip_checksum``."""
+    """A data descriptor; ``ask`` names other flags."""
     flags = (END_OF_PACKET if end else 0) | (REPORT if report else 0)
-    for name in insert:
-        flags |= DESCRIPTOR.mask("flags", f"insert_{name}")
+    for name in ask:
+        flags |= DESCRIPTOR.mask("flags", name)
     return DESCRIPTOR.pack(
         address=address, length=length, buffer_id=buffer_id, type=TxDescriptorType.DATA.value, flags=flags, **fields
     )
@@ -128,12 +128,13 @@ class TxBench:
             await ctx.tick()
             ctx.set(self.cache.push, 0)
 
-    async def settle(self, ctx: Any, jobs: int, bound: int = 20_000) -> None:
-        """Wait until ``jobs`` frames have met their fate, those gathered have been sent, and nothing is busy."""
+    async def settle(self, ctx: Any, jobs: int, bound: int = 20_000, more: int = 0) -> None:
+        """Wait until ``jobs`` frames have met their fate, those gathered and ``more`` segments have been sent, and
+        nothing is busy."""
         for _ in range(bound):
             await ctx.tick()
             gathered = sum(1 for event in self.queue_events if not event["error"] and not event["aborted"])
-            done = len(self.queue_events) >= jobs and len(self.frame_events) >= gathered
+            done = len(self.queue_events) >= jobs and len(self.frame_events) >= gathered + more
             if done and not ctx.get(self.path.control.busy):
                 await ctx.tick().repeat(5)
                 assert not ctx.get(self.cache.underrun), "took descriptors that are not there"

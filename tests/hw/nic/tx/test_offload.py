@@ -11,37 +11,19 @@ from scapy.packet import Raw
 from hw.abi.rings import CompletionError
 from hw.config import preset
 from tests.hw.nic.tx.bench import TxBench, context, data
-from tests.hw.nic.tx.packets import CHECKSUM_OFFSETS, Request, cut, pseudo_header_sum, random_packet, random_request
+from tests.hw.nic.tx.packets import (
+    CHECKSUM_OFFSETS,
+    Placer,
+    Request,
+    padded,
+    pseudo_header_sum,
+    random_packet,
+    random_request,
+)
 
 GOOD = CompletionError.NONE.value
 OFFLOAD = CompletionError.OFFLOAD.value
 SIZES = (0, 1, 2, 3, 7, 17, 18, 19, 45, 64, 100, 301)
-
-
-class Placer:
-    """Puts pieces of frames into the bench's memory, each at an address of its own, and makes their descriptors."""
-
-    def __init__(self, bench, rng):
-        self.bench, self.rng, self.next = bench, rng, 0
-
-    def put(self, request: Request, *, pieces: list[bytes] | None = None, report: bool = True) -> list[bytes]:
-        """Descriptors of a request."""
-        pieces = cut(self.rng, request.memory) if pieces is None else pieces
-        entries = [context(**request.context)] if request.context is not None else []
-        for number, piece in enumerate(pieces):
-            address = self.next + self.rng.randrange(70)
-            self.bench.memory[address : address + len(piece)] = piece
-            self.next = address + len(piece)
-            if number < len(pieces) - 1:
-                entries.append(data(address, len(piece), end=False))
-            else:
-                entries.append(data(address, len(piece), report=report, insert=request.insert, **request.descriptor))
-        assert self.next < len(self.bench.memory)
-        return entries
-
-
-def padded(frames):
-    return [frame.ljust(60, b"\0") for frame in frames]
 
 
 @pytest.mark.parametrize(("width", "count"), [(64, 60), (128, 60), (256, 60), (512, 80)])
@@ -65,16 +47,16 @@ def test_random_frames_leave_as_scapy_makes_them(width, count, seed):
     assert [c.error for c in bench.completions[0]] == [GOOD] * count
 
 
-@pytest.mark.parametrize("insert", [(), ("l4_checksum",), ("l4_checksum", "vlan")])
-def test_smallest_frames_at_512_bits_leave_one_a_cycle(insert):
+@pytest.mark.parametrize("ask", [(), ("insert_l4_checksum",), ("insert_l4_checksum", "insert_vlan")])
+def test_smallest_frames_at_512_bits_leave_one_a_cycle(ask):
     config = preset("10g", data_width=512, queues=1, fetch_depth=256, outstanding_reads=256, tx_offload=True)
     bench = TxBench(config)
     frame = bytes(Ether(dst="02:00:00:00:00:01") / IP() / UDP() / Raw(bytes(range(18))))
     count = 100
     start, offset = 34, CHECKSUM_OFFSETS[UDP]
     bench.memory[:60] = frame
-    fields = {"insert": insert, "checksum_start": start, "checksum_offset": offset}
-    entries = ([context(vlan=5)] if "vlan" in insert else []) + [data(0, 60, **fields)]
+    fields = {"ask": ask, "checksum_start": start, "checksum_offset": offset}
+    entries = ([context(vlan=5)] if "insert_vlan" in ask else []) + [data(0, 60, **fields)]
 
     async def scenario(ctx):
         bench.wire_stall = 1.0
@@ -103,7 +85,7 @@ def test_a_checksum_of_zero_is_sent_as_all_ones():
     frame = bytearray(without)
     frame[50:52] = without[start + offset : start + offset + 2]
     frame[start + offset : start + offset + 2] = pseudo_header_sum(packet, len(packet[UDP]))
-    request = Request(bytes(frame), b"", ("l4_checksum",), {"checksum_start": start, "checksum_offset": offset})
+    request = Request(bytes(frame), b"", ("insert_l4_checksum",), {"checksum_start": start, "checksum_offset": offset})
 
     async def scenario(ctx):
         await bench.post(ctx, Placer(bench, rng).put(request))
@@ -130,7 +112,7 @@ def test_sums_may_begin_and_end_up_anywhere(width):
         sent = bytearray(frame)
         sent[start + offset : start + offset + 2] = ((0xFFFF ^ total) or 0xFFFF).to_bytes(2, "big")
         fields = {"checksum_start": start, "checksum_offset": offset}
-        requests.append(Request(frame, bytes(sent), ("l4_checksum",), fields))
+        requests.append(Request(frame, bytes(sent), ("insert_l4_checksum",), fields))
 
     async def scenario(ctx):
         for request in requests:
@@ -150,11 +132,11 @@ def test_tagged_frames_of_every_length_keep_all_their_bytes_and_fill_the_buffer(
     for length in [*range(14, 14 + 2 * width // 8 + 4), *[width // 8 * 2] * 40]:
         frame, vlan = rng.randbytes(length), rng.randrange(1 << 16)
         sent = frame[:12] + b"\x81\x00" + vlan.to_bytes(2, "big") + frame[12:]
-        requests.append(Request(frame, sent, ("vlan",), {}, {"vlan": vlan}))
+        requests.append(Request(frame, sent, ("insert_vlan",), {}, {"vlan": vlan}))
 
     async def scenario(ctx):
         for request in requests:
-            await bench.post(ctx, placer.put(request, pieces=[request.memory]))
+            await bench.post(ctx, placer.put(request, first=len(request.memory)))
         await bench.settle(ctx, len(requests))
 
     async def stall_and_go(ctx):
@@ -170,25 +152,25 @@ IPV4 = {"l2_length": 14, "l3_length": 20}
 
 
 @pytest.mark.parametrize(
-    ("insert", "fields", "parameters", "length"),
+    ("ask", "fields", "parameters", "length"),
     [
-        (("vlan",), {}, None, 60),
-        (("ip_checksum",), {}, None, 60),
-        (("ip_checksum",), {}, {**IPV4, "l3_length": 16}, 60),
-        (("ip_checksum",), {}, {**IPV4, "l3_length": 22}, 60),
-        (("ip_checksum",), {}, {**IPV4, "l3_length": 64}, 100),
-        (("ip_checksum",), {}, {**IPV4, "l2_length": 13}, 60),
-        (("ip_checksum",), {}, {**IPV4, "l2_length": 255}, 274),
-        (("ip_checksum",), {}, IPV4, 33),
-        (("l4_checksum",), {"checksum_start": 34, "checksum_offset": 16}, None, 51),
-        (("l4_checksum",), {"checksum_start": 255, "checksum_offset": 63}, None, 319),
+        (("insert_vlan",), {}, None, 60),
+        (("insert_ip_checksum",), {}, None, 60),
+        (("insert_ip_checksum",), {}, {**IPV4, "l3_length": 16}, 60),
+        (("insert_ip_checksum",), {}, {**IPV4, "l3_length": 22}, 60),
+        (("insert_ip_checksum",), {}, {**IPV4, "l3_length": 64}, 100),
+        (("insert_ip_checksum",), {}, {**IPV4, "l2_length": 13}, 60),
+        (("insert_ip_checksum",), {}, {**IPV4, "l2_length": 255}, 274),
+        (("insert_ip_checksum",), {}, IPV4, 33),
+        (("insert_l4_checksum",), {"checksum_start": 34, "checksum_offset": 16}, None, 51),
+        (("insert_l4_checksum",), {"checksum_start": 255, "checksum_offset": 63}, None, 319),
     ],
 )
-def test_what_cannot_be_done_is_refused_unread_and_gives_back_its_room(insert, fields, parameters, length):
+def test_what_cannot_be_done_is_refused_unread_and_gives_back_its_room(ask, fields, parameters, length):
     config = preset("10g", tx_offload=True, tx_buffer_bytes=2048, max_frame=1024)
     bench, rng = TxBench(config), random.Random(0)
     placer = Placer(bench, rng)
-    bad = Request(rng.randbytes(length), b"", insert, fields, parameters)
+    bad = Request(rng.randbytes(length), b"", ask, fields, parameters)
     fine = Request(rng.randbytes(1000), b"")
     count = 2 + 2048 // length
 
@@ -196,7 +178,7 @@ def test_what_cannot_be_done_is_refused_unread_and_gives_back_its_room(insert, f
         for _ in range(count):
             await bench.post(ctx, placer.put(bad))
         assert bench.commands == 0
-        await bench.post(ctx, placer.put(fine, pieces=[fine.memory]))
+        await bench.post(ctx, placer.put(fine, first=len(fine.memory)))
         await bench.settle(ctx, count + 1)
 
     bench.run(scenario)
@@ -213,9 +195,9 @@ def test_a_context_is_of_its_own_frame_alone_and_the_last_one_counts():
 
     async def scenario(ctx):
         await bench.post(ctx, [context(vlan=1), data(0, 40, end=False)])
-        await bench.post(ctx, [context(vlan=2), data(40, 30, insert=("vlan",))])
+        await bench.post(ctx, [context(vlan=2), data(40, 30, ask=("insert_vlan",))])
         await bench.post(ctx, [context(vlan=3), data(0, 70)])
-        await bench.post(ctx, [data(0, 70, insert=("vlan",), report=True)])
+        await bench.post(ctx, [data(0, 70, ask=("insert_vlan",), report=True)])
         await bench.settle(ctx, 3)
 
     bench.run(scenario)
@@ -229,7 +211,9 @@ def test_without_offloads_built_in_flags_and_contexts_change_nothing():
     bench.memory[: len(frame)] = frame
 
     async def scenario(ctx):
-        await bench.post(ctx, [context(vlan=1), data(0, len(frame), insert=("vlan", "ip_checksum", "l4_checksum"))])
+        await bench.post(
+            ctx, [context(vlan=1), data(0, len(frame), ask=("insert_vlan", "insert_ip_checksum", "insert_l4_checksum"))]
+        )
         await bench.settle(ctx, 1)
 
     bench.run(scenario)
