@@ -238,3 +238,53 @@ def test_after_reset_in_traffic_it_is_as_after_power_on(width, cut):
         await bench.settle(ctx, len(after))
 
     check(bench.run(scenario), after)
+
+
+@pytest.mark.parametrize("width", [64, 128, 256, 512])
+@pytest.mark.parametrize("keep", [0, 1])
+def test_a_frame_leaves_nothing_behind_for_the_next(width, keep):
+    bench, rng, sound = Bench(width), random.Random(width), []
+    while len(sound) < 24:
+        frame = random_frame(rng)
+        if len(frame) < 300 and classify(frame).status is ChecksumStatus.GOOD:
+            sound.append(frame)
+    # Whatever the bytes before were taken for, every length that they hold is an extreme one.
+    others = [bytes([value]) * length for value in (0, 255) for length in (14, 19, 60, 130)]
+    others += [bytes(12) + kind + bytes(46) for kind in (b"\x08\0", b"\x86\xdd", b"\x81\0\0\0\x08\0")]
+    frames = [frame for i, good in enumerate(sound) for frame in (others[i % len(others)], good)]
+
+    async def scenario(ctx):
+        for i, frame in enumerate(frames):
+            await bench.send(ctx, frame, keep=keep or i % 2)
+        await bench.settle(ctx, len(frames) if keep else len(sound))
+
+    check(bench.run(scenario), frames if keep else sound)
+
+
+def test_a_wrong_ipv4_header_checksum_is_bad_whatever_follows_unless_that_is_malformed():
+    ends = {
+        "tcp": (6, bytes(12) + b"\x50" + bytes(7)),
+        "short tcp": (6, bytes(12) + b"\x40" + bytes(7)),
+        "udp": (17, bytes.fromhex("0001 0002 0008 0000")),
+        "long udp": (17, bytes.fromhex("0001 0002 0009 0000")),
+        "icmp": (1, bytes(8)),
+        "fragment": (17, bytes(8)),
+    }
+    frames = []
+    for name, (protocol, payload) in ends.items():
+        fixed = bytes.fromhex("2000" if name == "fragment" else "0000") + bytes([64, protocol])
+        header = b"\x45\0" + (20 + len(payload)).to_bytes(2, "big") + bytes(2) + fixed + b"\xbe\xef" + bytes(range(8))
+        frames.append((bytes(12) + b"\x08\0" + header + payload).ljust(60, b"\0"))
+    bench = Bench(512)
+
+    async def scenario(ctx):
+        for frame in frames:
+            await bench.send(ctx, frame)
+        await bench.settle(ctx, len(frames))
+
+    found = bench.run(scenario)
+    check(found, frames)
+    verdicts = dict(zip(ends, (ChecksumStatus(result.checksum.status) for result in found)))
+    not_checked = {name for name, verdict in verdicts.items() if verdict is ChecksumStatus.NOT_CHECKED}
+    assert not_checked == {"short tcp", "long udp"}
+    assert set(verdicts.values()) == {ChecksumStatus.NOT_CHECKED, ChecksumStatus.BAD}
