@@ -42,31 +42,42 @@ def ceilings(
     clock = nic.clock_khz * 1000
     beat = nic.beat_bytes
 
-    def mean(amount: Callable[[int], int | Fraction]) -> Fraction:
-        total = sum((count * amount(length) for length, count in lengths.items()), Fraction(0))
-        return total / Fraction(sum(lengths.values()))
-
-    stream_beats = mean(lambda length: -(-length // beat))
-    data_beats = mean(lambda length: -(-(offset % beat + length) // beat))
+    stream_beats = _mean(lengths, lambda length: -(-length // beat))
+    data_beats = _mean(lengths, lambda length: -(-(offset % beat + length) // beat))
     entry_beats = Fraction(-(-LINE_BYTES // beat), ENTRIES_PER_LINE)
     each_way = data_beats + entry_beats
     written = each_way * receive
     read = entry_beats * receive + each_way * transmit
     bounds = {
-        "wire": clock / mean(line.frame_cycles),
+        "wire": clock / _mean(lengths, line.frame_cycles),
         "stream": clock / stream_beats,
         "axi": clock / max(written, read),
     }
     if not link.wires:
-        burst = min(nic.max_burst_bytes, nic.fetch_depth * ENTRY_BYTES)
-        fetch_up = Fraction(link.read_bytes(burst) * ENTRY_BYTES, burst)
-        fetch_down = Fraction(link.completion_bytes(burst) * ENTRY_BYTES, burst)
-        up = down = Fraction(0)
-        if receive:
-            up += mean(link.write_bytes) + Fraction(link.write_bytes(LINE_BYTES), ENTRIES_PER_LINE) + fetch_up
-            down += fetch_down
-        if transmit:
-            up += mean(link.read_bytes) + fetch_up
-            down += mean(link.completion_bytes) + fetch_down
-        bounds["link"] = clock * link.bytes_per_cycle(nic.clock_khz) / max(up, down)
+        each = max(link_bytes(nic, link, lengths, receive=receive, transmit=transmit))
+        bounds["link"] = clock * link.bytes_per_cycle(nic.clock_khz) / each
     return bounds
+
+
+def link_bytes(
+    nic: NicConfig, link: LinkConfig, lengths: Mapping[int, int], *, receive: bool = True, transmit: bool
+) -> tuple[Fraction, Fraction]:
+    """Bytes with overhead that a frame in each direction puts on the host link at best, upstream and downstream;
+    parameters as of :func:`ceilings`."""
+    burst = min(nic.max_burst_bytes, nic.fetch_depth * ENTRY_BYTES)
+    fetch_up = Fraction(link.read_bytes(burst) * ENTRY_BYTES, burst)
+    fetch_down = Fraction(link.completion_bytes(burst) * ENTRY_BYTES, burst)
+    up = down = Fraction(0)
+    if receive:
+        up += _mean(lengths, link.write_bytes) + Fraction(link.write_bytes(LINE_BYTES), ENTRIES_PER_LINE) + fetch_up
+        down += fetch_down
+    if transmit:
+        up += _mean(lengths, link.read_bytes) + fetch_up
+        down += _mean(lengths, link.completion_bytes) + fetch_down
+    return up, down
+
+
+def _mean(lengths: Mapping[int, int], amount: Callable[[int], int | Fraction]) -> Fraction:
+    """An amount of a frame, over frames with these lengths."""
+    total = sum((count * amount(length) for length, count in lengths.items()), Fraction(0))
+    return total / Fraction(sum(lengths.values()))

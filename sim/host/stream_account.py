@@ -2,6 +2,7 @@
 """The account of streams: in how many cycles each of them moved, was stalled, was starved."""
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -107,6 +108,11 @@ class StreamCount(NamedTuple):
     def share(self, cycles: int) -> float:
         """Some of its cycles, in percent of all."""
         return 100 * cycles / self.cycles
+
+    @property
+    def rate(self) -> Fraction:
+        """Transfers, or the amount, of a cycle."""
+        return Fraction(self.moved, self.cycles)
 
 
 class AccountClient:
