@@ -5,7 +5,7 @@ from functools import reduce
 from operator import xor
 from typing import Any
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.memory import Memory
@@ -43,14 +43,15 @@ class RuleTable(wiring.Component):
     Software decides which of the four it takes. The places of a packet are read and compared whole, so no packet is
     taken for another. Where several rules name it, the lowest bank's counts.
 
-    A command takes one cycle, and each place is looked at once, so a packet meets the rule before or after it, never a
-    part. To move a rule to another of its places, software inserts it there before it reuses the old one. Commands that
-    make no sense change nothing and are reported, as :class:`hw.abi.steering.RuleError`.
+    A command takes one cycle, in which no packet starts and none is looked up; what has begun is looked up anew. So a
+    packet meets the rules as they are before a command or after it. To move a rule to another of its places, software
+    inserts it there before it reuses the old one. Commands that make no sense change nothing and are reported, as
+    :class:`hw.abi.steering.RuleError`.
 
     At 512 bits a packet starts every cycle; at 256 every second, at 128 and 64 every fourth, whose banks are read one
-    after another from one memory. ``done`` comes ``latency`` cycles after ``start`` (5 at 512 bits, 8 at 64), in order,
-    and waits for nobody. After a reset the table is cleared, a place of each memory a cycle: until then ``busy`` is
-    set and no packet starts.
+    after another from one memory. ``done`` comes ``latency`` cycles after ``start`` (5 at 512 bits, 8 at 64) where no
+    other packet and no command is in the way, in order, and waits for nobody. After a reset the table is cleared, a
+    place of each memory a cycle: until then ``busy`` is set and no packet starts.
 
     Members
     -------
@@ -83,7 +84,7 @@ class RuleTable(wiring.Component):
 
     @property
     def latency(self) -> int:
-        """Cycles from ``start`` to ``done``."""
+        """Cycles from ``start`` to ``done``, where nothing is in the way."""
         return self.steps + 4
 
     def elaborate(self, platform: object) -> Module:
@@ -91,26 +92,30 @@ class RuleTable(wiring.Component):
         key = Signal(RuleKey)
         m.d.comb += key.eq(_key(self.packet_type.network, self.packet_type.transport, self.flow))
 
-        # What decides on the places, then their hash; from then on, one step of reading each cycle.
+        # What decides on the places, then their hash; from then on, one step of reading each cycle. A place is never
+        # read while one is written, so no memory has to promise what is read then.
         folded, places = Signal(8 * RULE_MESSAGE_BYTES), Signal(8 * RULE_BANKS)
-        spacing, step = Signal(range(self.steps)), Signal(range(self.steps))
-        started, reading = Signal(), Signal()
-        cleared, ports = self._memories(m)
-        m.d.comb += [self.ready.eq(cleared & (spacing == 0)), self.window.busy.eq(~cleared)]
-        m.d.sync += started.eq(self.start)
-        with m.If(self.start):
-            m.d.sync += [folded.eq(_message(self.flow)), spacing.eq(self.steps - 1)]
-        with m.Elif(spacing != 0):
-            m.d.sync += spacing.eq(spacing - 1)
+        step = Signal(range(self.steps))
+        started, reading, pause = Signal(), Signal(), Signal()
         last = step == self.steps - 1
-        with m.If(started):
-            m.d.sync += [places.eq(_hash(folded)), reading.eq(1), step.eq(0)]
-        with m.Elif(reading):
-            m.d.sync += [step.eq(step + 1), reading.eq(~last)]
+        ports = self._memories(m, pause)
+        moves = ~reading | last
+        m.d.comb += self.ready.eq(~pause & (~started | moves))
+        with m.If(pause):
+            m.d.sync += step.eq(0)
+        with m.Else():
+            with m.If(self.start):
+                m.d.sync += [folded.eq(_message(self.flow)), started.eq(1)]
+            with m.Elif(moves):
+                m.d.sync += started.eq(0)
+            with m.If(moves):
+                m.d.sync += [places.eq(_hash(folded)), reading.eq(started), step.eq(0)]
+            with m.Else():
+                m.d.sync += step.eq(step + 1)
         banks = Array(places[8 * bank :][: self._slot_bits] for bank in range(RULE_BANKS))
         for lane, port in enumerate(ports):
             place = Array(banks[number * self._lanes + lane] for number in range(self.steps))[step]
-            m.d.comb += port.addr.eq(Cat(place, step))
+            m.d.comb += [port.addr.eq(Cat(place, step)), port.en.eq(~pause)]
 
         # The entries in flip-flops behind the block RAM, and the packet's key beside them.
         m.submodules.keys = keys = SyncFIFO(width=len(key.as_value()), depth=_WAITING)
@@ -118,9 +123,9 @@ class RuleTable(wiring.Component):
         wanted = Signal(RuleKey)
         read, first_read, last_read = Signal(), Signal(), Signal()
         compared, first, ends = Signal(), Signal(), Signal()
-        m.d.comb += [keys.w_en.eq(self.start), keys.w_data.eq(key), keys.r_en.eq(first_read)]
+        m.d.comb += [keys.w_en.eq(self.start), keys.w_data.eq(key), keys.r_en.eq(last_read)]
         m.d.sync += [
-            Cat(read, first_read, last_read).eq(Cat(reading, reading & (step == 0), reading & last)),
+            Cat(read, first_read, last_read).eq(Cat(Const(1), step == 0, last) & (reading & ~pause).replicate(3)),
             Cat(compared, first, ends).eq(Cat(read, first_read, last_read)),
             self.done.eq(ends),
         ]
@@ -137,9 +142,8 @@ class RuleTable(wiring.Component):
             m.d.sync += self.result.eq(Cat(found, queue))
         return m
 
-    def _memories(self, m: Module) -> tuple[Value, list[Any]]:
-        """The banks, and what changes them: clearing after a reset, then commands. Gives whether they are cleared, and
-        a read port of each memory."""
+    def _memories(self, m: Module, pause: Signal) -> list[Any]:
+        """The banks, and what changes them: clearing after a reset, then commands. Gives a read port of each memory."""
         config, window, lanes = self._config, self.window, self._lanes
         layout = data.StructLayout({"key": RuleKey, "queue": self.result.queue.shape()})
         depth = self.steps << self._slot_bits
@@ -173,6 +177,7 @@ class RuleTable(wiring.Component):
         lane_bits = (lanes - 1).bit_length()
         entry = Signal(layout)
         m.d.comb += entry.eq(Mux(cleared & window.insert, Cat(rule, window.queue), 0))
+        m.d.comb += [self.window.busy.eq(~cleared), pause.eq(~cleared | command)]
         ports = []
         for lane in range(lanes):
             m.submodules[f"bank_{lane}"] = memory = Memory(shape=layout, depth=depth, init=[])
@@ -184,7 +189,7 @@ class RuleTable(wiring.Component):
                 port.en.eq(~cleared | chosen),
             ]
             ports.append(memory.read_port())
-        return cleared, ports
+        return ports
 
 
 def _key(network: Any, transport: Any, flow: Any) -> Value:

@@ -128,8 +128,11 @@ def test_pace_and_latency_are_as_stated(width, changes, pace, latency):
         await bench.settle(ctx, count)
 
     bench.run(scenario)
-    assert bench.taken == [bench.taken[0] + pace * number for number in range(count)]
-    assert [at - taken for (at, _), taken in zip(bench.out, bench.taken)] == [latency + 1] * count
+    came = [at for at, _ in bench.out]
+    assert came == [came[0] + pace * number for number in range(count)]
+    assert came[0] == bench.taken[0] + latency + 1
+    # Where rules alone are the slower, one packet may wait in front of them.
+    assert [later - at for at, later in zip(bench.taken[2:], bench.taken[3:])] == [pace] * (count - 3)
 
 
 def test_rules_are_inserted_replaced_moved_and_removed_while_frames_go_on():
@@ -248,9 +251,11 @@ def test_the_table_reads_back_what_was_written_and_zeros_before():
     assert after == table
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_a_rule_that_moves_is_always_found(seed):
-    bench = SteeringBench(config(512, rss=False), seed=seed)
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("spacing", [1, 3, 12])
+def test_a_rule_that_moves_is_always_found(width, spacing):
+    """Also where its old place is reused in the next cycle; registers are written every third at most."""
+    bench = SteeringBench(config(width, rss=False), seed=spacing)
     flow, others = flow_of(1), [flow_of(number) for number in range(2, 12)]
     done = []
 
@@ -260,12 +265,15 @@ def test_a_rule_that_moves_is_always_found(seed):
         await bench.insert(ctx, flow, 6, places[0])
         done.append("inserted")
         for number in range(60):
-            old, new = places[number % RULE_BANKS], places[(number + 1) % RULE_BANKS]
+            old, new = places[number * 3 % RULE_BANKS], places[(number + 1) * 3 % RULE_BANKS]
             await bench.insert(ctx, flow, 6, new)
+            for _ in range(spacing - 1):
+                await ctx.tick()
             if number % 2:
                 await bench.remove(ctx, old)
             else:
                 await bench.insert(ctx, bench.random.choice(others), 3, old)
+            await ctx.tick().repeat(bench.random.randint(1, 12))
         done.append("churned")
 
     async def scenario(ctx):
@@ -278,7 +286,7 @@ def test_a_rule_that_moves_is_always_found(seed):
             await bench.send(ctx, [(60, ELSEWHERE, flow)] * 10)
             sent += 10
         await bench.settle(ctx, sent)
-        assert sent > 100
+        assert sent >= 20
 
     bench.run(scenario, churn)
     assert {frame.queue for _, frame in bench.out} == {6}
