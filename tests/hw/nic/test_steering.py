@@ -26,7 +26,7 @@ def packet(flow, to=TO_NIC):
         src=str(ip_address(flow.source)), dst=str(ip_address(flow.destination))
     )
     layer = {TransportLayer.TCP: TCP, TransportLayer.UDP: UDP}[flow.transport]
-    return bytes(Ether(dst=to) / ip / layer(sport=flow.source_port, dport=flow.destination_port) / bytes(20))
+    return bytes(Ether(dst=to) / ip / layer(sport=flow.source_port, dport=flow.destination_port) / bytes(18))
 
 
 async def set_rss(host, ctx, key, table, **types):
