@@ -290,3 +290,19 @@ def test_a_rule_that_moves_is_always_found(width, spacing):
 
     bench.run(scenario, churn)
     assert {frame.queue for _, frame in bench.out} == {6}
+
+
+@pytest.mark.parametrize("width", [64, 512])
+def test_a_packet_of_zeros_is_not_taken_for_an_empty_place(width):
+    bench = SteeringBench(config(width, rss=False))
+    flows = [
+        Flow(bytes(4), bytes(4), 0, 0, network, transport) for network in NetworkLayer for transport in TransportLayer
+    ]
+
+    async def scenario(ctx):
+        ctx.set(bench.dut.default_queue, 5)
+        await bench.send(ctx, [(60, ELSEWHERE, flow) for flow in flows])
+        await bench.settle(ctx, len(flows))
+
+    bench.run(scenario)
+    assert [frame.queue for _, frame in bench.out] == [5] * len(flows)
