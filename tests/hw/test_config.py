@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Parameters of the hardware are judged where they are given."""
+
+import pytest
+
+from hw.config import preset
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"rss": 1}, TypeError, "rss must be a bool, not 1"),
+        ({"rss": True}, ValueError, "rss needs classify"),
+        ({"steering_rules": 64}, ValueError, "steering_rules needs classify"),
+        ({"steering_rules": 32}, ValueError, "steering_rules that are not 0 must be a power of two in 64..512, not 32"),
+        ({"steering_rules": 96}, ValueError, "must be a power of two in 64..512, not 96"),
+        ({"steering_rules": 1024}, ValueError, "must be a power of two in 64..512, not 1024"),
+        ({"steering_rules": False}, TypeError, "steering_rules that are not 0 must be an integer, not False"),
+    ],
+)
+def test_steering_that_cannot_be_built_is_refused(changes, error, message):
+    with pytest.raises(error, match=message):
+        preset("10g", **changes)
+
+
+@pytest.mark.parametrize("rules", [0, 64, 128, 256, 512])
+def test_steering_is_built_as_asked_for_and_not_otherwise(rules):
+    config = preset("10g", classify=True, rss=True, steering_rules=rules)
+    assert (config.rss, config.steering_rules) == (True, rules)
+    assert (preset("10g").rss, preset("10g").steering_rules) == (False, 0)
