@@ -18,6 +18,9 @@ READ_CLIENTS = ("axi_ar_rx_descriptors", "axi_ar_tx_descriptors", "axi_ar_tx_dat
 AMOUNTS = ("up_bytes", "down_bytes")  #: of the host link, with overhead
 LINK, IOMMU, MEMORY = "link", "IOMMU", "memory"
 _CLOSE = 2.0  #: per cent: two stages that differ by less work equally much
+#: Streams behind which waiting is not seen as a stall before them: the packet buffers of both directions, which drop
+#: frames or ask for no more, and read data, for which room is kept.
+_ELASTIC = ("wire_rx", "rx_frames", "tx_descriptors", "memory_r", "host_r", "axi_r", "tx_frames")
 
 
 class Ends(NamedTuple):
@@ -95,23 +98,18 @@ def record_names(machine: MachineConfig) -> tuple[str, ...]:
 
 
 class Stage(NamedTuple):
-    """A part on a frame's way."""
+    """A part on a frame's way, and how busy it is.
+
+    ``working`` : per cent of the time in which the part neither lacked work nor was held up by what is behind it. A
+    part without input is never without work; one without output is never held up. Work that waits for it counts only as
+    far as it holds up the parts before it too: a transfer that waits for its address keeps nobody. Inside, a part may
+    work on while its input is empty, so the time in which its output moves counts at least.
+    ``holding`` : per cent of the time in which it holds up those before it.
+    """
 
     name: str
-    input: StreamCount | None  #: None of the way's first part
-    output: StreamCount | None  #: None of its last
-
-    @property
-    def working(self) -> float:
-        """Per cent of its time in which the part neither lacked work nor was held up by what is behind it.
-
-        A part that has no input is never without work; one without output is never held up. Inside, a part may work on
-        while its input is empty, so the time in which its output moves counts at least.
-        """
-        lacking = self.input.share(self.input.cycles - self.input.moved - self.input.stalled) if self.input else 0.0
-        held_up = self.output.share(self.output.stalled) if self.output else 0.0
-        moving = [count.share(count.moved) for count in (self.input, self.output) if count]
-        return max(100 - lacking - held_up, *moving)
+    working: float
+    holding: float = 0.0
 
 
 def stages(direction: str, machine: MachineConfig, counts: Mapping[str, StreamCount]) -> list[Stage]:
@@ -119,14 +117,26 @@ def stages(direction: str, machine: MachineConfig, counts: Mapping[str, StreamCo
     twice."""
     ends = stream_ends(machine)
     way = [name for name in WAYS[direction] if name in ends]
-    before: list[StreamCount | None] = [None, *(counts[name] for name in way)]
-    after: list[StreamCount | None] = [*(counts[name] for name in way), None]
-    names = [ends[way[0]].source, *(ends[name].sink for name in way)]
-    return [Stage(*each) for each in zip(names, before, after, strict=True)]
+    first = counts[way[0]]
+    found = [Stage(ends[way[0]].source, 100 - first.share(first.stalled))]
+    felt = 1.0  # share of the time in which all parts before this one are held up
+    for place, name in enumerate(way):
+        count = counts[name]
+        felt = count.stalled / count.cycles if name in _ELASTIC else min(felt, count.stalled / count.cycles)
+        following = counts[way[place + 1]] if name != way[-1] else None
+        moving = count.share(count.moved)
+        working = moving + 100 * felt
+        if following:
+            moving = max(moving, following.share(following.moved))
+            working -= following.share(following.stalled)
+        found.append(Stage(ends[name].sink, max(working, moving), 100 * felt))
+    return found
 
 
 def bottleneck(found: list[Stage]) -> Stage:
-    """The part that limits: the one that works most of the time. Where several work about as much as the busiest, the
-    last of them holds the others up, or they all keep up with the first."""
+    """The part that limits: of those that work about as much of the time as the busiest, the last that holds up others;
+    the first if none does, and the way's source only if it is alone."""
     most = max(stage.working for stage in found)
-    return [stage for stage in found if stage.working >= most - _CLOSE][-1]
+    busy = [stage for stage in found if stage.working >= most - _CLOSE]
+    holding = [stage for stage in busy if stage.holding > _CLOSE]
+    return holding[-1] if holding else busy[min(len(busy), 2) - 1 if busy[0] is found[0] else 0]

@@ -6,14 +6,17 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any, ClassVar
 
+from hw.abi.rings import ENTRIES_PER_LINE
 from hw.config import IOMMU_PRESETS
 from sim.config import MachineConfig, preset
 from sim.experiments.base import Case, Experiment
-from sim.experiments.ceiling import ceilings
+from sim.experiments.ceiling import ceilings, link_bytes
 from sim.experiments.settings import Setting, parse_integer
 from sim.line_rate.job import DIRECTIONS, LineMeasurement, LineRun
 from sim.load_tables import PAGE_SIZES
 from sim.report import Column, Row, decimals
+from sim.stream_rows import COLUMNS, TRANSACTIONS, stream_rows
+from sim.streams import AMOUNTS
 from sim.traffic.pacing import LineRate
 
 PAGES = {"none": 0, "4K": PAGE_SIZES[0], "2M": PAGE_SIZES[2]}  #: of the IOMMU's mapping; none: without an IOMMU
@@ -59,14 +62,16 @@ class LineRateExperiment(Experiment):
         Column("throughput", "Mpps", decimals(2)),
         Column("bandwidth", "Gbit/s", decimals(1), optional=True),
         Column("dropped", "dropped", decimals(0)),
+        *COLUMNS,
     )
     job = "sim.line_rate.job:run_lines"
     measurement = LineMeasurement
 
     def machine(self, preset_name: str) -> MachineConfig:
-        """Of the preset, with as many queues as any case uses, memory for all their buffers, and its IOMMU."""
+        """Of the preset, with as many queues as any case uses, memory for all their buffers, its IOMMU, and the account
+        of streams."""
         machine = preset(preset_name)
-        nic = replace(machine.nic, queues=16)
+        nic = replace(machine.nic, queues=16, probes=True)
         return replace(machine, nic=nic, memory_size=MEMORY, iommu=IOMMU_PRESETS[preset_name])
 
     def cases(self, machine: MachineConfig, settings: Mapping[str, Any], capture: str) -> Sequence[Case]:
@@ -132,8 +137,30 @@ class LineRateExperiment(Experiment):
         ]
         rows += [Row(case.varied, f"ceiling.{name}", "Mpps", value / 1_000_000) for name, value in bounds.items()]
         rows += [Row(case.varied, f"drop.{name}", "frames", count) for name, count in measured.dropped.items()]
+        rows += _account_rows(machine, case, measured)
         if run.size == SMALL and bound == "wire":
             rows.append(
                 Row(case.varied, "nothing_dropped", "bool", not sum(measured.dropped.values()), True, SOURCE, "check")
             )
         return rows
+
+
+def _account_rows(machine: MachineConfig, case: Case, measured: LineMeasurement) -> list[Row]:
+    """From the account of streams: who limits, what a frame takes of each channel and of the link, and whether a small
+    one takes more than its share of lines of four descriptors and of four completions."""
+    run = case.run
+    counts = {"rx": measured.received, "tx": measured.sent}
+    rates = {way: Fraction(count, measured.cycles) for way, count in counts.items() if count}
+    if not measured.streams or not rates:
+        return []
+    rows = stream_rows(case.varied, machine, measured.streams, rates)
+    if run.size == SMALL and "rx" in rates:
+        streams = (TRANSACTIONS["rx"][name] for name in ("rx_descriptor_reads", "rx_completion_writes"))
+        lines = max(measured.streams[stream].rate for stream in streams) / rates["rx"]
+        few = lines - Fraction(JITTER * run.queues, measured.received) <= Fraction(1, ENTRIES_PER_LINE)
+        rows.append(Row(case.varied, "four_to_a_line", "bool", few, True, ARITHMETIC, "check"))
+    if not machine.link.wires:
+        best = link_bytes(machine.nic, machine.link, {run.length: 1}, receive="rx" in rates, transmit="tx" in rates)
+        for name, amount in zip(AMOUNTS, best, strict=True):
+            rows.append(Row(case.varied, f"{name}.best", "B/packet", amount))
+    return rows

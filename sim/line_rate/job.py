@@ -3,7 +3,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -16,11 +16,13 @@ from hw.abi.rings import ENTRY_BYTES
 from sim.backends.base import Backend
 from sim.config import IOMMU_REGISTERS, MachineConfig
 from sim.host.mailbox import Interrupt, MailboxClient, RegisterRead
+from sim.host.stream_account import AccountClient, StreamCount
 from sim.host.wire_player import AHEAD, PlayerClient
 from sim.host.wire_recorder import RecorderClient
 from sim.line_rate.frames import FrameError, NumberedFrames
 from sim.line_rate.queues import Buffers, Receiver, Sender
 from sim.load_tables import DEVICE_ID, DIRECTORY, PAGE_SIZES, table_bytes, write_tables
+from sim.streams import record_names
 from sim.traffic.flows import mac_value, queue_mac
 from sim.traffic.pacing import FCS_BYTES, LineRate
 
@@ -130,12 +132,14 @@ class LineMeasurement:
     cycles : length of the measured time
     received, sent : frames in that time
     dropped : frames of the whole run that the NIC dropped, by reason
+    streams : the account of streams in that time, where the machine has one
     """
 
     cycles: int
     received: int
     sent: int
     dropped: Mapping[str, int]
+    streams: Mapping[str, StreamCount] = field(default_factory=dict)
 
     def cycles_per_frame(self, direction: str) -> Fraction:
         """Cycles a frame of ``rx`` or ``tx``."""
@@ -143,12 +147,14 @@ class LineMeasurement:
 
     def as_json(self) -> dict[str, Any]:
         """As plain JSON values; :meth:`from_json` takes them."""
-        return {**asdict(self), "dropped": dict(self.dropped)}
+        streams = {name: list(count) for name, count in self.streams.items()}
+        return {**asdict(self), "dropped": dict(self.dropped), "streams": streams}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "LineMeasurement":
         """The measurement that :meth:`as_json` gave these values for."""
-        return cls(**values)
+        streams = {name: StreamCount(*count) for name, count in values["streams"].items()}
+        return cls(**{**values, "streams": streams})
 
 
 def run_lines(backend: Backend, machine: MachineConfig, cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -182,6 +188,7 @@ class LineRateRun:
         self._line = LineRate(machine.mac_mbps * 1_000_000, machine.nic.clock_khz)
         self._frames = NumberedFrames(run.length, flows=run.queues, queues=run.queues, seed=run.seed)
         self._player, self._recorder = PlayerClient(backend), RecorderClient(backend)
+        self._streams = AccountClient(backend, record_names(machine)) if machine.nic.probes else None
         self._offset = VIRTUAL - PHYSICAL if run.page else 0
         self._receivers = [self._make(Receiver, queue, 0) for queue in range(run.queues)]
         self._senders = [self._make(Sender, queue, 1) for queue in range(run.queues)]
@@ -210,6 +217,7 @@ class LineRateRun:
         period = max(64, int(PERIOD_FRAMES * self._line.frame_cycles(run.length)))
         self._begin = self._backend.cycle + AHEAD + period
         marks: list[tuple[int, int, int]] = []
+        streams: Mapping[str, StreamCount] = {}
         for goal in (run.warm, run.warm + run.frames):
             limit = self._backend.cycle + LIMIT + int(SLOWEST * goal * self._line.frame_cycles(run.length))
             while (receives and self._received < goal) or (sends and self._sent < goal):
@@ -220,9 +228,12 @@ class LineRateRun:
                     )
                 self._step(self._backend.cycle + period, receives, sends)
             marks.append((self._backend.cycle, self._received, self._sent))
+            if self._streams is not None:
+                streams = self._streams.counts()
+                self._streams.begin()
         (start, received, sent), (end, all_received, all_sent) = marks
         dropped = self._account(receives)
-        return LineMeasurement(end - start, all_received - received, all_sent - sent, dropped)
+        return LineMeasurement(end - start, all_received - received, all_sent - sent, dropped, streams)
 
     @property
     def _received(self) -> int:

@@ -13,7 +13,7 @@ from sim.config import MachineConfig, preset
 from sim.host.link_config import link_preset
 from sim.host.stream_account import StreamCount
 from sim.stream_rows import stream_rows
-from sim.streams import WAYS, Stage, bottleneck, record_names, stages, stream_ends
+from sim.streams import WAYS, bottleneck, record_names, stages, stream_ends
 
 MACHINE = preset("10g", memory_size=16 << 20)
 MACHINE = replace(MACHINE, nic=replace(MACHINE.nic, probes=True))
@@ -39,12 +39,25 @@ def test_a_way_leads_from_part_to_part(machine: MachineConfig) -> None:
             assert ends[name].sink == ends[following].source, f"{name} to {following}"
 
 
+def working(**changes: StreamCount) -> dict[str, float]:
+    counts = dict.fromkeys(record_names(MACHINE), IDLE) | changes
+    return {stage.name: stage.working for stage in stages("rx", MACHINE, counts)}
+
+
 def test_a_part_works_when_it_neither_lacks_work_nor_is_held_up() -> None:
-    assert Stage("middle", count(500, 300), count(500, 200)).working == pytest.approx(80 - 20)
-    assert Stage("first", None, count(500, 200)).working == pytest.approx(80)
-    assert Stage("last", count(500, 200), None).working == pytest.approx(70)
-    # It takes one frame, and gives eight beats.
-    assert Stage("wide", count(100), count(800)).working == pytest.approx(80)
+    found = working(rx_frames=count(500, 300), rx_parsed=count(500, 250), rx_steered=count(400, 200))
+    assert found["classifier"] == pytest.approx(80 - 25)
+    assert found["steering"] == pytest.approx(75 - 20)
+    assert found["planner"] == pytest.approx(60)
+
+
+def test_what_waits_counts_only_if_it_holds_up_those_before() -> None:
+    assert working(rx_parsed=count(500), rx_steered=count(500, 500), rx_segments=count(500))["planner"] == 50
+    assert working(axi_w=count(780, 0, 220), host_w=count(780, 220))["memory"] == 78
+
+
+def test_a_part_that_takes_one_frame_and_gives_eight_beats_works_while_it_gives() -> None:
+    assert working(rx_segments=count(100), rx_data=count(800))["RX writer"] == 80
 
 
 def test_the_wire_limits_what_keeps_up_with_it() -> None:
@@ -66,10 +79,18 @@ def test_who_stalls_all_before_it_limits(stalled: str, part: str) -> None:
 
 
 def test_iommu_and_a_wire_that_takes_no_more() -> None:
-    counts = {"host_w": count(500, 500), "memory_w": count(500, 0, 500)}
-    assert limit("rx", counts | {"wire_rx": count(500, 0, 500)}, WITH_IOMMU) == "IOMMU"
+    counts = {name: count(500, 500) for name in WAYS["rx"]}
+    counts |= {"wire_rx": count(500, 0, 500), "memory_w": count(500, 0, 500)}
+    assert limit("rx", counts, WITH_IOMMU) == "IOMMU"
     sent = {name: count(90, 900) for name in WAYS["tx"] if name in stream_ends(MACHINE)}
     assert limit("tx", sent | {"wire_tx": count(760, 240)}) == "wire"
+
+
+def test_a_full_channel_limits_where_it_is_filled() -> None:
+    counts = {name: count(500, 400) for name in WAYS["rx"]}
+    counts |= {"wire_rx": count(1000), "rx_data": count(889, 111)}
+    counts |= {name: count(1000) for name in ("axi_w", "host_w")}
+    assert limit("rx", counts) == "DMA writer"
 
 
 def test_rows_by_hand() -> None:

@@ -42,6 +42,29 @@ def test_frames_of_two_beats_are_bound_by_axi(result: Any) -> None:
     assert float(result.value("share", **case)) > 95
 
 
+@pytest.mark.parametrize("queues", ["1", "16"])
+@pytest.mark.parametrize("direction", ["rx", "both"])
+def test_small_frames_share_lines_of_descriptors_and_completions(result: Any, direction: str, queues: str) -> None:
+    case = {"direction": direction, "size": "64", "queues": queues}
+    assert result.value("four_to_a_line", **case)
+    near = 4 * int(queues) / 4000 + 0.01  # what was under way at the beginning, and at the end
+    assert float(result.value("rx_data_writes", **case)) == pytest.approx(1, rel=near)
+    for name in ("rx_descriptor_reads", "rx_completion_writes"):
+        assert float(result.value(name, **case)) == pytest.approx(0.25, rel=4 * near)
+
+
+@pytest.mark.parametrize("queues", ["1", "16"])
+def test_the_account_names_what_limits(result: Any, queues: str) -> None:
+    for direction in ("rx", "tx"):
+        case = {"direction": direction, "queues": queues}
+        assert result.value(f"{direction}_limit", size="64", **case) == "wire"
+        assert float(result.value("up_bytes", size="64", **case)) >= result.value("up_bytes.best", size="64", **case)
+    wire = {"direction": "rx", "size": "64", "queues": queues}
+    assert result.value("stream.wire_rx.busy", **wire) == pytest.approx(100 / LINE, rel=0.002)
+    assert result.value("stream.wire_rx.stalled", **wire) == 0
+    assert result.value("stream.tx_jobs.busy", **wire) == 0
+
+
 def test_what_is_measured_is_by_direction() -> None:
     measured = LineRateExperiment.measurement(1000, 500, 250, {})
     assert (measured.cycles_per_frame("rx"), measured.cycles_per_frame("tx")) == (Fraction(2), Fraction(4))

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""How long a single frame takes through an idle machine, by stage."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from driver_model.drivers.ring import TX_DATA, TX_END_OF_PACKET
+from hw.abi.registers import register_map
+from hw.abi.rings import ENTRY_BYTES, LINE_BYTES
+from sim.backends.base import Backend
+from sim.config import MachineConfig
+from sim.host.mailbox import MailboxClient
+from sim.host.stream_account import AccountClient
+from sim.host.wire_player import AHEAD, PlayerClient
+from sim.line_rate.frames import FrameError, NumberedFrames
+from sim.line_rate.queues import TX, Buffers, Receiver
+from sim.line_rate.rings import DescriptorRing, column
+from sim.streams import record_names
+from sim.traffic.flows import mac_value, queue_mac
+from sim.traffic.pacing import FCS_BYTES
+
+#: The streams that carry a frame, or something about it, in their order, and what their last transfer of it means.
+STEPS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "rx": {
+            "wire_rx": "the NIC has the last beat",
+            "rx_frames": "the frame is in the packet buffer",
+            "rx_parsed": "its headers are known",
+            "rx_steered": "its queue is known",
+            "rx_segments": "it has a buffer",
+            "rx_data": "its bytes are at the DMA writer",
+            "rx_written": "they are acknowledged",
+            "rx_completions": "the completion is at its writer",
+            "rx_lines": "the completion is due",
+            "rx_lines_done": "it is acknowledged",
+        },
+        "tx": {
+            "registers": "the NIC has the doorbell",
+            "tx_fetches": "the descriptor is asked for",
+            "tx_fetched": "the descriptor is there",
+            "tx_descriptors": "the scheduler has it",
+            "tx_jobs": "the frame is to be gathered",
+            "tx_reads": "its bytes are asked for",
+            "tx_data": "they are there",
+            "tx_frames": "the frame is in the packet buffer",
+            "wire_tx": "the last beat is on the wire",
+        },
+    }
+)
+VISIBLE = "visible"  #: the completion is in memory
+ENTRIES = 64
+RINGS, BUFFERS, SENT = 0x1000, 0x10000, 0x40000  #: addresses
+MEMORY = 1 << 20  #: bytes of memory that are needed
+IDLE = 3000  #: cycles after which nothing moves any more
+
+
+def run_latency(backend: Backend, machine: MachineConfig, size: int) -> dict[str, dict[str, int]]:
+    """Job for :func:`sim.backends.base.launch`, on a machine with probes and without an IOMMU: the latency of one frame
+    of ``size`` bytes with FCS in each direction.
+
+    Returns, for ``rx``, the cycles from the frame's start on the wire to each step of :data:`STEPS`, and to
+    ``visible``; for ``tx``, those from the edge before which software wrote the doorbell. Completions are written at
+    once. Nothing else moves: descriptors for RX are in the NIC already.
+    """
+    if not machine.nic.probes or machine.iommu is not None:
+        raise ValueError(f"Latency is measured on a machine with probes and without an IOMMU, not {machine!r}")
+    return _Idle(backend, machine, size - FCS_BYTES).measure()
+
+
+class _Idle:
+    def __init__(self, backend: Backend, machine: MachineConfig, length: int):
+        self._backend = backend
+        self._memory: np.ndarray = backend.storage["memory"]
+        self._mailbox = MailboxClient(backend)
+        self._streams = AccountClient(backend, record_names(machine))
+        self._player = PlayerClient(backend)
+        self._registers = register_map(machine.nic.queues)
+        self._frames = NumberedFrames(length)
+
+    def measure(self) -> dict[str, dict[str, int]]:
+        port = self._registers.port
+        self._mailbox.set_carrier(True)
+        for name, fields in (("timeouts", {"starvation": 1024}), ("control", {"rx_enable": 1, "tx_enable": 1})):
+            self._mailbox.write_register(port[name].offset, port[name].pack(**fields))
+        return {"rx": self._receive(), "tx": self._send()}
+
+    def _receive(self) -> dict[str, int]:
+        buffers = Buffers(BUFFERS, 2048, 0, 2048, ENTRIES)
+        receiver = Receiver(self._memory, self._mailbox, self._registers, 0, RINGS, buffers, self._frames)
+        receiver.start(mac_value(queue_mac(0)))
+        self._rest()
+        start = self._backend.cycle + AHEAD
+        self._player.put(np.array([start]), self._frames.make(np.arange(1)))
+        first = RINGS + ENTRIES * ENTRY_BYTES
+        token = self._backend.watch("memory", first, first + LINE_BYTES)
+        limit = self._backend.cycle + IDLE
+        while token not in self._backend.hits():
+            if self._backend.cycle >= limit:
+                raise FrameError(f"No completion came in {IDLE} cycles")
+            self._backend.advance(limit)
+        visible = self._backend.cycle
+        self._backend.unwatch(token)
+        self._rest()
+        if receiver.poll() != 1:
+            raise FrameError("A completion came, but no frame")
+        self._rest()  # the doorbell that gives the buffer back
+        return self._steps("rx", start) | {VISIBLE: visible - start}
+
+    def _send(self) -> dict[str, int]:
+        rings = RINGS + 2 * ENTRIES * ENTRY_BYTES
+        ring = DescriptorRing(self._memory, rings, ENTRIES)
+        queue = self._registers.queue
+        for name, value in (
+            ("tx_ring_base", ring.base),
+            ("tx_ring_size", ENTRIES),
+            ("tx_completion_base", rings + ENTRIES * ENTRY_BYTES),
+            ("tx_completion_size", ENTRIES),
+            ("tx_control", queue["tx_control"].pack(enable=1)),
+        ):
+            self._mailbox.write_register(self._registers.address(name, 0), value)
+        self._rest()
+        self._memory[SENT : SENT + self._frames.length] = self._frames.make(np.arange(1))[0]
+        descriptor = np.zeros((1, ENTRY_BYTES), np.uint8)
+        column(descriptor, TX, "address")[:] = SENT
+        column(descriptor, TX, "length")[:] = self._frames.length
+        descriptor.view(np.dtype("<u4"))[:, TX.fields["type"][0] // 32] = TX_DATA | TX_END_OF_PACKET
+        ring.post(descriptor)
+        start = self._backend.cycle
+        self._mailbox.write_register(self._registers.address("tx_doorbell", 0), queue["tx_doorbell"].pack(producer=1))
+        self._rest()
+        return self._steps("tx", start)
+
+    def _steps(self, direction: str, start: int) -> dict[str, int]:
+        last: Any = self._streams.last()
+        missing = [name for name in STEPS[direction] if last[name] < start]
+        if missing:
+            raise FrameError(f"Nothing moved on {', '.join(missing)} from cycle {start} on")
+        return {name: last[name] - start for name in STEPS[direction]}
+
+    def _rest(self) -> None:
+        """Until nothing moves any more."""
+        until = self._backend.cycle + IDLE
+        while self._backend.cycle < until:
+            self._backend.advance(until)
+            self._backend.hits()
