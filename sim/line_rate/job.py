@@ -37,6 +37,7 @@ PERIOD_FRAMES = 128  #: of 64 bytes at line rate, in the cycles between two look
 LEVELS = 3  #: of the page table
 LIMIT = 200_000  #: cycles that a register access may take, and a run beside what its frames need
 SLOWEST = 8  #: times as long as at line rate may a run take
+QUIET = 8  #: looks at the rings without a frame, after the last was due, until none is expected any more
 BUSY_POLLS = 1000
 
 
@@ -55,6 +56,7 @@ class LineRun:
     headroom : bytes of a buffer before a frame
     page : size of the pages that rings and buffers are mapped with; 0 on a machine without an IOMMU
     wait : register TIMEOUTS.completion, cycles that a completion waits for others
+    stalls : hold back every stream at random in so many of 256 cycles, on a machine built with stalls; 0: never
     seed : of the payload
     """
 
@@ -67,6 +69,7 @@ class LineRun:
     headroom: int = 256
     page: int = 0
     wait: int = 256
+    stalls: int = 0
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -82,6 +85,7 @@ class LineRun:
             ("warm", 1, 10_000_000),
             ("headroom", 0, 1024),
             ("wait", 0, 65535),
+            ("stalls", 0, 255),
         ):
             value = getattr(self, name)
             if not isinstance(value, int) or not low <= value <= high:
@@ -98,6 +102,8 @@ class LineRun:
             raise ValueError(
                 f"Page size 0 is for a machine without an IOMMU, another for one with it, not {self.page!r}"
             )
+        if self.stalls and not machine.stalls:
+            raise ValueError(f"A machine without stalls cannot hold back streams in {self.stalls!r} of 256 cycles")
         if self.queues > machine.nic.queues:
             raise ValueError(f"queues must be at most the {machine.nic.queues} of the NIC, not {self.queues!r}")
         if self.end + (table_bytes(self.end - PHYSICAL, LEVELS) if self.page else 0) > machine.memory_size:
@@ -125,7 +131,7 @@ class LineRun:
 
 @dataclass(frozen=True)
 class LineMeasurement:
-    """What a run measured, in the middle of a longer one.
+    """What a run measured, in the middle of a longer one in which every frame was accounted for.
 
     Attributes
     ----------
@@ -232,16 +238,16 @@ class LineRateRun:
                 streams = self._streams.counts()
                 self._streams.begin()
         (start, received, sent), (end, all_received, all_sent) = marks
-        dropped = self._account(receives)
+        dropped = self._settle(period, receives, sends)
         return LineMeasurement(end - start, all_received - received, all_sent - sent, dropped, streams)
 
     @property
     def _received(self) -> int:
         return sum(receiver.received for receiver in self._receivers)
 
-    def _step(self, until: int, receives: bool, sends: bool) -> None:
-        """Let the machine run, and look at everything."""
-        if receives:
+    def _step(self, until: int, receives: bool, sends: bool, *, more: bool = True) -> None:
+        """Let the machine run, and look at everything; give it more frames or not."""
+        if receives and more:
             self._offer()
         while self._backend.cycle < until:
             self._backend.advance(until)
@@ -251,7 +257,7 @@ class LineRateRun:
                 receiver.poll()
         if sends:
             for sender in self._senders:
-                sender.poll()
+                sender.poll(more=more)
             self._record()
 
     def _offer(self) -> None:
@@ -276,12 +282,12 @@ class LineRateRun:
         self._sent += len(numbers)
 
     def _set_up(self, receives: bool, sends: bool) -> None:
-        mailbox, port = self._mailbox, self._registers.port
-        if self._run.page:
+        run, mailbox, port = self._run, self._mailbox, self._registers.port
+        if run.page:
             self._translate()
         mailbox.set_carrier(True)
         for name, fields in (
-            ("timeouts", {"starvation": 1024, "completion": self._run.wait}),
+            ("timeouts", {"starvation": 1024, "completion": run.wait}),
             ("device", {"device_id": DEVICE_ID}),
             ("control", {"rx_enable": int(receives), "tx_enable": int(sends)}),
         ):
@@ -293,6 +299,8 @@ class LineRateRun:
             for sender in self._senders:
                 sender.start()
                 sender.poll()
+        if run.stalls:
+            mailbox.set_stalls(run.stalls, run.seed)
         self._read(port["status"].offset)  # behind every write
 
     def _translate(self) -> None:
@@ -329,11 +337,33 @@ class LineRateRun:
             self._backend.advance(limit)
             self._backend.hits()
 
-    def _account(self, receives: bool) -> dict[str, int]:
-        """Counters of drops; frames that the wire still brings are not waited for."""
+    def _settle(self, period: int, receives: bool, sends: bool) -> dict[str, int]:
+        """Wait for all that is under way; frames that were dropped, by reason. Nothing else may be missing."""
+        frames = self._player.queued + sum(sender.posted for sender in self._senders)
+        limit = self._backend.cycle + LIMIT + int(SLOWEST * frames * self._line.frame_cycles(self._run.length))
+        posted = sum(sender.posted for sender in self._senders) if sends else 0
+        last, quiet = self._received, 0
+        while posted != self._sent or quiet < QUIET:
+            self._step(self._backend.cycle + period, receives, sends, more=False)
+            over = self._backend.cycle > self._begin + self._player.queued * self._line.frame_cycles(self._run.length)
+            quiet = quiet + 1 if over and self._received == last else 0
+            last = self._received
+            if self._backend.cycle > limit:
+                raise FrameError(f"Of {posted} frames that were posted {self._sent} left: {self._run!r}")
+        # Reading counters takes its time, in which nobody looks at the rings: so not before all is still.
+        dropped = self._drops() if receives else {}
+        missing = self._player.queued - self._received - sum(dropped.values())
+        if missing:
+            raise FrameError(
+                f"{missing} of {self._player.queued} frames never came, and were not dropped: {self._run!r}"
+            )
+        return dropped
+
+    def _drops(self) -> dict[str, int]:
+        """The NIC's counters of dropped frames."""
         port = self._registers.port
         self._mailbox.write_register(port["control"].offset, port["control"].pack(rx_enable=1, tx_enable=1, snapshot=1))
-        dropped = {}
+        dropped: dict[str, int] = {}
         for name, register in port.items():
             if name.startswith("rx.drop_"):
                 dropped[name.removeprefix("rx.drop_")] = self._read(register.offset)
@@ -342,4 +372,4 @@ class LineRateRun:
                 if name.startswith("counters.drop_"):
                     reason = name.removeprefix("counters.drop_")
                     dropped[reason] = dropped.get(reason, 0) + self._read(self._registers.address(name, queue))
-        return {reason: count for reason, count in dropped.items() if count} if receives else {}
+        return {reason: count for reason, count in dropped.items() if count}

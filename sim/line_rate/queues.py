@@ -215,13 +215,13 @@ class Sender:
         ):
             self._mailbox.write_register(self._registers.address(name, self._queue), value)
 
-    def poll(self) -> None:
-        """Take back what was sent, and fill the ring with the next frames."""
+    def poll(self, *, more: bool = True) -> None:
+        """Take back what was sent, and fill the ring with ``more`` frames."""
         entries = self._completions.take()
         if len(entries):
             self._done = int(column(entries, TX_COMPLETION, "index")[-1])
         mask = (1 << INDEX_BITS) - 1
-        room = self._ring.entries - (self._ring.produced - self._done & mask)
+        room = self._ring.entries - (self._ring.produced - self._done & mask) if more else 0
         if room:
             numbers = self._queue + self._frames.queues * (self.posted + np.arange(room))
             places = (self._ring.produced + np.arange(room)) % self._ring.entries
