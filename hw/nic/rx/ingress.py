@@ -103,9 +103,7 @@ class RxIngress(wiring.Component):
             position.eq(Mux(beat.first, committed, next_word)),
             too_long.eq((~beat.first & was_too_long) | (total > limit)),
             overflow.eq(
-                (~beat.first & overflowed)
-                | ((position ^ self.read_pointer) == self._words)
-                | (beat.last & ~fifo.room)
+                (~beat.first & overflowed) | ((position ^ self.read_pointer) == self._words) | (beat.last & ~fifo.room)
             ),
             store.eq(running & ~refuse & ~too_long & ~overflow),
             self.write_enable.eq(store),

@@ -58,9 +58,7 @@ def test_a_payload_takes_one_cycle_and_one_comes_every_cycle():
         ctx.set(dut.input.valid, 1)
         for value in range(10):
             ctx.set(dut.input.payload, value)
-            _, _, ready, valid, payload = await ctx.tick().sample(
-                dut.input.ready, dut.output.valid, dut.output.payload
-            )
+            _, _, ready, valid, payload = await ctx.tick().sample(dut.input.ready, dut.output.valid, dut.output.payload)
             assert ready
             seen.append(payload if valid else None)
 

@@ -8,6 +8,7 @@ import pytest
 
 from hw.abi.rings import CompletionError, QueueError, QueueState
 from hw.bus.axi4 import Response
+from hw.nic.register_block import port_registers
 from tests.hw.nic.nic_host import NicHost, balance
 
 
@@ -176,7 +177,7 @@ def test_function_reset_in_full_traffic_returns_to_power_on(seed):
         await settle(host, ctx)
         assert (len(host.writes), len(host.memory.reads), len(host.sent)) == (written, read, sent)
         for space, queue in (
-            (host.registers.map.port, None),
+            (port_registers(host.config), None),
             (host.registers.map.queue, 0),
             (host.registers.map.queue, 1),
         ):
