@@ -26,6 +26,29 @@ def ceilings(
 ) -> Mapping[str, Fraction]:
     """Packets a second, in each direction, that each part could carry of frames with these lengths (without FCS).
 
+    Parameters as of :func:`demands`. Returns the bounds ``wire``, ``stream`` (beats of the NIC's packet stream),
+    ``axi`` (beats of the NIC's data channels) and ``link`` (bytes of the host link; absent where it is wires).
+    """
+    clock = Fraction(nic.clock_khz * 1000)
+    bounds: dict[str, Fraction] = {}
+    for channel, cycles in demands(nic, link, line, lengths, receive=receive, transmit=transmit, offset=offset).items():
+        part = channel.split("_")[0]
+        bounds[part] = min(bounds.get(part, clock), clock / cycles)
+    return bounds
+
+
+def demands(
+    nic: NicConfig,
+    link: LinkConfig,
+    line: LineRate,
+    lengths: Mapping[int, int],
+    *,
+    receive: bool,
+    transmit: bool,
+    offset: int = 0,
+) -> Mapping[str, Fraction]:
+    """Cycles of each channel that a frame in each direction takes, of frames with these lengths (without FCS).
+
     Parameters
     ----------
     nic, link : the machine
@@ -34,36 +57,33 @@ def ceilings(
     receive, transmit : frames are received, and sent
     offset : of a frame's first byte from a beat's
 
-    Returns the bounds ``wire``, ``stream`` (beats of the NIC's packet stream), ``axi`` (beats of the NIC's data
-    channels) and ``link`` (bytes of the host link; absent where it is wires).
+    Returns those of ``wire_rx``, ``wire_tx``, ``stream_rx``, ``stream_tx``, ``axi_write``, ``axi_read``, ``link_up``
+    and ``link_down`` that are used.
     """
     if not sum(lengths.values()):
         raise ValueError(f"Ceilings need at least one frame, not {lengths!r}")
-    clock = nic.clock_khz * 1000
     beat = nic.beat_bytes
-
-    stream_beats = _mean(lengths, lambda length: -(-length // beat))
     data_beats = _mean(lengths, lambda length: -(-(offset % beat + length) // beat))
     entry_beats = Fraction(-(-LINE_BYTES // beat), ENTRIES_PER_LINE)
-    each_way = data_beats + entry_beats
-    written = each_way * receive
-    read = entry_beats * receive + each_way * transmit
-    bounds = {
-        "wire": clock / _mean(lengths, line.frame_cycles),
-        "stream": clock / stream_beats,
-        "axi": clock / max(written, read),
-    }
+    found = {}
+    for way, used in (("rx", receive), ("tx", transmit)):
+        if used:
+            found[f"wire_{way}"] = _mean(lengths, line.frame_cycles)
+            found[f"stream_{way}"] = _mean(lengths, lambda length: -(-length // beat))
+    found["axi_write"] = (data_beats + entry_beats) * receive
+    found["axi_read"] = entry_beats * receive + (data_beats + entry_beats) * transmit
     if not link.wires:
-        each = max(link_bytes(nic, link, lengths, receive=receive, transmit=transmit))
-        bounds["link"] = clock * link.bytes_per_cycle(nic.clock_khz) / each
-    return bounds
+        up, down = link_bytes(nic, link, lengths, receive=receive, transmit=transmit)
+        rate = link.bytes_per_cycle(nic.clock_khz)
+        found |= {"link_up": up / rate, "link_down": down / rate}
+    return {channel: cycles for channel, cycles in found.items() if cycles}
 
 
 def link_bytes(
     nic: NicConfig, link: LinkConfig, lengths: Mapping[int, int], *, receive: bool = True, transmit: bool
 ) -> tuple[Fraction, Fraction]:
     """Bytes with overhead that a frame in each direction puts on the host link at best, upstream and downstream;
-    parameters as of :func:`ceilings`."""
+    parameters as of :func:`demands`."""
     burst = min(nic.max_burst_bytes, nic.fetch_depth * ENTRY_BYTES)
     fetch_up = Fraction(link.read_bytes(burst) * ENTRY_BYTES, burst)
     fetch_down = Fraction(link.completion_bytes(burst) * ENTRY_BYTES, burst)

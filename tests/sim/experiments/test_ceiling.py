@@ -4,7 +4,7 @@ from fractions import Fraction
 import pytest
 
 from hw.config import preset
-from sim.experiments.ceiling import ceilings
+from sim.experiments.ceiling import ceilings, demands
 from sim.host.link_config import link_preset
 from sim.traffic.pacing import LineRate
 
@@ -57,3 +57,20 @@ def test_each_direction_needs_its_own_beats():
     assert axi(receive=False, transmit=True) == Fraction(1, 10)
     assert axi(receive=True, transmit=True) == Fraction(1, 12)
     assert axi(receive=True, transmit=False, offset=5) == Fraction(1, 11)  # 60 bytes from lane 5 on touch 9 beats
+
+
+def test_demands_add_up_by_channel():
+    def each(**ways):
+        return demands(NIC, link_preset("gen3-x8"), LINE, {60: 1}, **ways)
+
+    received, sent = each(receive=True, transmit=False), each(receive=False, transmit=True)
+    assert {name: received[name] for name in ("wire_rx", "stream_rx", "axi_write", "axi_read")} == {
+        "wire_rx": Fraction(21, 2),
+        "stream_rx": 8,
+        "axi_write": 10,
+        "axi_read": 2,
+    }
+    assert "axi_write" not in sent
+    assert each(receive=True, transmit=True) == {
+        name: received.get(name, 0) + sent.get(name, 0) for name in {**received, **sent}
+    }

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Experiment 15 without a simulator: what is made of a measurement."""
+
+from typing import Any
+
+import pytest
+
+from sim.experiments.base import Case
+from sim.experiments.line_rate import LineRateExperiment
+from sim.line_rate.job import LineMeasurement, LineRun
+
+CYCLES = 1_050_000
+
+
+def values(preset_name: str, direction: str, received: int, sent: int) -> dict[str, Any]:
+    """Rows by name for so many 64-byte frames of each direction."""
+    experiment = LineRateExperiment()
+    case = Case({"direction": direction, "size": "64"}, LineRun(direction=direction, frames=1000))
+    measured = LineMeasurement(CYCLES, received, sent, {})
+    return {row.name: row.value for row in experiment.rows(experiment.machine(preset_name), case, measured)}
+
+
+def test_a_direction_at_line_rate_is_at_its_ceiling() -> None:
+    found = values("10g", "rx", CYCLES * 2 // 21, 0)
+    assert (found["bound"], found["share"]) == ("wire_rx", 100)
+    assert (found["within_ceiling"], found["close_to_ceiling"], found["nothing_dropped"]) == (True, True, True)
+
+
+def test_both_directions_share_the_read_channel_unequally() -> None:
+    """At 10g descriptors and data take 2 and 10 beats; what reception leaves of them bounds what is sent."""
+    received = CYCLES * 2 // 21
+    sent = (CYCLES - 2 * received) // 10
+    found = values("10g", "both", received, sent)
+    assert found["bound"] == "wire_rx+axi_read"
+    assert float(found["share"]) == pytest.approx(100, abs=0.01)
+    assert (found["within_ceiling"], found["close_to_ceiling"]) == (True, True)
+    assert float(found["tx_cycles"]) == pytest.approx(12.353, abs=0.001)
+    assert found["ceiling_cycles"] == 12
+
+
+@pytest.mark.parametrize(
+    ("received", "sent", "within", "close"),
+    [(0.1, 0.9, True, False), (0.9, 0.1, True, False), (1.01, 0.83, False, True)],
+)
+def test_each_direction_must_be_near_a_bound_and_none_beyond(
+    received: float, sent: float, within: bool, close: bool
+) -> None:
+    line = CYCLES * 2 / 21
+    found = values("10g", "both", int(line * received), int(line * sent))
+    assert found["within_ceiling"] == within
+    assert found["close_to_ceiling"] == close
