@@ -6,13 +6,14 @@ from types import MappingProxyType
 
 from sim.experiments.base import Experiment
 from sim.experiments.iotlb_window import IotlbWindow
+from sim.experiments.latency import Latency
 from sim.experiments.line_rate import LineRateExperiment
 from sim.experiments.protection import Protection
 from sim.experiments.settings import SettingError
 from sim.experiments.strategies import Strategies
 
 EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
-    {e.name: e for e in (Strategies(), IotlbWindow(), Protection(), LineRateExperiment())}
+    {e.name: e for e in (Strategies(), IotlbWindow(), Protection(), LineRateExperiment(), Latency())}
 )
 
 

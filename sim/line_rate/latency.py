@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """How long a single frame takes through an idle machine, by stage."""
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -52,22 +54,65 @@ STEPS: Mapping[str, Mapping[str, str]] = MappingProxyType(
 )
 VISIBLE = "visible"  #: the completion is in memory
 ENTRIES = 64
+RX_BUFFER = 2048  #: bytes
 RINGS, BUFFERS, SENT = 0x1000, 0x10000, 0x40000  #: addresses
 MEMORY = 1 << 20  #: bytes of memory that are needed
 IDLE = 3000  #: cycles after which nothing moves any more
 
 
-def run_latency(backend: Backend, machine: MachineConfig, size: int) -> dict[str, dict[str, int]]:
-    """Job for :func:`sim.backends.base.launch`, on a machine with probes and without an IOMMU: the latency of one frame
-    of ``size`` bytes with FCS in each direction.
+@dataclass(frozen=True)
+class LatencyRun:
+    """One frame in each direction.
 
-    Returns, for ``rx``, the cycles from the frame's start on the wire to each step of :data:`STEPS`, and to
-    ``visible``; for ``tx``, those from the edge before which software wrote the doorbell. Completions are written at
-    once. Nothing else moves: descriptors for RX are in the NIC already.
+    Attributes
+    ----------
+    size : bytes of the frame on the wire, with FCS
     """
-    if not machine.nic.probes or machine.iommu is not None:
-        raise ValueError(f"Latency is measured on a machine with probes and without an IOMMU, not {machine!r}")
-    return _Idle(backend, machine, size - FCS_BYTES).measure()
+
+    size: int = 64
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.size, int) or not 64 <= self.size <= RX_BUFFER:
+            raise ValueError(f"size must be in 64..{RX_BUFFER}, not {self.size!r}")
+
+    def check(self, machine: MachineConfig) -> None:
+        """Raise ``ValueError`` unless the run fits on a machine."""
+        if not machine.nic.probes or machine.iommu is not None:
+            raise ValueError(f"Latency is measured on a machine with probes and without an IOMMU, not {machine!r}")
+        if machine.memory_size < MEMORY:
+            raise ValueError(f"memory_size must be at least {MEMORY}, not {machine.memory_size!r}")
+
+
+@dataclass(frozen=True)
+class LatencyMeasurement:
+    """Cycles to each step of :data:`STEPS`: for ``rx`` from the frame's start on the wire, and to ``visible`` as well;
+    for ``tx`` from the edge before which software wrote the doorbell."""
+
+    rx: Mapping[str, int]
+    tx: Mapping[str, int]
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "LatencyMeasurement":
+        """Of a case of :func:`run_latencies`."""
+        return cls(values["rx"], values["tx"])
+
+
+def run_latencies(backend: Backend, machine: MachineConfig, cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Job for :func:`sim.backends.base.launch`: one run after another, with a reset between them.
+
+    Each case has a ``label`` and a ``run``, the fields of a :class:`LatencyRun`. Returns ``cases``, the fields of a
+    :class:`LatencyMeasurement` for each, and ``profiles``: none. Completions are written at once. Nothing else moves:
+    descriptors for RX are in the NIC already.
+    """
+    measured = []
+    for number, case in enumerate(cases, 1):
+        run = LatencyRun(**case["run"])
+        run.check(machine)
+        if number > 1:
+            backend.reset()
+        measured.append(_Idle(backend, machine, run.size - FCS_BYTES).measure())
+        print(f"[{number}/{len(cases)}] {case['label']}", file=sys.stderr, flush=True)
+    return {"cases": measured, "profiles": {}}
 
 
 class _Idle:
@@ -88,7 +133,7 @@ class _Idle:
         return {"rx": self._receive(), "tx": self._send()}
 
     def _receive(self) -> dict[str, int]:
-        buffers = Buffers(BUFFERS, 2048, 0, 2048, ENTRIES)
+        buffers = Buffers(BUFFERS, RX_BUFFER, 0, RX_BUFFER, ENTRIES)
         receiver = Receiver(self._memory, self._mailbox, self._registers, 0, RINGS, buffers, self._frames)
         receiver.start(mac_value(queue_mac(0)))
         self._rest()
