@@ -28,6 +28,7 @@ ENTRIES = 16
 QUEUE_BYTES = 0x20000
 FILL, RX_DONE, TX, TX_DONE, RX_BUFFERS, TX_BUFFERS = 0x0, 0x1000, 0x2000, 0x3000, 0x8000, 0x10000
 FRAME = 200
+UNMAPPED = 0x300  #: among the registers of the port, where none is
 
 
 def pack(address: int, length: int, word: int = 0, control: int = 0) -> bytes:
@@ -196,11 +197,11 @@ def registers(backend: Backend, machine: MachineConfig, argument: None) -> dict[
 
     def process() -> None:
         core, size = host.core, host.map.size
-        for offset in (0x100, host.map.address("status"), host.map.address("rx_status", 1), size - 8):
+        for offset in (UNMAPPED, host.map.address("status"), host.map.address("rx_status", 1), size - 8):
             core.mmio_write(offset, 1)
         host.start(1)
         host.write("rx_fill_size", 1, 8)
-        result["unmapped"] = core.mmio_read(0x100) == ALL_ONES
+        result["unmapped"] = core.mmio_read(UNMAPPED) == ALL_ONES
         result["write only"] = host.read("arm", 0) == ALL_ONES
         result["works"] = host.read("id") == host.map.port["id"].reset
         result["read errors"] = core.mmio_read_errors

@@ -108,7 +108,7 @@ def test_a_frame_that_cannot_be_read_is_not_sent_and_says_so(posted: dict[str, A
 
 def test_accesses_that_no_register_takes_are_named() -> None:
     seen = launch("verilator", preset("10g"), f"{HOSTILE}:registers")
-    unmapped = ["0x100, where no register is", "0x2ff8, where no register is"]
+    unmapped = ["0x300, where no register is", "0x2ff8, where no register is"]
     status = ["status", "rx_status of queue 1"]
     assert seen["refused"] == [unmapped[0], *status, unmapped[1], "rx_fill_size of queue 1"]
     assert (seen["unmapped"], seen["write only"], seen["works"], seen["read errors"]) == (True, True, True, 2)

@@ -29,7 +29,7 @@ def stalled(backend: Backend, machine: MachineConfig, argument: None) -> list[An
             queues=(1, 2)[seed // 2 % 2],
             frames=150,
             warm=50,
-            ring=64,
+            ring=256,
             headroom=(256, 3)[seed // 3 % 2],
             stalls=(16, 64, 128)[seed % 3],
             seed=seed,

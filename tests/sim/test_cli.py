@@ -27,7 +27,7 @@ def refusal(*arguments):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "strategy"], "Experiment must be one of strategies, iotlb_window, protection, line_rate, latency, not"),
+        (["run", "strategy"], "Experiment must be one of strategies, iotlb_window, protection, line_rate, latency"),
         (["run", "strategies", "--preset", "40g"], "Preset must be one of 10g, 100g, not '40g'"),
         (["run", "strategies", "--backend", "icarus"], "Backend must be one of verilator, amaranth, not 'icarus'"),
         (["run", "strategies", "--set", "speed=1"], "There is no parameter 'speed'; the machine has nic, link"),
