@@ -2,6 +2,7 @@
 """Both directions of a queue pair, driven in arrays."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -57,9 +58,8 @@ class Buffers:
         return whole[:, self.headroom : self.headroom + self.size]
 
 
-class Receiver:
-    """RX of a queue. Every buffer is always in the fill ring, on its way, or completed: it goes back as soon as it is
-    looked at.
+class _Direction:
+    """A ring of descriptors, one of completions behind it, and a buffer for each entry.
 
     Parameters
     ----------
@@ -67,12 +67,8 @@ class Receiver:
     mailbox, registers, queue : where its registers are
     rings : address of both rings
     buffers : one for each entry of the ring
-    frames : what will come, all of one length
+    frames : what comes or goes, all of one length
     offset : added to every address to give the device's
-
-    Attributes
-    ----------
-    received : frames so far
     """
 
     def __init__(
@@ -91,32 +87,55 @@ class Receiver:
         self._registers = registers
         self._queue = queue
         self._frames = frames
+        self._buffers = buffers
         self._rows = buffers.rows(memory)
-        self._fill = DescriptorRing(memory, rings, entries)
+        self._ring = DescriptorRing(memory, rings, entries)
         self._completions = CompletionRing(memory, rings + entries * ENTRY_BYTES, entries)
         self._offset = offset
-        self._pieces = -(-frames.length // buffers.size)  # buffers of a frame
+
+    def _describe(self, codec: Codec, length: int) -> np.ndarray:
+        """A descriptor for each buffer, named by its place."""
+        entries = np.zeros((self._ring.entries, ENTRY_BYTES), np.uint8)
+        column(entries, codec, "address")[:] = self._buffers.addresses() + np.uint64(self._offset)
+        column(entries, codec, "length")[:] = length
+        column(entries, codec, "buffer_id")[:] = np.arange(len(entries))
+        return entries
+
+    def _write(self, **values: int) -> None:
+        """Registers of the queue, by name."""
+        for name, value in values.items():
+            self._mailbox.write_register(self._registers.address(name, self._queue), value)
+
+
+class Receiver(_Direction):
+    """RX of a queue. Every buffer is always in the fill ring, on its way, or completed: it goes back as soon as it is
+    looked at. Parameters as of :class:`_Direction`.
+
+    Attributes
+    ----------
+    received : frames so far
+    """
+
+    def __init__(self, *place: Any, **more: Any):
+        super().__init__(*place, **more)
+        self._pieces = -(-self._frames.length // self._buffers.size)  # buffers of a frame
         self._open = np.zeros(0, np.int64)  # buffers of a frame whose end has not come
         self._last = -1  # number of the last frame
         self.received = 0
-        self._descriptors = np.zeros((entries, ENTRY_BYTES), np.uint8)
-        column(self._descriptors, FILL, "address")[:] = buffers.addresses() + np.uint64(offset)
-        column(self._descriptors, FILL, "length")[:] = buffers.size
-        column(self._descriptors, FILL, "buffer_id")[:] = np.arange(entries)
+        self._descriptors = self._describe(FILL, self._buffers.size)
 
     def start(self, mac: int) -> None:
         """Set the queue up for frames to this address, and give it all buffers."""
-        entries = self._fill.entries
-        for name, value in (
-            ("rx_fill_base", self._fill.base + self._offset),
-            ("rx_fill_size", entries),
-            ("rx_completion_base", self._completions.base + self._offset),
-            ("rx_completion_size", entries),
-            ("mac_address", self._registers.queue["mac_address"].pack(address=mac, enable=1)),
-            ("rx_control", self._registers.queue["rx_control"].pack(enable=1)),
-        ):
-            self._mailbox.write_register(self._registers.address(name, self._queue), value)
-        self._fill.post(self._descriptors)
+        registers = self._registers.queue
+        self._write(
+            rx_fill_base=self._ring.base + self._offset,
+            rx_fill_size=self._ring.entries,
+            rx_completion_base=self._completions.base + self._offset,
+            rx_completion_size=self._ring.entries,
+            mac_address=registers["mac_address"].pack(address=mac, enable=1),
+            rx_control=registers["rx_control"].pack(enable=1),
+        )
+        self._ring.post(self._descriptors)
         self._publish()
 
     def poll(self) -> int:
@@ -136,7 +155,7 @@ class Receiver:
         rows = self._rows[whole].reshape(count, -1)[:, : self._frames.length]
         self._check(entries, self._frames.numbers(rows))
         self.received += count
-        self._fill.post(self._descriptors[column(entries, RX_COMPLETION, "buffer_id")])
+        self._ring.post(self._descriptors[column(entries, RX_COMPLETION, "buffer_id")])
         self._publish()
         return count
 
@@ -156,64 +175,42 @@ class Receiver:
 
     def _publish(self) -> None:
         doorbell = self._registers.queue["rx_doorbell"]
-        value = doorbell.pack(fill_producer=self._fill.produced, completion_consumer=self._completions.consumed)
-        self._mailbox.write_register(self._registers.address("rx_doorbell", self._queue), value)
+        self._write(
+            rx_doorbell=doorbell.pack(fill_producer=self._ring.produced, completion_consumer=self._completions.consumed)
+        )
 
 
-class Sender:
+class Sender(_Direction):
     """TX of a queue: the ring is always full. A completion is asked for with every ``report``-th frame.
 
-    Parameters as of :class:`Receiver`; ``buffers`` has one for each entry, and each holds a whole frame.
+    Parameters as of :class:`_Direction`; each buffer holds a whole frame.
 
     Attributes
     ----------
     posted : frames so far
     """
 
-    def __init__(
-        self,
-        memory: np.ndarray,
-        mailbox: MailboxClient,
-        registers: RegisterMap,
-        queue: int,
-        rings: int,
-        buffers: Buffers,
-        frames: NumberedFrames,
-        offset: int = 0,
-        report: int = 16,
-    ):
-        entries = buffers.count
+    def __init__(self, *place: Any, report: int = 16, **more: Any):
+        super().__init__(*place, **more)
+        entries = self._ring.entries
         if entries % report:
             raise ValueError(f"report must divide the ring of {entries}, not {report!r}")
-        self._mailbox = mailbox
-        self._registers = registers
-        self._queue = queue
-        self._frames = frames
-        self._rows = buffers.rows(memory)[:, : frames.length]
-        self._ring = DescriptorRing(memory, rings, entries)
-        self._completions = CompletionRing(memory, rings + entries * ENTRY_BYTES, entries)
-        self._offset = offset
         self._done = 0  # free-running index one past the last descriptor that is ours again
         self.posted = 0
-        self._descriptors = np.zeros((entries, ENTRY_BYTES), np.uint8)
-        column(self._descriptors, TX, "address")[:] = buffers.addresses() + np.uint64(offset)
-        column(self._descriptors, TX, "length")[:] = frames.length
-        column(self._descriptors, TX, "buffer_id")[:] = np.arange(entries)
+        self._descriptors = self._describe(TX, self._frames.length)
         control = self._descriptors.view(np.dtype("<u4"))[:, TX.fields["type"][0] // 32]
         control[:] = TX_DATA | TX_END_OF_PACKET
         control[report - 1 :: report] |= TX_REPORT
 
     def start(self) -> None:
         """Set the queue up; nothing is posted yet."""
-        entries = self._ring.entries
-        for name, value in (
-            ("tx_ring_base", self._ring.base + self._offset),
-            ("tx_ring_size", entries),
-            ("tx_completion_base", self._completions.base + self._offset),
-            ("tx_completion_size", entries),
-            ("tx_control", self._registers.queue["tx_control"].pack(enable=1)),
-        ):
-            self._mailbox.write_register(self._registers.address(name, self._queue), value)
+        self._write(
+            tx_ring_base=self._ring.base + self._offset,
+            tx_ring_size=self._ring.entries,
+            tx_completion_base=self._completions.base + self._offset,
+            tx_completion_size=self._ring.entries,
+            tx_control=self._registers.queue["tx_control"].pack(enable=1),
+        )
 
     def poll(self, *, more: bool = True) -> None:
         """Take back what was sent, and fill the ring with ``more`` frames."""
@@ -231,7 +228,7 @@ class Sender:
         if room or len(entries):
             doorbell = self._registers.queue["tx_doorbell"]
             value = doorbell.pack(producer=self._ring.produced, completion_consumer=self._completions.consumed)
-            self._mailbox.write_register(self._registers.address("tx_doorbell", self._queue), value)
+            self._write(tx_doorbell=value)
 
 
 def _small(entries: np.ndarray, field: tuple[int, int]) -> np.ndarray:

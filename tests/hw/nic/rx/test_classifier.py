@@ -196,8 +196,10 @@ def test_every_end_of_a_frame_within_its_headers_is_malformed_or_has_no_headers(
     tags = bytes.fromhex("88a80001 81000002")
     v4 = bytes.fromhex("4600 002c 0000 4000 4006 0000") + addresses[:12]
     v6 = bytes.fromhex("6000 0000 0014 0640") + addresses
-    whole = [bytes(12) + prefix + packet + tcp
-             for prefix, packet in ((b"\x08\0", v4), (tags + b"\x08\0", v4), (tags + b"\x86\xdd", v6))]  # fmt: skip
+    whole = [
+        bytes(12) + prefix + packet + tcp
+        for prefix, packet in ((b"\x08\0", v4), (tags + b"\x08\0", v4), (tags + b"\x86\xdd", v6))
+    ]
     frames = [frame[:end] for frame in whole for end in range(1, len(frame) + 1)]
     bench, rng = Bench(width), random.Random(width)
     rng.shuffle(frames)
