@@ -33,7 +33,7 @@ PHYSICAL = PAGE_SIZES[-1]  #: where rings and buffers begin
 ALIGNMENT = 4096
 MIN_STRIDE = 2048
 RX_BUFFER = 2048  #: bytes of data of a receive buffer
-PERIOD_FRAMES = 128  #: of 64 bytes at line rate, in the cycles between two looks at the rings
+PERIOD_FRAMES = 128  #: at line rate, in the cycles between two looks at the rings, at most
 LEVELS = 3  #: of the page table
 LIMIT = 200_000  #: cycles that a register access may take, and a run beside what its frames need
 SLOWEST = 8  #: times as long as at line rate may a run take
@@ -220,7 +220,10 @@ class LineRateRun:
         run = self._run
         receives, sends = run.direction != "tx", run.direction != "rx"
         self._set_up(receives, sends)
-        period = max(64, int(PERIOD_FRAMES * self._line.frame_cycles(run.length)))
+        # A quarter of the buffers may be waiting to be looked at.
+        pieces = -(-run.length // RX_BUFFER)
+        frames = min(PERIOD_FRAMES, run.ring * run.queues // (4 * pieces))
+        period = max(64, int(frames * self._line.frame_cycles(run.length)))
         self._begin = self._backend.cycle + AHEAD + period
         marks: list[tuple[int, int, int]] = []
         streams: Mapping[str, StreamCount] = {}
