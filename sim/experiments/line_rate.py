@@ -22,6 +22,7 @@ from sim.traffic.pacing import LineRate
 PAGES = {"none": 0, "4K": PAGE_SIZES[0], "2M": PAGE_SIZES[2]}  #: of the IOMMU's mapping; none: without an IOMMU
 MEMORY = 256 << 20
 SMALL = 64
+MOST_ENTRIES = 512  #: of a ring
 CLOSE = Fraction(98, 100)
 #: A look at the rings finds completions by lines, so a count may be off by one of each queue.
 JITTER = 4
@@ -43,8 +44,8 @@ class LineRateExperiment(Experiment):
         "queues": Setting(("1", "16"), "queue pairs in use, joined by +"),
         "iommu": Setting(("none", "2M"), "without an IOMMU, or page sizes, joined by +", choices=tuple(PAGES)),
         "frames": Setting(20_000, "frames of each run, in each direction", low=100, high=10_000_000),
-        "warm": Setting(2_000, "frames before those", low=1, high=1_000_000),
-        "ring": Setting(4096, "entries of all rings of a kind together, a power of two", low=128, high=32768),
+        "warm": Setting(6_000, "frames before those; sixteen queues first fetch all of their descriptors", low=1),
+        "ring": Setting(4096, "entries of all rings of a kind together, 512 of each at most", low=128, high=32768),
         "headroom": Setting(256, "bytes of a buffer before the frame", high=1024),
         "wait": Setting(256, "cycles that a completion waits for others to share its line", high=65535),
         "seed": Setting(1, "of the payload"),
@@ -85,7 +86,7 @@ class LineRateExperiment(Experiment):
                     queues=parse_integer("queues", queues),
                     frames=settings["frames"],
                     warm=settings["warm"],
-                    ring=min(512, settings["ring"] // parse_integer("queues", queues)),
+                    ring=_ring(settings["ring"], parse_integer("queues", queues)),
                     headroom=settings["headroom"],
                     page=PAGES[iommu],
                     wait=settings["wait"],
@@ -140,6 +141,12 @@ class LineRateExperiment(Experiment):
                 Row(case.varied, "nothing_dropped", "bool", not sum(measured.dropped.values()), True, SOURCE, "check")
             )
         return rows
+
+
+def _ring(together: int, queues: int) -> int:
+    """Entries of each ring: a power of two."""
+    each = min(MOST_ENTRIES, together // max(1, queues))
+    return 1 << max(0, each.bit_length() - 1)
 
 
 def _loads(

@@ -49,3 +49,10 @@ def test_each_direction_must_be_near_a_bound_and_none_beyond(
     found = values("10g", "both", int(line * received), int(line * sent))
     assert found["within_ceiling"] == within
     assert found["close_to_ceiling"] == close
+
+
+@pytest.mark.parametrize(("queues", "entries"), [("1", 512), ("3", 512), ("10", 256), ("16", 256)])
+def test_rings_share_their_entries_in_powers_of_two(queues: str, entries: int) -> None:
+    experiment = LineRateExperiment()
+    settings = {name: setting.default for name, setting in experiment.settings.items()} | {"queues": (queues,)}
+    assert {case.run.ring for case in experiment.cases(experiment.machine("10g"), settings, "")} == {entries}
