@@ -102,6 +102,19 @@ def check(found: list[Any], frames: list[bytes]) -> None:
         assert expectation(result, expected) == expected, f"{len(frame)} bytes: {frame.hex()}"
 
 
+def play(bench, frames):
+    """Frames one after the other; what was found out about each, which is as the reference says."""
+
+    async def scenario(ctx):
+        for frame in frames:
+            await bench.send(ctx, frame)
+        await bench.settle(ctx, len(frames))
+
+    found = bench.run(scenario)
+    check(found, frames)
+    return found
+
+
 @pytest.mark.parametrize(("width", "count"), [(64, 300), (128, 150), (256, 150), (512, 500)])
 @pytest.mark.parametrize("seed", range(2))
 def test_random_frames_are_what_the_reference_says_among_gaps_and_frames_that_are_dropped(width, count, seed):
@@ -179,13 +192,7 @@ def test_what_follows_the_ip_packet_counts_in_the_raw_sum_alone(width, tail):
         if classify(frame).status is ChecksumStatus.GOOD:
             frames += [frame, frame + tail]
 
-    async def scenario(ctx):
-        for frame in frames:
-            await bench.send(ctx, frame)
-        await bench.settle(ctx, len(frames))
-
-    found = bench.run(scenario)
-    check(found, frames)
+    found = play(bench, frames)
     assert {ChecksumStatus(result.checksum.status) for result in found} == {ChecksumStatus.GOOD}
 
 
@@ -204,13 +211,7 @@ def test_every_end_of_a_frame_within_its_headers_is_malformed_or_has_no_headers(
     bench, rng = Bench(width), random.Random(width)
     rng.shuffle(frames)
 
-    async def scenario(ctx):
-        for frame in frames:
-            await bench.send(ctx, frame)
-        await bench.settle(ctx, len(frames))
-
-    found = bench.run(scenario)
-    check(found, frames)
+    found = play(bench, frames)
     headers = [result.headers for result in found]
     assert {h.packet_type.transport for h in headers} == {TransportLayer.OTHER, TransportLayer.TCP}
     assert sum(h.packet_type.transport == TransportLayer.TCP for h in headers) == len(whole)
@@ -279,13 +280,7 @@ def test_a_wrong_ipv4_header_checksum_is_bad_whatever_follows_unless_that_is_mal
         frames.append((bytes(12) + b"\x08\0" + header + payload).ljust(60, b"\0"))
     bench = Bench(512)
 
-    async def scenario(ctx):
-        for frame in frames:
-            await bench.send(ctx, frame)
-        await bench.settle(ctx, len(frames))
-
-    found = bench.run(scenario)
-    check(found, frames)
+    found = play(bench, frames)
     verdicts = dict(zip(ends, (ChecksumStatus(result.checksum.status) for result in found)))
     not_checked = {name for name, verdict in verdicts.items() if verdict is ChecksumStatus.NOT_CHECKED}
     assert not_checked == {"short tcp", "long udp"}
