@@ -87,7 +87,7 @@ def build(name: str, config: NicConfig, out: Path, seed: int) -> Result:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns 1 if a block does not reach the clock."""
     parser = argparse.ArgumentParser(
-        prog="python -m synth.blocks", description="Frequency of blocks of the NIC, alone."
+        prog="python -m synth.blocks", description="Frequency of the NIC's blocks, each alone."
     )
     parser.add_argument("block", nargs="+", help=f"what to build, of {', '.join(BLOCKS)}")
     parser.add_argument("-o", "--out", type=Path, default=Path("build/synth/blocks"), metavar="DIR", help="folder")
