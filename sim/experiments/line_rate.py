@@ -23,7 +23,10 @@ PAGES = {"none": 0, "4K": PAGE_SIZES[0], "2M": PAGE_SIZES[2]}  #: of the IOMMU's
 MEMORY = 256 << 20
 SMALL = 64
 MOST_ENTRIES = 512  #: of a ring
+#: How much of its ceiling a direction has to reach: less where the link is the bound, whose reads and writes share it.
 CLOSE = Fraction(98, 100)
+CLOSE_AT_LINK = Fraction(90, 100)
+LINK = "link_"
 #: A look at the rings finds completions by lines, so a count may be off by one of each queue.
 JITTER = 4
 SOURCE = "IEEE 802.3: 84 byte times"
@@ -120,6 +123,7 @@ class LineRateExperiment(Experiment):
         sure = _loads(needs, {way: count - JITTER * run.queues for way, count in counts.items()}, measured.cycles)
         clock = machine.nic.clock_khz * 1000
         slowest = max(measured.cycles_per_frame(way) for way in needs)
+        close = CLOSE_AT_LINK if any(channel.startswith(LINK) for channel in busiest.values()) else CLOSE
         rows = [
             *(Row(case.varied, f"{way}_cycles", "cycles/packet", measured.cycles_per_frame(way)) for way in needs),
             Row(case.varied, "ceiling_cycles", "cycles/packet", clock / min(bounds.values())),
@@ -130,13 +134,14 @@ class LineRateExperiment(Experiment):
             Row(case.varied, "dropped", "frames", sum(measured.dropped.values())),
             Row(case.varied, "within_ceiling", "bool", max(sure.values()) <= 1, True, ARITHMETIC, "check"),
             Row(
-                case.varied, "close_to_ceiling", "bool", share >= CLOSE, True, "what the hardware is built for", "check"
+                case.varied, "close_to_ceiling", "bool", share >= close, True, "what the hardware is built for", "check"
             ),
         ]
         rows += [Row(case.varied, f"ceiling.{name}", "Mpps", value / 1_000_000) for name, value in bounds.items()]
         rows += [Row(case.varied, f"drop.{name}", "frames", count) for name, count in measured.dropped.items()]
-        rows += _account_rows(machine, case, measured)
-        if run.size == SMALL and min(bounds, key=lambda name: bounds[name]) == "wire":
+        at_line_rate = run.size == SMALL and min(bounds, key=lambda name: bounds[name]) == "wire"
+        rows += _account_rows(machine, case, measured, at_line_rate)
+        if at_line_rate:
             rows.append(
                 Row(case.varied, "nothing_dropped", "bool", not sum(measured.dropped.values()), True, SOURCE, "check")
             )
@@ -160,16 +165,17 @@ def _loads(
     return loads
 
 
-def _account_rows(machine: MachineConfig, case: Case, measured: LineMeasurement) -> list[Row]:
-    """From the account of streams: who limits, what a frame takes of each channel and of the link, and whether a small
-    one takes more than its share of lines of four descriptors and of four completions."""
+def _account_rows(machine: MachineConfig, case: Case, measured: LineMeasurement, at_line_rate: bool) -> list[Row]:
+    """From the account of streams: who limits, what a frame takes of each channel and of the link, and, of small ones
+    ``at_line_rate``, whether one takes more than its share of lines of four descriptors and of four completions. (Where
+    frames come more slowly, completions wait in vain for others.)"""
     run = case.run
     counts = {"rx": measured.received, "tx": measured.sent}
     rates = {way: Fraction(count, measured.cycles) for way, count in counts.items() if count}
     if not measured.streams or not rates:
         return []
     rows = stream_rows(case.varied, machine, measured.streams, rates)
-    if run.size == SMALL and "rx" in rates:
+    if at_line_rate and "rx" in rates:
         streams = (TRANSACTIONS["rx"][name] for name in ("rx_descriptor_reads", "rx_completion_writes"))
         lines = max(measured.streams[stream].rate for stream in streams) / rates["rx"]
         few = lines - Fraction(JITTER * run.queues, measured.received) <= Fraction(1, ENTRIES_PER_LINE)
