@@ -63,7 +63,7 @@ class DescriptorArrivals(wiring.Component):
             }
         )
         depth = config.outstanding_reads * (LINE_BYTES // config.beat_bytes)
-        m.submodules.fifo = fifo = CommitFifo(stored, 2 << ceil_log2(depth))
+        m.submodules.fifo = fifo = CommitFifo(stored, max(2, 1 << ceil_log2(depth)))
         come, beat, queue = Signal(), Signal(Bytes(config)), Signal(range(config.queues))
         fails = Signal()
         m.d.sync += [come.eq(self.beats.valid), beat.eq(self.beats.payload), queue.eq(self.queue)]
