@@ -87,10 +87,7 @@ class RxDecision(wiring.Component):
         entry = Signal(FillDescriptor)  # of the lookup that is judged
         remaining, uncovered = Signal(16), Signal(16)  # bytes of its frame before and behind its buffer
         covers, empty = Signal(), Signal()
-        flush = Signal()
-        again = Signal()
-        m.d.sync += again.eq(flush)
-        m.d.comb += self.restart.eq(flush | again)
+        flush = Signal()  # the first cycle of `restart`
 
         # The cycle of the descriptor.
         asked_valid, asked = Signal(), Signal(Lookup(self._config))
@@ -142,6 +139,7 @@ class RxDecision(wiring.Component):
         verdict = self.verdict
         m.d.sync += [
             flush.eq(wrong),
+            self.restart.eq(wrong | flush),
             self.empty.eq(found & empty & ~full),
             self.take.strobe.eq(good),
             self.take.queue.eq(judged.queue),

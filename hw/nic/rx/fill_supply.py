@@ -15,7 +15,7 @@ _TO_TAKE = 6  #: cycles from a lookup to its descriptor's ``take``
 class FillSupply(wiring.Component):
     """Look up descriptors in ring order, and go back to those that were not taken.
 
-    A lookup's descriptor is at ``entry`` four cycles later; one lookup a cycle. ``some`` and ``none`` know of all
+    A lookup's descriptor is at ``entry`` four cycles later; one lookup a cycle. ``some`` and ``pending`` know of all
     lookups up to the cycle before.
 
     Members
@@ -23,8 +23,8 @@ class FillSupply(wiring.Component):
     clear : a queue returns to index 0
     lookup, queue : one-hot and by number, the queue whose next descriptor is looked up; only one that has ``some``
     some : queues with a descriptor that was not looked up
-    none : queues that have none, nor will without software's doing. ``descriptors.fetching`` is believed once it tells
-        of all that was looked up and taken.
+    pending : queues that have none, but may have one without software's doing: ``descriptors.fetching`` says so, or
+        does not yet tell of all that was looked up
     recent : queues with lookups whose ``take`` may still come, from the cycle after until it has come
     entry : the descriptor
     take : descriptors leave, the sixth cycle after the last of them was looked up
@@ -41,7 +41,7 @@ class FillSupply(wiring.Component):
                 "lookup": In(config.queues),
                 "queue": In(range(config.queues)),
                 "some": Out(config.queues),
-                "none": Out(config.queues),
+                "pending": Out(config.queues),
                 "recent": Out(config.queues),
                 "entry": Out(FillDescriptor),
                 "take": In(DescriptorTake(config)),
@@ -72,6 +72,7 @@ class FillSupply(wiring.Component):
             left, held = (Signal(range(config.fetch_depth + 1), name=f"{n}_{q}") for n in ("left", "held"))
             age = Signal(range(_TO_TAKE + FETCHING_DELAY + 1), name=f"age_{q}")
             taken = Signal.like(self.take.count, name=f"taken_{q}")
+            some = _more_than(left, arrived[q], looked[q], self.lookup[q]) & ~self.restart & ~self.clear[q]
             m.d.comb += taken.eq(Mux(self.take.strobe & (self.take.queue == q), self.take.count, 0))
             m.d.sync += [
                 arrived[q].eq(port.arrived.strobe & (port.arrived.queue == q)),
@@ -79,10 +80,8 @@ class FillSupply(wiring.Component):
                 held.eq(held + arrived[q] - taken),
                 ahead[q].eq(Mux(self.restart, first[q], ahead[q] + looked[q])),
                 left.eq(Mux(self.restart, held, left) + arrived[q] - looked[q]),
-                self.some[q].eq(
-                    _more_than(left, arrived[q], looked[q], self.lookup[q]) & ~self.restart & ~self.clear[q]
-                ),
-                self.none[q].eq(~self.recent[q] & ~fetching[q] & ~self.lookup[q]),
+                self.some[q].eq(some),
+                self.pending[q].eq(~some & (self.recent[q] | fetching[q] | self.lookup[q])),
             ]
             m.d.comb += self.recent[q].eq(age != 0)
             with m.If(self.lookup[q]):

@@ -44,9 +44,10 @@ class RxLookups(wiring.Component):
     -------
     enable : queues that take frames
     starvation : cycles that a frame may wait
-    head_valid, head, advance : the next frame, see :class:`hw.nic.rx.frame_window.FrameWindow`
+    head_valid, head, advance : the next frame, see :class:`hw.nic.rx.frame_window.FrameWindow`; ``advance`` may be high
+        without one
     buffers, slots : queues that have a descriptor, and a slot, for one more lookup
-    starved : queues that have no descriptor, nor will have one soon
+    pending : queues that have no descriptor, but may have one soon
     room : the FIFO of segments has room for one more lookup
     lookup : one-hot, the queue of a lookup
     issued : a frame is issued, with or without a lookup
@@ -66,7 +67,7 @@ class RxLookups(wiring.Component):
                 "advance": Out(1),
                 "buffers": In(config.queues),
                 "slots": In(config.queues),
-                "starved": In(config.queues),
+                "pending": In(config.queues),
                 "room": In(1),
                 "lookup": Out(config.queues),
                 "issued": Out(1),
@@ -84,26 +85,28 @@ class RxLookups(wiring.Component):
         begun, paused, over = (Signal(name=n) for n in ("begun", "paused", "over"))
         tired = Signal()  # the frame has waited long enough
         usable, may = head.select & self.enable, Signal()
-        found, full, hungry, drop = (Signal(name=n) for n in ("found", "full", "hungry", "drop"))
+        found, full, stays = (Signal(name=n) for n in ("found", "full", "stays"))
+        # That a frame of a queue which just stopped waits a cycle longer does not matter.
+        enabled = Signal.like(self.enable)
+        m.d.sync += enabled.eq(self.enable)
         m.d.comb += [
             may.eq(self.head_valid & self.room & ~self.restart & ~paused),
-            self.lookup.eq(Mux(may, usable & self.slots & self.buffers, 0)),
             found.eq((usable & self.slots & self.buffers).any()),
             full.eq((usable & ~self.slots).any()),
-            hungry.eq((usable & self.slots & ~self.buffers & self.starved).any()),
-            drop.eq(~usable.any() | full | hungry | (~found & tired)),
-            self.issued.eq(may & (found | drop)),
-            self.advance.eq(self.issued & ~self.many),
+            stays.eq((head.select & enabled & self.slots & self.pending).any() & ~tired),
+            self.lookup.eq(Mux(may, usable & self.slots & self.buffers, 0)),
+            self.issued.eq(may & ~stays),
+            self.advance.eq(self.room & ~paused & ~self.many & ~stays),
             self.waits.eq(Mux(begun, head.select, 0)),
         ]
-        self._wait(m, may & ~found & ~drop, tired)
+        self._wait(m, may & stays, tired)
 
         # Lookups of one frame keep one cycle's distance: what the first leaves over is known before the next is judged.
         m.d.sync += paused.eq(self.many & (self.issued | over))
         with m.If(self.restart):
             m.d.sync += [begun.eq(0), paused.eq(0), over.eq(0)]
         with m.Elif(self.many & self.issued):
-            m.d.sync += [begun.eq(1), over.eq(drop)]
+            m.d.sync += [begun.eq(1), over.eq(~found)]
 
         stages = [Signal(Lookup(self._config), name=f"stage_{i}") for i in range(3)]
         valid = [self.issued, *(Signal(name=f"stage_{i}_valid") for i in range(3))]
@@ -126,8 +129,8 @@ class RxLookups(wiring.Component):
 
     def _wait(self, m: Module, waits: Value, tired: Signal) -> None:
         """Note when the next frame has waited long enough."""
-        waited = Signal(16)
-        with m.If(self.advance | self.restart):
-            m.d.sync += [waited.eq(0), tired.eq(0)]
+        waiting, waited = Signal(), Signal(16)
+        with m.If((self.head_valid & self.advance) | self.restart):
+            m.d.sync += [waiting.eq(0), waited.eq(0), tired.eq(0)]
         with m.Else():
-            m.d.sync += [waited.eq(waited + waits), tired.eq(waited >= self.starvation)]
+            m.d.sync += [waiting.eq(waits), waited.eq(waited + waiting), tired.eq(waited >= self.starvation)]

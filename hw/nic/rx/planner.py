@@ -117,7 +117,7 @@ class RxPlanner(wiring.Component):
             lookups.head.eq(window.head),
             window.advance.eq(lookups.advance),
             lookups.buffers.eq(buffers.some),
-            lookups.starved.eq(buffers.none),
+            lookups.pending.eq(buffers.pending),
             lookups.slots.eq(free.some),
             buffers.lookup.eq(lookups.lookup),
             buffers.queue.eq(window.head.queue),
