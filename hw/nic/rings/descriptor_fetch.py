@@ -124,7 +124,9 @@ class DescriptorFetch(wiring.Component):
         depth, queues = self._config.fetch_depth, self._config.queues
         port = self.descriptors
         arrived = port.arrived
-        m.submodules.cache = cache = Memory(shape=8 * ENTRY_BYTES, depth=queues * depth, init=[])
+        m.submodules.cache = cache = Memory(
+            shape=8 * ENTRY_BYTES, depth=queues * depth, init=[], attrs={"no_rw_check": 1}
+        )
         write, read = cache.write_port(), cache.read_port()
         bits = exact_log2(depth)
         places = Signal(data.ArrayLayout(bits, queues))  # of each queue's next arrival
