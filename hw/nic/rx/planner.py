@@ -40,10 +40,10 @@ class RxPlanner(wiring.Component):
     of them leave the cache, as many completion slots are reserved, and the segments become visible, in one cycle;
     before that nothing has happened that would have to be undone.
 
-    **Timing.** One frame a cycle is decided while each fits one buffer, of any queues, or is dropped. A frame takes ten
-    cycles to its segment's commit. Its descriptor is read before it is known what the frames before it take, on the
-    guess that each takes one; a frame of n > 1 buffers refutes that, and takes some 14 + 2n cycles, in which no other
-    frame is decided.
+    **Timing.** One frame a cycle is decided while each fits one buffer, of any queues, or is dropped at once. Its
+    segment is committed seven cycles after the frame came. Its descriptor is read before it is known what the frames
+    before it take, on the guess that each takes one; a frame of n > 1 buffers refutes that, and takes 16 + 2n cycles,
+    in which no other is decided.
 
     A frame is dropped, for the first of these that holds:
 
