@@ -9,7 +9,8 @@ from amaranth.lib.wiring import In, Out
 class InFlight(wiring.Component):
     """Count each queue's work between its start and its end.
 
-    ``busy`` is exact from the cycle after ``start``, through the cycle of the last ``finish``.
+    ``busy`` comes from registers: it rises in the cycle after ``start``, and falls in the third after the last
+    ``finish``.
 
     Parameters
     ----------
@@ -45,10 +46,15 @@ class InFlight(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         counts = Array(Signal(range(self._limit + 1), name=f"count_{queue}") for queue in range(self._queues))
+        # Starts and ends are counted a cycle later.
+        started, finished, started_count = Signal(self._queues), Signal(self._queues), Signal.like(self.start_count)
+        m.d.sync += started_count.eq(self.start_count)
         for queue, count in enumerate(counts):
             starts = self.start & (self.start_queue == queue)
-            finishes = self.finish & (self.finish_queue == queue)
-            m.d.comb += self.busy[queue].eq(count != 0)
-            with m.If(starts | finishes):
-                m.d.sync += count.eq(count + Mux(starts, self.start_count, 0) - finishes)
+            m.d.sync += [
+                started[queue].eq(starts),
+                finished[queue].eq(self.finish & (self.finish_queue == queue)),
+                count.eq(count + Mux(started[queue], started_count, 0) - finished[queue]),
+                self.busy[queue].eq(starts | started[queue] | (count != 0)),
+            ]
         return m

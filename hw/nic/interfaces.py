@@ -106,37 +106,62 @@ class ReadPort(wiring.Signature):
         )
 
 
+class DescriptorArrival(wiring.Signature):
+    """A descriptor of ``queue`` has come into the cache: ``strobe`` for one cycle with the ``entry``; the receiver
+    cannot refuse."""
+
+    def __init__(self, config: NicConfig):
+        super().__init__({"strobe": Out(1), "queue": Out(range(config.queues)), "entry": Out(8 * ENTRY_BYTES)})
+
+
+class DescriptorTake(wiring.Signature):
+    """The next ``count`` descriptors of ``queue`` leave the cache on the clock edge with ``strobe``."""
+
+    def __init__(self, config: NicConfig):
+        super().__init__(
+            {"strobe": Out(1), "queue": Out(range(config.queues)), "count": Out(range(config.fetch_depth + 1))}
+        )
+
+
 class DescriptorPort(wiring.Signature):
-    """Descriptors of one direction, seen from the consumer (RX planner, TX gather).
+    """Descriptors of one direction, seen from the consumer (RX planner, TX scheduler).
+
+    The consumer counts what has arrived and what it took, and so knows what is available; ``clear`` of
+    :class:`QueueControl` resets both sides.
 
     Members
     -------
-    queue : In to the cache
-        Which queue is looked at. Combinational from the consumer; the outputs below follow in the **same cycle**.
-    offset
-        How many descriptors beyond the queue's next one to look.
-    entry
-        The descriptor at ``offset``; meaningful where ``available`` > ``offset``.
-    available
-        Descriptors of the queue in the cache.
-    fetching
-        A fetch of the queue's descriptors is under way (requested from memory, not yet all in the cache).
-    take, take_count
-        On the clock edge with ``take``, the queue's next ``take_count`` descriptors leave the cache.
+    arrived : to the consumer
+        A descriptor has become available, in ring order, at most one a cycle. It can be read from the next cycle on.
+    read_enable, read_queue, read_index : to the cache
+        Read the queue's descriptor ``read_index``: the low bits of its free-running ring index.
+    entry : to the consumer
+        The descriptor that was asked for two cycles with ``read_enable`` ago: block RAM, then a register, which both
+        hold while ``read_enable`` is low.
+    take : to the cache
+        Descriptors leave, in ring order; from a register of the consumer.
+    fetching : to the consumer
+        One bit per queue: posted descriptors of the queue are still to arrive without software's doing, as they were
+        requested, or are due and have room for a whole line. It does not fall before the cycle after the last
+        ``arrived``, and tells of the room that a ``take`` makes :data:`FETCHING_DELAY` cycles later at the latest.
     """
 
     def __init__(self, config: NicConfig):
         super().__init__(
             {
-                "queue": Out(range(config.queues)),
-                "offset": Out(range(config.fetch_depth)),
+                "arrived": In(DescriptorArrival(config)),
+                "read_enable": Out(1),
+                "read_queue": Out(range(config.queues)),
+                "read_index": Out(range(config.fetch_depth)),
                 "entry": In(8 * ENTRY_BYTES),
-                "available": In(range(config.fetch_depth + 1)),
-                "fetching": In(1),
-                "take": Out(1),
-                "take_count": Out(range(config.fetch_depth + 1)),
+                "take": Out(DescriptorTake(config)),
+                "fetching": In(config.queues),
             }
         )
+
+
+#: Cycles from a ``take`` of a :class:`DescriptorPort` to the first in which ``fetching`` tells of it.
+FETCHING_DELAY = 4
 
 
 class CompletionPort(wiring.Signature):
@@ -144,12 +169,11 @@ class CompletionPort(wiring.Signature):
 
     Members
     -------
-    queue : to the writer
-        Which queue ``free`` is about; combinational, same cycle.
-    free
-        Completion slots of the queue that are neither reserved nor unread by software (16-bit count).
-    reserve, reserve_count
-        On the clock edge with ``reserve``, that many slots of ``queue`` are set aside. ``reserve_count`` <= ``free``.
+    free : to the producer, an array
+        Completion slots of each queue that are neither reserved nor unread by software (16-bit counts), from registers.
+        Each count is exact from the cycle after a ``reserve``, and grows a few cycles after software's doorbell.
+    reserve, reserve_queue, reserve_count : to the writer
+        On the clock edge with ``reserve``, that many slots of the queue are set aside; at most ``free``.
     entry : stream
         A completion for a reserved slot: ``queue`` and the 128-bit ``entry``, whose phase bit the writer fills in.
         Entries of one queue are written in the order given; an entry is offered only after the DMA ``done`` of all its
@@ -159,9 +183,9 @@ class CompletionPort(wiring.Signature):
     def __init__(self, config: NicConfig):
         super().__init__(
             {
-                "queue": Out(range(config.queues)),
-                "free": In(INDEX_BITS),
+                "free": In(data.ArrayLayout(INDEX_BITS, config.queues)),
                 "reserve": Out(1),
+                "reserve_queue": Out(range(config.queues)),
                 "reserve_count": Out(INDEX_BITS),
                 "entry": Out(
                     stream.Signature(data.StructLayout({"queue": range(config.queues), "entry": 8 * ENTRY_BYTES}))
@@ -175,7 +199,7 @@ class CompletionSlots(wiring.Signature):
 
     def __init__(self, config: NicConfig):
         members = CompletionPort(config).members
-        super().__init__({name: members[name] for name in ("queue", "free", "reserve", "reserve_count")})
+        super().__init__({name: member for name, member in members.items() if name != "entry"})
 
 
 class Published(wiring.Signature):

@@ -4,7 +4,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from amaranth import Cat, Module, Value
+from amaranth import Cat, Const, Module, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
@@ -38,8 +38,9 @@ def handshakes(**streams: Any) -> dict[str, Handshake]:
 
 
 def descriptor_handshake(port: Any) -> Handshake:
-    """A :class:`hw.nic.interfaces.DescriptorPort` as a stream: descriptors of the queue looked at, and one is taken."""
-    return port.available != 0, port.take
+    """A :class:`hw.nic.interfaces.DescriptorPort` as a stream: its consumer takes notice of each descriptor that
+    arrives at once."""
+    return port.arrived.strobe, Const(1)
 
 
 def show(m: Module, probes: Any, shown: Mapping[str, Handshake]) -> None:

@@ -91,7 +91,7 @@ class CompletionWriter(wiring.Component):
         m = Module()
         config = self._config
         m.submodules.base = base = QueueRegister(config, self._base, width=64)
-        m.submodules.size = size = QueueRegister(config, self._size, width=INDEX_BITS, ports=3)
+        m.submodules.size = size = QueueRegister(config, self._size, width=INDEX_BITS, ports=2)
         m.submodules.faults = faults = QueueFaults(config)
         m.submodules.staged = staged = EntryBanks(
             depth=config.queues << _STAGED_BITS, wide=max(1, config.beat_bytes // ENTRY_BYTES)
@@ -99,19 +99,20 @@ class CompletionWriter(wiring.Component):
         wiring.connect(m, wiring.flipped(self.faults), faults.faults)
         for register in (base, size):
             wiring.connect(m, register.write, wiring.flipped(self.queue_write))
-        # Free-running indices of each queue: consumed <= sent, visible <= moved <= sent <= accepted <= reserved.
+        # Free-running indices of each queue: consumed <= sent, visible <= moved <= sent <= accepted.
         indices = data.ArrayLayout(INDEX_BITS, config.queues)
-        names = ("consumed", "visible", "moved", "sent", "accepted", "reserved")
+        names = ("consumed", "visible", "moved", "sent", "accepted")
         index = {name: Signal(indices, name=name) for name in names}
         broken = Signal(config.queues)  # a write of the queue was refused
         m.submodules.timer = timer = LineTimer(config.queues)
         m.d.comb += [timer.timeout.eq(self.timeout), faults.clear.eq(self.control.clear)]
 
-        self._consume(m, index, faults)
-        self._reserve(m, size.reads[0], index)
+        moves = Signal(indices)
+        self._consume(m, index, moves, faults)
+        self._reserve(m, moves)
         coming = Signal(config.queues)  # an entry of the queue is not staged yet
-        self._accept(m, size.reads[1], index, broken, staged, timer, coming)
-        jobs, writes = self._send(m, base.reads[0], size.reads[2], index, broken, timer, coming)
+        self._accept(m, size.reads[0], index, broken, staged, timer, coming)
+        jobs, writes = self._send(m, base.reads[0], size.reads[1], index, broken, timer, coming)
         self._move(m, jobs, staged, index["moved"])
         self._publish(m, writes, index["visible"], broken, faults)
         for q in range(config.queues):
@@ -119,7 +120,7 @@ class CompletionWriter(wiring.Component):
                 m.d.sync += [broken[q].eq(0), *(index[name][q].eq(0) for name in names)]
         return m
 
-    def _consume(self, m, index, faults) -> None:
+    def _consume(self, m, index, moves, faults) -> None:
         """Take the consumer index of a doorbell."""
         write = self.queue_write
         new = write.data[self._consumer.lsb :][:INDEX_BITS]
@@ -134,18 +135,24 @@ class CompletionWriter(wiring.Component):
             faults.reports[0].error.eq(QueueError.DOORBELL),
         ]
         with m.If(rung & sound):
+            m.d.comb += moves[write.queue].eq(new - consumed)
             m.d.sync += consumed.eq(new)
 
-    def _reserve(self, m, size, index) -> None:
-        """Tell how many slots are free, and set some aside."""
-        port = self.completions
-        reserved, consumed = index["reserved"][port.queue], index["consumed"][port.queue]
-        m.d.comb += [
-            size.queue.eq(port.queue),
-            port.free.eq(size.value - (reserved - consumed)[:INDEX_BITS]),
-        ]
-        with m.If(port.reserve):
-            m.d.sync += reserved.eq(reserved + port.reserve_count)
+    def _reserve(self, m, consumed) -> None:
+        """Count the slots that are free, and set some aside. ``consumed``: how far each queue's consumer index moves in
+        this cycle."""
+        port, write = self.completions, self.queue_write
+        size = register_map(self._config.queues).queue[self._size]
+        sizes = Signal(data.ArrayLayout(INDEX_BITS, self._config.queues))
+        with m.If(write.strobe & (write.offset == size.offset)):
+            m.d.sync += sizes[write.queue].eq(write.data)
+        free = Signal.like(port.free)
+        m.d.comb += port.free.eq(free)
+        for q in range(self._config.queues):
+            reserves = port.reserve & (port.reserve_queue == q)
+            m.d.sync += free[q].eq(free[q] + consumed[q] - Mux(reserves, port.reserve_count, 0))
+            with m.If(self.control.clear[q]):
+                m.d.sync += free[q].eq(sizes[q])
 
     def _accept(self, m, size, index, broken, staged, timer, coming) -> None:
         """Stage an entry, with its phase."""

@@ -49,8 +49,8 @@ class RxPath(wiring.Component):
     :attr:`hw.nic.rx.classifier.RxClassifier.latency`.
 
     Frames keep the order of the wire from end to end. A frame that waits for a fetch holds up those behind it, at most
-    ``starvation`` cycles. A queue is ``busy`` from the cycle after its buffers were taken until their entries have been
-    handed to the completion writer.
+    ``starvation`` cycles. A queue is ``busy`` from the cycle after a buffer for a frame was looked up, until the
+    entries of all buffers that were taken have been handed to the completion writer, and some cycles longer.
 
     Members
     -------
@@ -140,16 +140,16 @@ class RxPath(wiring.Component):
             planner.enable.eq(self.control.enable),
             planner.clear.eq(self.control.clear),
             planner.starvation.eq(self.starvation),
-            self.completions.queue.eq(planner.slots.queue),
             planner.slots.free.eq(self.completions.free),
             self.completions.reserve.eq(planner.slots.reserve),
+            self.completions.reserve_queue.eq(planner.slots.reserve_queue),
             self.completions.reserve_count.eq(planner.slots.reserve_count),
-            in_flight.start.eq(planner.descriptors.take),
-            in_flight.start_queue.eq(planner.descriptors.queue),
-            in_flight.start_count.eq(planner.descriptors.take_count),
+            in_flight.start.eq(planner.descriptors.take.strobe),
+            in_flight.start_queue.eq(planner.descriptors.take.queue),
+            in_flight.start_count.eq(planner.descriptors.take.count),
             in_flight.finish.eq(writer.entry.valid & writer.entry.ready),
             in_flight.finish_queue.eq(writer.entry.payload.queue),
-            self.control.busy.eq(in_flight.busy),
+            self.control.busy.eq(planner.busy | in_flight.busy),
         ]
         if config.rss:
             join(m, flipped(self.rss), steering.rss)

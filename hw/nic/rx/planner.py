@@ -3,10 +3,9 @@
 
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.abi.rings import DropReason, FillDescriptor, QueueError
-from hw.bus.skid import SkidBuffer
+from hw.abi.rings import QueueError
 from hw.config import NicConfig
 from hw.nic.commit_fifo import CommitFifo
 from hw.nic.interfaces import (
@@ -16,15 +15,35 @@ from hw.nic.interfaces import (
     TracePoint,
     queue_fault_stream,
 )
+from hw.nic.rings.faults import QueueFaults
+from hw.nic.rx.decision import RxDecision
+from hw.nic.rx.fill_supply import FillSupply
+from hw.nic.rx.frame_window import FrameWindow
 from hw.nic.rx.layouts import Segment, SteeredFrame
+from hw.nic.rx.lookups import RxLookups
+from hw.nic.rx.slot_supply import SlotSupply
+
+_UNSEEN = 4  #: more than the lookups of which ``room`` does not know yet
 
 
 class RxPlanner(wiring.Component):
     """Decide where a frame's bytes go, or that it is dropped.
 
-    The descriptors of the frame's queue are looked at, one a cycle, until their lengths cover the frame. Only then, in
-    one cycle, all of them leave the cache, as many completion slots are reserved, and the segments become visible;
-    before that nothing has happened that would have to be undone. A frame that fits one buffer takes one cycle.
+    ::
+
+        input ─► window ─► lookups ─► decision ─► segments ─► output
+                            │   ▲         │
+                            ▼   │         ├─► take, reserve
+                    fill and slot supply ◄┘
+
+    The descriptors of the frame's queue are looked at until their lengths cover the frame. Only when it is decided, all
+    of them leave the cache, as many completion slots are reserved, and the segments become visible, in one cycle;
+    before that nothing has happened that would have to be undone.
+
+    **Timing.** One frame a cycle is decided while each fits one buffer, of any queues, or is dropped at once. Its
+    segment is committed seven cycles after the frame came. Its descriptor is read before it is known what the frames
+    before it take, on the guess that each takes one; a frame of n > 1 buffers refutes that, and takes 16 + 2n cycles,
+    in which no other is decided.
 
     A frame is dropped, for the first of these that holds:
 
@@ -32,19 +51,23 @@ class RxPlanner(wiring.Component):
       also faults the queue with DESCRIPTOR_LENGTH, and holds for all of its frames until the queue is started again;
     - COMPLETION_FULL, at once: fewer slots are free than descriptors looked at;
     - NO_BUFFER: the cache has no further descriptor and no fetch of this queue is under way, or the frame has waited
-      ``starvation`` cycles. Frames behind it, of all queues, wait with it.
+      ``starvation`` cycles. Frames behind it, of all queues, wait with it. Of a queue that had a descriptor in the last
+      dozen cycles the cache is waited for that long, to tell whether a fetch is due.
 
     A dropped frame leaves one segment with ``drop``, so that the packet buffer's words are freed in order.
 
+    **Stopping.** A queue that is not enabled gives no more descriptors. ``busy``: some may be taken yet, of frames that
+    were looked up before; ``clear`` must not come while it is high.
+
     Members
     -------
-    enable, clear : of the queues, as in :class:`hw.nic.interfaces.QueueControl`
+    enable, clear, busy : of the queues, as in :class:`hw.nic.interfaces.QueueControl`
     starvation : register TIMEOUTS, cycles
-    input : stream of :class:`hw.nic.rx.layouts.SteeredFrame`
+    input : stream of :class:`hw.nic.rx.layouts.SteeredFrame`; ``ready`` comes from a register
     descriptors, slots : the fill rings' cache and the completion rings' free slots
     output : stream of :class:`hw.nic.rx.layouts.Segment`, an entry every cycle
     fault : queues to stop
-    event : frames dropped here, the cycle after
+    event : frames dropped here, with their segment's commit
     dropped : trace point of those
     """
 
@@ -53,6 +76,7 @@ class RxPlanner(wiring.Component):
         members = {
             "enable": In(config.queues),
             "clear": In(config.queues),
+            "busy": Out(config.queues),
             "starvation": In(16),
             "input": In(stream.Signature(SteeredFrame(config))),
             "descriptors": Out(DescriptorPort(config)),
@@ -68,98 +92,87 @@ class RxPlanner(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config
+        m.submodules.window = window = FrameWindow(config)
+        m.submodules.lookups = lookups = RxLookups(config)
+        m.submodules.buffers = buffers = FillSupply(config)
+        m.submodules.free = free = SlotSupply(config)
+        m.submodules.decision = decision = RxDecision(config)
+        m.submodules.faults = faults = QueueFaults(config, sources=1)
         # Deep enough for the longest frame while the one before it is being moved.
         m.submodules.fifo = fifo = CommitFifo(Segment(config), 2 * config.fetch_depth)
-        wiring.connect(m, wiring.flipped(self.output), fifo.output)
-
-        m.submodules.skid = skid = SkidBuffer(SteeredFrame(config))
-        wiring.connect(m, wiring.flipped(self.input), skid.input)
-        steered = skid.output
-        frame = steered.payload
-        entry = Signal(FillDescriptor)
-        looked = Signal(range(config.fetch_depth + 1))  # descriptors before the one at which we look
-        uncovered, remaining = Signal(16), Signal(16)
-        waited = Signal(16)
-        faulted = Signal(config.queues)
-        usable, covers, drop = Signal(), Signal(), Signal()
-        reason = Signal(DropReason)
+        for inner, outer in (
+            (window.input, self.input),
+            (buffers.descriptors, self.descriptors),
+            (free.slots, self.slots),
+            (faults.faults, self.fault),
+            (fifo.output, self.output),
+        ):
+            connect(m, inner, flipped(outer))
+        connect(m, decision.take, buffers.take, free.take)
+        verdict = decision.verdict
         m.d.comb += [
-            entry.eq(self.descriptors.entry),
-            self.descriptors.queue.eq(frame.queue),
-            self.descriptors.offset.eq(looked),
-            self.descriptors.take_count.eq(looked + 1),
-            self.slots.queue.eq(frame.queue),
-            self.slots.reserve_count.eq(looked + 1),
-            self.slots.reserve.eq(self.descriptors.take),
-            usable.eq((self.enable & ~faulted).bit_select(frame.queue, 1) & frame.routed),
-            remaining.eq(Mux(looked == 0, frame.length, uncovered)),
-            covers.eq(entry.length >= remaining),
+            lookups.enable.eq(self.enable & ~faults.failed),
+            lookups.starvation.eq(self.starvation),
+            lookups.head_valid.eq(window.head_valid),
+            lookups.head.eq(window.head),
+            window.advance.eq(lookups.advance),
+            lookups.buffers.eq(buffers.some),
+            lookups.pending.eq(buffers.pending),
+            lookups.slots.eq(free.some),
+            buffers.lookup.eq(lookups.lookup),
+            buffers.queue.eq(window.head.queue),
+            buffers.clear.eq(self.clear),
+            free.lookup.eq(lookups.lookup),
+            decision.lookup_valid.eq(lookups.output_valid),
+            decision.lookup.eq(lookups.output),
+            decision.entry.eq(buffers.entry),
+            decision.free.eq(self.slots.free),
+            lookups.many.eq(decision.many),
+            *(block.restart.eq(decision.restart) for block in (window, lookups, buffers, free)),
+            window.place.eq(decision.place),
+            window.decided.eq(verdict.final),
+            self.busy.eq(buffers.recent | lookups.waits),
+            faults.clear.eq(self.clear),
+            faults.reports[0].strobe.eq(decision.empty),
+            faults.reports[0].queue.eq(verdict.queue),
+            faults.reports[0].error.eq(QueueError.DESCRIPTOR_LENGTH),
+            fifo.push.eq(verdict.valid),
+            fifo.commit.eq(verdict.final),
+            fifo.rewind.eq(verdict.first | verdict.drop),
+            fifo.payload.address.eq(verdict.address),
+            fifo.payload.length.eq(Mux(verdict.drop, verdict.frame_length, verdict.length)),
+            fifo.payload.buffer_id.eq(verdict.buffer_id),
+            fifo.payload.queue.eq(verdict.queue),
+            fifo.payload.end_of_packet.eq(verdict.final),
+            fifo.payload.drop.eq(verdict.drop),
+            fifo.payload.info.eq(window.aside.info),
+            fifo.payload.serial.eq(window.aside.serial),
+            self.event.strobe.eq(verdict.final & verdict.drop),
+            self.event.dropped.eq(verdict.drop),
+            self.event.queue.eq(verdict.queue),
+            self.event.length.eq(verdict.frame_length),
+            self.event.reason.eq(verdict.reason),
         ]
-
-        with m.If(steered.valid & fifo.room):
-            with m.If(~usable):
-                m.d.comb += [drop.eq(1), reason.eq(DropReason.QUEUE_DISABLED)]
-            with m.Elif(self.slots.free <= looked):
-                m.d.comb += [drop.eq(1), reason.eq(DropReason.COMPLETION_FULL)]
-            with m.Elif(self.descriptors.available > looked):
-                with m.If(entry.length == 0):
-                    with m.If(~self.fault.valid):
-                        m.d.comb += [drop.eq(1), reason.eq(DropReason.QUEUE_DISABLED)]
-                        m.d.sync += [
-                            self.fault.valid.eq(1),
-                            self.fault.payload.queue.eq(frame.queue),
-                            self.fault.payload.error.eq(QueueError.DESCRIPTOR_LENGTH),
-                            faulted.bit_select(frame.queue, 1).eq(1),
-                        ]
-                with m.Else():
-                    m.d.comb += fifo.push.eq(1)
-                    m.d.sync += [looked.eq(looked + 1), uncovered.eq(remaining - entry.length)]
-                    with m.If(covers):
-                        m.d.comb += [self.descriptors.take.eq(1), fifo.commit.eq(1), steered.ready.eq(1)]
-            with m.Elif(self.descriptors.fetching & (waited < self.starvation)):
-                m.d.sync += waited.eq(waited + 1)
-            with m.Else():
-                m.d.comb += [drop.eq(1), reason.eq(DropReason.NO_BUFFER)]
-
-        m.d.comb += [
-            fifo.rewind.eq((looked == 0) | drop),
-            fifo.payload.address.eq(entry.address),
-            fifo.payload.length.eq(Mux(covers, remaining, entry.length)),
-            fifo.payload.buffer_id.eq(entry.buffer_id),
-            fifo.payload.queue.eq(frame.queue),
-            fifo.payload.end_of_packet.eq(covers),
-            fifo.payload.drop.eq(drop),
-            fifo.payload.info.eq(frame.info),
-            fifo.payload.serial.eq(frame.serial),
-        ]
-        with m.If(drop):
-            m.d.comb += [
-                fifo.push.eq(1),
-                fifo.commit.eq(1),
-                fifo.payload.length.eq(frame.length),
-                steered.ready.eq(1),
-            ]
-        # A queue that stops between two looks may be started anew before there is room for the drop: begin again then.
-        with m.If(steered.ready | ~usable):
-            m.d.sync += [looked.eq(0), waited.eq(0)]
-        with m.If(self.fault.valid & self.fault.ready):
-            m.d.sync += self.fault.valid.eq(0)
-        for queue in range(config.queues):
-            with m.If(self.clear[queue]):
-                m.d.sync += faulted[queue].eq(0)
-
-        m.d.sync += [
-            self.event.strobe.eq(drop),
-            self.event.dropped.eq(drop),
-            self.event.queue.eq(frame.queue),
-            self.event.length.eq(frame.length),
-            self.event.reason.eq(reason),
-        ]
+        self._keep_room(m, lookups, decision)
         if config.serial_width:
-            m.d.sync += [
-                self.dropped.strobe.eq(drop),
-                self.dropped.serial.eq(frame.serial),
-                self.dropped.queue.eq(frame.queue),
-                self.dropped.detail.eq(reason),
+            m.d.comb += [
+                self.dropped.strobe.eq(self.event.strobe),
+                self.dropped.serial.eq(window.aside.serial),
+                self.dropped.queue.eq(verdict.queue),
+                self.dropped.detail.eq(verdict.reason),
             ]
         return m
+
+    def _keep_room(self, m: Module, lookups: RxLookups, decision: RxDecision) -> None:
+        """Issue lookups only while there is room for the segment of each."""
+        depth = 2 * self._config.fetch_depth
+        # Segments that were or will be pushed and have not left: with the lookups under way, and without.
+        ahead, kept = Signal(range(depth + 1)), Signal(range(depth + 1))
+        issued, left = Signal(), Signal()
+        m.d.sync += [
+            issued.eq(lookups.issued),
+            left.eq(self.output.valid & self.output.ready),
+            kept.eq(kept + Mux(decision.verdict.final, decision.segments, 0) - left),
+            ahead.eq(Mux(decision.restart, kept, ahead) + issued - left),
+            lookups.room.eq(ahead < depth - _UNSEEN),
+        ]

@@ -11,7 +11,11 @@ from hw.nic.interfaces import CompletionSlots, DescriptorPort
 
 
 class DescriptorCache(wiring.Component):
-    """A cache into which the bench pushes descriptors, one a cycle, and whose ``fetching`` bits the bench drives."""
+    """A cache into which the bench pushes descriptors, one a cycle, and whose ``fetching`` bits the bench drives.
+
+    ``level`` counts the descriptors of each queue that have arrived and are not taken, and ``underrun`` remembers that
+    more were taken.
+    """
 
     def __init__(self, config: NicConfig):
         self._config = config
@@ -34,33 +38,35 @@ class DescriptorCache(wiring.Component):
         m.submodules.storage = storage = memory.Memory(
             shape=8 * ENTRY_BYTES, depth=self._config.queues * depth, init=[]
         )
-        write, read = storage.write_port(), storage.read_port(domain="comb")
-        levels = Array(self.level)
-        heads = Array(Signal(range(depth), name=f"head_{q}") for q in range(self._config.queues))
-        tail, slot = Signal(range(depth)), Signal(range(depth))
+        write, read = storage.write_port(), storage.read_port()
         port = self.port
+        levels = Array(self.level)
+        tails = Array(Signal(range(depth), name=f"tail_{q}") for q in range(self._config.queues))
         m.d.comb += [
-            slot.eq(heads[port.queue] + port.offset),
-            read.addr.eq(port.queue * depth + slot),
-            port.entry.eq(read.data),
-            port.available.eq(levels[port.queue]),
-            port.fetching.eq(self.fetching.bit_select(port.queue, 1)),
-            tail.eq(heads[self.push_queue] + levels[self.push_queue]),
-            write.addr.eq(self.push_queue * depth + tail),
+            port.arrived.strobe.eq(self.push),
+            port.arrived.queue.eq(self.push_queue),
+            port.arrived.entry.eq(self.push_entry),
+            port.fetching.eq(self.fetching),
+            write.addr.eq(self.push_queue * depth + tails[self.push_queue]),
             write.data.eq(self.push_entry),
             write.en.eq(self.push),
+            read.addr.eq(port.read_queue * depth + port.read_index),
+            read.en.eq(port.read_enable),
         ]
+        with m.If(port.read_enable):
+            m.d.sync += port.entry.eq(read.data)
         for queue in range(self._config.queues):
-            taken = Signal.like(port.take_count, name=f"taken_{queue}")
-            m.d.comb += taken.eq(Mux(port.take & (port.queue == queue), port.take_count, 0))
+            taken = Signal.like(port.take.count, name=f"taken_{queue}")
+            pushed = self.push & (self.push_queue == queue)
+            m.d.comb += taken.eq(Mux(port.take.strobe & (port.take.queue == queue), port.take.count, 0))
             m.d.sync += [
-                heads[queue].eq(heads[queue] + taken),
-                levels[queue].eq(levels[queue] - taken + (self.push & (self.push_queue == queue))),
+                tails[queue].eq(tails[queue] + pushed),
+                levels[queue].eq(levels[queue] - taken + pushed),
             ]
             with m.If(taken > levels[queue]):
                 m.d.sync += self.underrun.eq(1)
             with m.If(self.clear[queue]):
-                m.d.sync += [heads[queue].eq(0), levels[queue].eq(0)]
+                m.d.sync += [tails[queue].eq(0), levels[queue].eq(0)]
         return m
 
 
@@ -73,7 +79,6 @@ class SlotCounter(wiring.Component):
         super().__init__(
             {
                 "port": In(CompletionSlots(config)),
-                "free": Out(16).array(config.queues),
                 "give": In(16),
                 "give_queue": In(range(config.queues)),
                 "overrun": Out(1),
@@ -84,12 +89,11 @@ class SlotCounter(wiring.Component):
         m = Module()
         port = self.port
         counts = Array(Signal(16, init=self._initial, name=f"count_{queue}") for queue in range(self._config.queues))
-        m.d.comb += port.free.eq(counts[port.queue])
         for queue, count in enumerate(counts):
             reserved, given = Signal(16, name=f"reserved_{queue}"), Signal(16, name=f"given_{queue}")
             m.d.comb += [
-                self.free[queue].eq(count),
-                reserved.eq(Mux(port.reserve & (port.queue == queue), port.reserve_count, 0)),
+                port.free[queue].eq(count),
+                reserved.eq(Mux(port.reserve & (port.reserve_queue == queue), port.reserve_count, 0)),
                 given.eq(Mux(self.give_queue == queue, self.give, 0)),
             ]
             m.d.sync += count.eq(count - reserved + given)

@@ -70,9 +70,9 @@ class CompletionBench:
 
     async def reserve(self, ctx, queue, count):
         port = self.dut.completions
-        ctx.set(port.queue, queue)
-        assert ctx.get(port.free) >= count
+        assert ctx.get(port.free[queue]) >= count
         ctx.set(port.reserve, 1)
+        ctx.set(port.reserve_queue, queue)
         ctx.set(port.reserve_count, count)
         await ctx.tick()
         ctx.set(port.reserve, 0)

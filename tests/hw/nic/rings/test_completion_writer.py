@@ -37,8 +37,7 @@ def test_every_completion_is_seen_once_and_in_order(width, entries, timeout, sta
             idle += 1
             assert idle < 3000, f"No slot: reserved {reserved}, seen {seen}"
             queue = random_.randrange(queues)
-            ctx.set(port.queue, queue)
-            free = ctx.get(port.free)
+            free = ctx.get(port.free[queue])
             assert free <= entries - (reserved[queue] - seen[queue])
             count = min(random_.choice((1, 2, 5)), free)
             if not count:

@@ -383,5 +383,5 @@ def test_more_short_frames_than_can_be_noted_overflow_too():
         await bench.settle(ctx, len(frames))
 
     bench.run(scenario)
-    assert 40 <= bench.drops(DropReason.OVERFLOW) <= 48
+    assert 26 <= bench.drops(DropReason.OVERFLOW) <= 36
     assert bench.drops(DropReason.OVERFLOW) + bench.drops(DropReason.NO_BUFFER) == len(frames)

@@ -89,9 +89,9 @@ class TxBench:
         connect(m, self.path.descriptors, self.cache.port)
         completions = self.path.completions
         m.d.comb += [
-            self.slots.port.queue.eq(completions.queue),
             completions.free.eq(self.slots.port.free),
             self.slots.port.reserve.eq(completions.reserve),
+            self.slots.port.reserve_queue.eq(completions.reserve_queue),
             self.slots.port.reserve_count.eq(completions.reserve_count),
         ]
 
