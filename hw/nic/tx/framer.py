@@ -30,7 +30,7 @@ class FrameRecord(data.StructLayout):
     unsent : it is only to be completed, with FRAME_LENGTH
     words : of the packet buffer that are to be set aside for it; only without ``config.segmentation``
     end : the frame ends here
-    error : instead of all that: why the queue is to stop
+    error : why the queue is to stop; nothing else counts then, and no words are set aside
     """
 
     def __init__(self, config: NicConfig):
@@ -207,7 +207,7 @@ class TxFramer(wiring.Component):
             framed.extra.eq(before.extra),
             framed.length.eq(total),
             framed.uncounted.eq(before.uncounted | total[16]),
-            framed.unsent.eq(~ends | before.discarding),
+            framed.unsent.eq(~ends | before.discarding | bad),
             framed.end.eq(ends),
             framed.segment.eq(segment),
             framed.error.eq(error),

@@ -50,7 +50,7 @@ class TxScheduler(wiring.Component):
     Members
     -------
     enable, clear, busy : as in :class:`hw.nic.interfaces.QueueControl`; a job is not ``busy`` here after ``emits``
-    tx_enable : frames may be taken; while it is low, the next three or fewer have had their turn
+    tx_enable : frames may be taken, from the next cycle on; while it is low, up to four have had their turn already
     descriptors, slots : the rings' cache and the completion rings' free slots
     released : a word of the packet buffer that was reserved for a frame is free again
     returned : that many words of the packet buffer were reserved for a frame that is not sent

@@ -15,8 +15,8 @@ from hw.nic.tx.slot_gate import AdmittedFrames
 
 
 class NextFrame(data.StructLayout):
-    """A frame whose turn it is: its ``queue`` and ``record``; ``stopped`` if the queue was not enabled at some time
-    since it had its turn."""
+    """A frame that has its turn: its ``queue`` and ``record``; ``stopped`` if the queue was not enabled at some time
+    since it was chosen, and then its record is nobody's."""
 
     def __init__(self, config: NicConfig):
         super().__init__({"queue": range(config.queues), "record": FrameRecord(config), "stopped": 1})
