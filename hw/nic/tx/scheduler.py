@@ -32,8 +32,9 @@ class TxScheduler(wiring.Component):
     without either holds up no other. Then room in the packet buffer is waited for: it comes as the wire takes frames.
     So what is taken can always be finished, whatever becomes of its queue.
 
-    A frame is taken in the cycle in which its first descriptor is asked for; the others follow, one a cycle, each
-    leaves the cache in the next cycle. So frames of one descriptor are taken one a cycle, of one queue or of many.
+    A frame is taken in the cycle in which its first descriptor is asked for, where nothing else waits 17 after its last
+    one arrived, and its job is there 6 cycles later. The others follow, one a cycle; each leaves the cache in the next
+    cycle. So frames of one descriptor are taken one a cycle, of one queue or of many.
 
     The pieces of a frame of more than ``max_descriptors`` descriptors, contexts included, up to its end, are taken and
     completed with FRAME_LENGTH unread, as are frames shorter than 14 bytes or longer than ``config.max_frame``. If the
@@ -49,7 +50,8 @@ class TxScheduler(wiring.Component):
 
     Members
     -------
-    enable, clear, busy : as in :class:`hw.nic.interfaces.QueueControl`; a job is not ``busy`` here after ``emits``
+    enable, clear, busy : as in :class:`hw.nic.interfaces.QueueControl`; a queue is ``busy`` from the cycle in which a
+        frame of it could be taken through the one with ``emits``, and while the end of one that was cut is to come
     tx_enable : frames may be taken, from the next cycle on; while it is low, up to four have had their turn already
     descriptors, slots : the rings' cache and the completion rings' free slots
     released : a word of the packet buffer that was reserved for a frame is free again
