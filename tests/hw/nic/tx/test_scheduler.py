@@ -39,7 +39,7 @@ class SchedulerBench:
         self.jobs: list[tuple[Any, ...]] = []
         self.faults: list[tuple[int, int]] = []
         self.arrived: list[int] = []
-        self.emitted: list[int] = []
+        self.emitted: list[tuple[int, int]] = []  # cycle, queue
         self.cycle = 0
         self.words = 0  # set aside
         self.dut, self.cache, self.slots = TxScheduler(config), DescriptorCache(config), SlotCounter(config, slots)
@@ -58,8 +58,8 @@ class SchedulerBench:
 
         simulator = Simulator(self.top)
         simulator.add_clock(1e-6)
+        simulator.add_testbench(self._gather, background=True)  # first, so that `main` knows of the last cycle
         simulator.add_testbench(main)
-        simulator.add_testbench(self._gather, background=True)
         simulator.run()
 
     async def post(self, ctx: Any, entries: list[bytes], queue: int = 0, bound: int = 5000) -> None:
@@ -85,11 +85,12 @@ class SchedulerBench:
         raise AssertionError(f"Waited {bound} cycles for {count} jobs, {len(self.jobs)} came")
 
     async def stop(self, ctx: Any, queue: int, bound: int = 500) -> None:
-        """Disable a queue and wait until it is not busy."""
+        """Disable a queue and wait until it is not busy and none of its jobs is under way."""
         ctx.set(self.dut.enable, ctx.get(self.dut.enable) & ~(1 << queue))
         for _ in range(bound):
             await ctx.tick()
-            if not ctx.get(self.dut.busy) >> queue & 1:
+            emitted = sum(of == queue for _, of in self.emitted)
+            if not ctx.get(self.dut.busy) >> queue & 1 and emitted == sum(job[1] == queue for job in self.jobs):
                 return
         raise AssertionError(f"Waited {bound} cycles for queue {queue} to stop")
 
@@ -120,12 +121,13 @@ class SchedulerBench:
                 back = held.popleft()[1]
                 self.words -= back
             ctx.set(self.dut.returned, back)
-            _, _, piece, job, there, arrived, emits, faulted, queue, error = await ctx.tick().sample(
+            _, _, piece, job, there, arrived, emits, emits_queue, faulted, queue, error = await ctx.tick().sample(
                 pieces.payload,
                 jobs.payload,
                 jobs.valid,
                 self.cache.push,
                 self.dut.emits,
+                self.dut.emits_queue,
                 fault.valid,
                 fault.payload.queue,
                 Value.cast(fault.payload.error),
@@ -134,7 +136,7 @@ class SchedulerBench:
             if arrived:
                 self.arrived.append(self.cycle)
             if emits:
-                self.emitted.append(self.cycle)
+                self.emitted.append((self.cycle, emits_queue))
             if faulted:
                 self.faults.append((queue, error))
             if moves:
@@ -202,7 +204,7 @@ def test_a_frame_is_taken_and_emitted_a_known_time_after_it_has_arrived():
         await bench.until_jobs(ctx, 1)
 
     bench.run(scenario)
-    assert bench.emitted[0] - bench.arrived[0] == 18
+    assert bench.emitted[0][0] - bench.arrived[0] == 18
     assert bench.jobs[0][0] - bench.arrived[0] == 23
 
 
