@@ -58,7 +58,10 @@ class CommitFifo(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.storage = storage = memory.Memory(shape=self._shape, depth=self._depth, init=[])
+        # Nothing is used of what is read while it is written.
+        m.submodules.storage = storage = memory.Memory(
+            shape=self._shape, depth=self._depth, init=[], attrs={"no_rw_check": 1}
+        )
         write_port, read_port = storage.write_port(), storage.read_port()
 
         # One bit more than an address, so that a full FIFO and an empty one differ: in that bit alone.

@@ -22,6 +22,8 @@ from hw.nic.interfaces import (
 from hw.nic.packet_buffer import PacketBuffer
 from hw.nic.probes import TX_STREAMS, Probes, handshakes, show
 from hw.nic.tx.egress import TxEgress
+from hw.nic.tx.emitter import JOBS
+from hw.nic.tx.framer import max_descriptors
 from hw.nic.tx.gather import TxGather
 from hw.nic.tx.layouts import SendBeat
 from hw.nic.tx.offload_check import OffloadCheck
@@ -80,8 +82,8 @@ class TxPath(wiring.Component):
 
     @property
     def max_descriptors(self) -> int:
-        """Descriptors that a frame may have; see :class:`hw.nic.tx.scheduler.TxScheduler`."""
-        return self._config.fetch_depth // 2
+        """Descriptors that a frame may have; see :class:`hw.nic.tx.framer.TxFramer`."""
+        return max_descriptors(self._config)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -92,7 +94,7 @@ class TxPath(wiring.Component):
         words = config.tx_buffer_bytes // config.beat_bytes
         m.submodules.buffer = buffer = PacketBuffer(config.data_width, words, SendBeat(config))
         # Jobs lie in the scheduler's FIFO, in the gather's, and in the registers between them.
-        limit = 2 * config.fetch_depth + 4 * config.outstanding_reads + 8
+        limit = JOBS + 4 * config.outstanding_reads + 16
         m.submodules.in_flight = in_flight = InFlight(config.queues, limit)
 
         if config.tx_offload:
@@ -134,12 +136,12 @@ class TxPath(wiring.Component):
             scheduler.tx_enable.eq(self.tx_enable),
             reserver.released.eq(egress.released),
             reserver.returned.eq(gather.returned),
-            self.completions.queue.eq(scheduler.slots.queue),
             scheduler.slots.free.eq(self.completions.free),
             self.completions.reserve.eq(scheduler.slots.reserve),
+            self.completions.reserve_queue.eq(scheduler.slots.reserve_queue),
             self.completions.reserve_count.eq(scheduler.slots.reserve_count),
             in_flight.start.eq(scheduler.emits),
-            in_flight.start_queue.eq(scheduler.descriptors.queue),
+            in_flight.start_queue.eq(scheduler.emits_queue),
             in_flight.start_count.eq(1),
             in_flight.finish.eq(gather.finished),
             in_flight.finish_queue.eq(gather.finished_queue),

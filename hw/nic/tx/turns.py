@@ -1,53 +1,129 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Whose turn it is."""
+"""Whose frame is next."""
 
-from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib import wiring
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from hw.config import NicConfig
+from hw.nic.dma.arbiter import RoundRobin
+from hw.nic.queue_memory import QueueMemory
+from hw.nic.tx.framer import FramedFrame, FrameRecord
+from hw.nic.tx.slot_gate import AdmittedFrames
 
-REMEMBERED = 64
+
+class NextFrame(data.StructLayout):
+    """A frame that has its turn: its ``queue`` and ``record``; ``stopped`` if the queue was not enabled at some time
+    since it was chosen, and then its record is nobody's."""
+
+    def __init__(self, config: NicConfig):
+        super().__init__({"queue": range(config.queues), "record": FrameRecord(config), "stopped": 1})
 
 
-class TurnOrder(wiring.Component):
-    """Round robin that does not call on queues which had nothing to do a moment ago.
+class FrameTurns(wiring.Component):
+    """Keep each queue's frames in order, and hand out admitted ones by turns.
 
-    A queue that passes its turn is left out until the next multiple of 64 cycles, or until all queues have passed. So
-    sixteen queues of which one is active lose a quarter of the turns at most, a queue that becomes active among
-    active ones is called within 64 cycles and one turn of each other, and one that becomes active alone within
-    ``queues`` turns.
+    Turns go round among the queues that are enabled and have admitted frames, a frame each. A queue without costs no
+    turn, and one that gets a frame has its turn after at most one of each other.
+
+    A frame is chosen the cycle after it was admitted and is on ``next`` three cycles later, with those chosen in
+    between; one frame a cycle, of one queue or many. All move together: ``next.ready`` may come late in the cycle.
 
     Members
     -------
-    queue : whose turn it is
-    next : the turn is over; another queue's, if there is one, begins in the next cycle
-    passed : with ``next``: the queue had nothing to do
+    enable, clear : as in :class:`hw.nic.interfaces.QueueControl`
+    open : frames may be chosen
+    framed : frames; each queue has room for as many as its cache has descriptors
+    admitted : how many more of them may be taken
+    next : stream of :class:`NextFrame`
     """
 
     def __init__(self, config: NicConfig):
-        self._queues = config.queues
-        super().__init__({"queue": Out(range(config.queues)), "next": In(1), "passed": In(1)})
+        self._config = config
+        super().__init__(
+            {
+                "enable": In(config.queues),
+                "clear": In(config.queues),
+                "open": In(1),
+                "framed": In(FramedFrame(config)),
+                "admitted": In(AdmittedFrames(config)),
+                "next": Out(stream.Signature(NextFrame(config))),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        resting, called = Signal(self._queues), Signal(self._queues)
-        age = Signal(range(REMEMBERED))
-        later, order = Signal(self._queues), Signal(self._queues)
-        m.d.sync += age.eq(age + 1)
+        config = self._config
+        index_bits = exact_log2(config.fetch_depth)
+        # A record is read some cycles after it was written at the earliest.
+        m.submodules.records = records = Memory(
+            shape=FrameRecord(config), depth=config.queues * config.fetch_depth, init=[], attrs={"no_rw_check": 1}
+        )
+        write, read = records.write_port(), records.read_port()
         m.d.comb += [
-            called.eq(~(resting | Mux(self.passed, 1 << self.queue, 0))),
-            later.eq(called & (-2 << self.queue)),
-            order.eq(Mux(later.any(), later, called)),
+            write.en.eq(self.framed.strobe),
+            write.addr.eq(Cat(self.framed.place, self.framed.queue)),
+            write.data.eq(self.framed.record),
         ]
-        with m.If(self.next):
-            m.d.sync += resting.eq(~called)
-            # The last assignment wins, so the lowest queue comes last.
-            for queue in reversed(range(self._queues)):
-                with m.If(order[queue]):
-                    m.d.sync += self.queue.eq(queue)
-            with m.If(~called.any()):
-                m.d.sync += self.queue.eq(Mux(self.queue == self._queues - 1, 0, self.queue + 1))
-        with m.If((age == 0) | (self.next & ~called.any())):
-            m.d.sync += resting.eq(0)
+
+        moves = Signal()
+        m.d.comb += moves.eq(~self.next.valid | self.next.ready)
+
+        # What is chosen in a cycle is counted in the next, so it needs a second frame to be chosen again.
+        chosen, may_choose, ready = Signal(config.queues), Signal(config.queues), Signal(config.queues)
+        m.submodules.arbiter = arbiter = RoundRobin(config.queues)
+        m.d.comb += [arbiter.requests.eq(ready), arbiter.taken.eq(moves)]
+        m.d.sync += [may_choose.eq(Mux(self.open, self.enable, 0)), chosen.eq(0)]
+        with m.If(moves & arbiter.valid):
+            m.d.sync += chosen.eq(1 << arbiter.grant)
+        for q in range(config.queues):
+            count = Signal(range(config.fetch_depth + 1), name=f"count_{q}")
+            some, more = Signal(name=f"some_{q}"), Signal(name=f"more_{q}")
+            m.d.comb += [
+                some.eq(count != 0),
+                more.eq(count[1:] != 0),
+                ready[q].eq(may_choose[q] & Mux(chosen[q], more, some)),
+            ]
+            added = Signal.like(self.admitted.count, name=f"added_{q}")
+            m.d.comb += added.eq(Mux(self.admitted.strobe & (self.admitted.queue == q), self.admitted.count, 0))
+            m.d.sync += count.eq(count + added - chosen[q])
+            with m.If(self.clear[q]):
+                m.d.sync += count.eq(0)
+
+        # The record's place is looked up, its memory read, and a register takes what it gives.
+        m.submodules.heads = heads = QueueMemory(index_bits, config.queues)
+        step = data.StructLayout({"valid": 1, "stopped": 1, "queue": range(config.queues)})
+        placed, found, shown = (Signal(step, name=n) for n in ("placed", "found", "shown"))
+        m.d.comb += [
+            heads.clear.eq(self.clear),
+            heads.read_queue.eq(placed.queue),
+            heads.write_enable.eq(placed.valid & ~placed.stopped & moves),
+            heads.write_queue.eq(placed.queue),
+            heads.write_value.eq(heads.value + 1),
+            read.addr.eq(Cat(heads.value, placed.queue)),
+            read.en.eq(moves),
+            self.next.valid.eq(shown.valid),
+            self.next.payload.queue.eq(shown.queue),
+            self.next.payload.stopped.eq(shown.stopped),
+        ]
+        with m.If(moves):
+            m.d.sync += [
+                placed.valid.eq(arbiter.valid),
+                placed.queue.eq(arbiter.grant),
+                placed.stopped.eq(0),
+                self.next.payload.record.eq(read.data),
+            ]
+        for earlier, later in ((placed, found), (found, shown)):
+            with m.If(moves):
+                m.d.sync += [later.eq(earlier), later.stopped.eq(self._stopped(earlier))]
+            with m.Else():
+                m.d.sync += later.stopped.eq(self._stopped(later))
+        with m.If(~moves):
+            m.d.sync += placed.stopped.eq(self._stopped(placed))
         return m
+
+    def _stopped(self, step: data.View):
+        """The queue is not enabled, now or since it was chosen."""
+        return step.stopped | ~self.enable.bit_select(step.queue, 1)
