@@ -15,7 +15,9 @@ class CommitFifo(wiring.Component):
     ``commit`` replaces all that was pushed since the last commit by one entry. Only committed entries reach the output,
     in order.
 
-    An entry appears three cycles after its commit; one entry per cycle is sustained. The output is registered.
+    An entry appears four cycles after its commit; one entry per cycle is sustained, if eight or more fit. ``output`` and
+    ``room`` come from registers: what is pushed counts in the next cycle's ``room``, what is taken or rewound in that
+    after the next.
 
     Parameters
     ----------
@@ -64,32 +66,48 @@ class CommitFifo(wiring.Component):
         written, committed, fetched, taken = (
             Signal(pointer, name=n) for n in ("written", "committed", "fetched", "taken")
         )
-        base, next_written = Signal(pointer), Signal(pointer)
+        # Each one's successor is at hand in a register, so that `push` selects and never adds.
+        behind_written, behind_committed = (
+            Signal(pointer, init=1, name=n) for n in ("behind_written", "behind_committed")
+        )
+        base, behind_base, next_written = (Signal(pointer, name=n) for n in ("base", "behind_base", "next_written"))
+        behind_next = Signal(pointer)
+        full, nearly_full, full_next = Signal(), Signal(), Signal()
         m.d.comb += [
-            self.room.eq((written ^ taken) != self._depth),
             base.eq(Mux(self.rewind, committed, written)),
-            next_written.eq(base + self.push),
+            behind_base.eq(Mux(self.rewind, behind_committed, behind_written)),
+            next_written.eq(Mux(self.push, behind_base, base)),
+            behind_next.eq(Mux(self.push, behind_base + 1, behind_base)),
+            full.eq((written ^ taken) == self._depth),
+            nearly_full.eq((behind_written ^ taken) == self._depth),
             write_port.en.eq(self.push),
             write_port.addr.eq(base),
             write_port.data.eq(self.payload),
+            self.room.eq(~full_next),
         ]
-        m.d.sync += written.eq(next_written)
+        m.d.sync += [
+            written.eq(next_written),
+            behind_written.eq(behind_next),
+            full_next.eq(full | (nearly_full & self.push)),
+        ]
         with m.If(self.commit):
-            m.d.sync += committed.eq(next_written)
+            m.d.sync += [committed.eq(next_written), behind_committed.eq(behind_next)]
 
-        # What the memory has read goes on through a skid buffer, so its read port hears of `ready` from registers.
+        # What the memory has read goes to a register before any logic, and on through a skid buffer, so that the read
+        # port hears of `ready` from registers.
         m.submodules.skid = skid = SkidBuffer(self._shape)
         wiring.connect(m, skid.output, wiring.flipped(self.output))
-        loaded, more = Signal(), Signal()
+        loaded, more, moves = Signal(), Signal(), Signal()
         m.d.comb += [
             more.eq(fetched != committed),
-            read_port.en.eq(~loaded | skid.input.ready),
+            moves.eq(~skid.input.valid | skid.input.ready),
+            read_port.en.eq(~loaded | moves),
             read_port.addr.eq(fetched),
-            skid.input.valid.eq(loaded),
-            skid.input.payload.eq(read_port.data),
         ]
         with m.If(read_port.en):
             m.d.sync += [loaded.eq(more), fetched.eq(fetched + more)]
+        with m.If(moves):
+            m.d.sync += [skid.input.valid.eq(loaded), skid.input.payload.eq(read_port.data)]
         with m.If(self.output.valid & self.output.ready):
             m.d.sync += taken.eq(taken + 1)
         return m

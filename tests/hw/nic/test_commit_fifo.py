@@ -63,8 +63,8 @@ def test_it_does_what_a_list_with_a_mark_does(seed):
     assert len(model) > 50
 
 
-def test_one_entry_a_cycle_three_cycles_after_its_commit():
-    fifo = CommitFifo(8, 4)
+def test_one_entry_a_cycle_four_cycles_after_its_commit():
+    fifo = CommitFifo(8, 8)
     seen = []
 
     async def bench(ctx):
@@ -78,7 +78,7 @@ def test_one_entry_a_cycle_three_cycles_after_its_commit():
             seen.append(payload if valid else None)
 
     run(fifo, bench)
-    assert seen == [None, None, None, *range(17)]
+    assert seen == [None, None, None, None, *range(16)]
 
 
 def test_its_depth_is_all_usable_and_then_there_is_no_room():
