@@ -19,6 +19,7 @@ from hw.nic.dma.write import DmaWriter
 from hw.nic.interrupts import Interrupts
 from hw.nic.lifecycle import Lifecycle
 from hw.nic.nic import Nic
+from hw.nic.packet_buffer import PacketBuffer
 from hw.nic.register_block import RegisterBlock
 from hw.nic.rings.completion_writer import CompletionWriter
 from hw.nic.rings.descriptor_fetch import DescriptorFetch
@@ -27,7 +28,7 @@ from hw.nic.rx.layouts import Segment
 from hw.nic.rx.path import RxPath
 from hw.nic.rx.planner import RxPlanner
 from hw.nic.rx.steering import RxSteering
-from hw.nic.rx.writer import RxWriter
+from hw.nic.rx.writer import RxWriter, WriteBeat
 from hw.nic.stats.counters import Stats
 from hw.nic.tx.egress import TxEgress
 from hw.nic.tx.gather import TxGather
@@ -54,6 +55,9 @@ BLOCKS: Mapping[str, Callable[[NicConfig], Any]] = MappingProxyType(
         "interrupts": Interrupts,
         "lifecycle": lambda config: Lifecycle(config, "rx", blocks=3, faults=3),
         "nic": Nic,
+        "packet_buffer": lambda config: PacketBuffer(
+            config.data_width, config.rx_buffer_bytes // config.beat_bytes, WriteBeat(config)
+        ),
         "register_block": RegisterBlock,
         "rx_ingress": RxIngress,
         "rx_path": RxPath,
