@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from amaranth.back import verilog
+from amaranth.hdl import Signal, Value
 from rich.console import Console
 
 from hw.config import NicConfig, preset
@@ -73,11 +74,18 @@ BLOCKS: Mapping[str, Callable[[NicConfig], Any]] = MappingProxyType(
 )
 
 
+def _ports(block: Any) -> dict[str, tuple[Signal, None]]:
+    """The ports of a block that are signals: ``ready`` of a stream that never stalls is a constant."""
+    members = [(path, Value.cast(value)) for path, _, value in block.signature.flatten(block)]
+    return {"__".join(map(str, path)): (value, None) for path, value in members if isinstance(value, Signal)}
+
+
 def build(name: str, config: NicConfig, out: Path, seed: int) -> Result:
     """Synthesize, place and route one block; its files stay in ``OUT/NAME``."""
     folder = out / name
     folder.mkdir(parents=True, exist_ok=True)
-    text = verilog.convert(BLOCKS[name](config), name=name, emit_src=False)
+    block = BLOCKS[name](config)
+    text = verilog.convert(block, name=name, emit_src=False, ports=_ports(block))
     text = re.sub(r"^ *(wire|input|output) \[-1:0\] .*;\n", "", text, flags=re.MULTILINE)
     (folder / f"{name}.v").write_text(text)
     top, takes = harness({"block": (name, ports_of("block", text, name))})

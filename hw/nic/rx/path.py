@@ -181,14 +181,10 @@ class RxPath(wiring.Component):
             return
 
         m.submodules.classifier = classifier = RxClassifier(self._config)
-        known, beat = classifier.output, classifier.beats.payload
+        known = classifier.output
         headers, checksum = known.payload.headers, known.payload.checksum
+        join(m, ingress.beats, classifier.beats)
         m.d.comb += [
-            classifier.beats.valid.eq(self.wire.valid),
-            beat.data.eq(self.wire.payload.data),
-            beat.count.eq(self.wire.payload.count),
-            beat.first.eq(self.wire.payload.first),
-            beat.keep.eq(ingress.stored),
             steering.input.valid.eq(frames.valid & known.valid),
             frames.ready.eq(known.valid & steering.input.ready),
             known.ready.eq(frames.valid & steering.input.ready),
