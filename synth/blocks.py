@@ -24,12 +24,13 @@ from hw.nic.packet_buffer import PacketBuffer
 from hw.nic.register_block import RegisterBlock
 from hw.nic.rings.completion_writer import CompletionWriter
 from hw.nic.rings.descriptor_fetch import DescriptorFetch
+from hw.nic.rx.aligner import WriteBeat
 from hw.nic.rx.ingress import RxIngress
 from hw.nic.rx.layouts import Segment
 from hw.nic.rx.path import RxPath
 from hw.nic.rx.planner import RxPlanner
 from hw.nic.rx.steering import RxSteering
-from hw.nic.rx.writer import RxWriter, WriteBeat
+from hw.nic.rx.writer import RxWriter
 from hw.nic.stats.counters import Stats
 from hw.nic.tx.egress import TxEgress
 from hw.nic.tx.gather import TxGather

@@ -15,9 +15,9 @@ class CommitFifo(wiring.Component):
     ``commit`` replaces all that was pushed since the last commit by one entry. Only committed entries reach the output,
     in order.
 
-    An entry appears four cycles after its commit; one entry per cycle is sustained, if eight or more fit. ``output`` and
-    ``room`` come from registers: what is pushed counts in the next cycle's ``room``, what is taken or rewound in that
-    after the next.
+    An entry appears four cycles after its commit; one entry per cycle is sustained from a depth of eight on. ``output``
+    and ``room`` come from registers: what is pushed counts in the next cycle's ``room``, what is taken or rewound in
+    that after the next.
 
     Parameters
     ----------

@@ -26,12 +26,13 @@ from hw.nic.interfaces import (
 )
 from hw.nic.packet_buffer import PacketBuffer
 from hw.nic.probes import RX_STREAMS, Probes, handshakes, show
+from hw.nic.rx.aligner import WriteBeat
 from hw.nic.rx.classifier import RxClassifier
 from hw.nic.rx.ingress import RxIngress
 from hw.nic.rx.layouts import RxFrame
 from hw.nic.rx.planner import RxPlanner
 from hw.nic.rx.steering import RxSteering
-from hw.nic.rx.writer import RxWriter, WriteBeat
+from hw.nic.rx.writer import RxWriter
 
 
 class RxPath(wiring.Component):
