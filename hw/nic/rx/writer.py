@@ -41,6 +41,10 @@ class RxWriter(wiring.Component):
     it carries WRITE_FAULT if memory refused some byte. With a frame's last entry ``event`` tells the whole frame's
     length, and ``fault`` if any entry carried one, the cycle after.
 
+    A ``header`` segment has a command like any other, but no entry: the next one says ``header_split``, and carries
+    WRITE_FAULT if memory refused some byte of either. The next segment begins with the byte behind the headers, at lane
+    0 of its transfer.
+
     Members
     -------
     segments : stream of :class:`hw.nic.rx.layouts.Segment`, covering frame after frame without gap
@@ -49,7 +53,7 @@ class RxWriter(wiring.Component):
     write : to the DMA writer
     entry : to the completion writer, as :class:`hw.nic.interfaces.CompletionPort`
     event : frames delivered
-    taken, completed : trace points with the buffer's id: its segment came, its entry was handed over
+    taken, completed : trace points with the buffer's id: its segment came, its entry was handed over; none of headers
     """
 
     def __init__(self, config: NicConfig):
@@ -75,6 +79,7 @@ class RxWriter(wiring.Component):
                 "queue": range(config.queues),
                 "buffer_id": BUFFER_ID_BITS,
                 "length": 16,
+                "header": 1,
                 "end_of_packet": 1,
                 "info": PacketInfo,
                 "serial": config.serial_width,
@@ -155,7 +160,7 @@ class RxWriter(wiring.Component):
         ]
         if self._config.serial_width:
             m.d.sync += [
-                self.taken.strobe.eq(pending.push),
+                self.taken.strobe.eq(pending.push & ~segment.header),
                 self.taken.serial.eq(segment.serial),
                 self.taken.queue.eq(segment.queue),
                 self.taken.detail.eq(segment.buffer_id),
@@ -218,8 +223,9 @@ class RxWriter(wiring.Component):
         error = answers.output.payload
         moves, takes, handed = Signal(), Signal(), Signal()
         completion = Signal(RxCompletion)
-        # Of the frame up to the segment whose entry is offered, which may be its last.
+        # Of the frame up to the segment completed last, which may be its last, or its headers.
         length, fault, ends = Signal(16), Signal(), Signal(init=1)
+        split, header_error, any_error = Signal(), Signal(), Signal()
         m.d.comb += [
             done.ready.eq(1),
             answers.push.eq(done.valid),
@@ -232,7 +238,8 @@ class RxWriter(wiring.Component):
             handed.eq(self.entry.valid & self.entry.ready),
             completion.buffer_id.eq(segment.buffer_id),
             completion.length.eq(segment.length),
-            completion.error.eq(Mux(error, CompletionError.WRITE_FAULT, CompletionError.NONE)),
+            any_error.eq(error | header_error),
+            completion.error.eq(Mux(any_error, CompletionError.WRITE_FAULT, CompletionError.NONE)),
             completion.packet_type.eq(segment.info.packet_type),
             completion.header_length.eq(segment.info.header_length),
             completion.vlan.eq(segment.info.vlan),
@@ -242,9 +249,10 @@ class RxWriter(wiring.Component):
             completion.flags.vlan_valid.eq(segment.info.vlan_valid),
             completion.flags.checksum_status.eq(segment.info.checksum_status),
             completion.flags.hash_valid.eq(segment.info.hash_valid),
+            completion.flags.header_split.eq(split),
         ]
         with m.If(moves):
-            m.d.sync += self.entry.valid.eq(takes)
+            m.d.sync += self.entry.valid.eq(takes & ~segment.header)
         with m.If(takes):
             m.d.sync += [
                 self.entry.payload.queue.eq(segment.queue),
@@ -252,6 +260,8 @@ class RxWriter(wiring.Component):
                 length.eq(Mux(ends, 0, length) + segment.length),
                 fault.eq((~ends & fault) | error),
                 ends.eq(segment.end_of_packet),
+                split.eq(segment.header),
+                header_error.eq(segment.header & error),
             ]
         m.d.sync += [
             self.event.strobe.eq(handed & ends),
