@@ -14,7 +14,8 @@ class PacketBuffer(wiring.Component):
 
     Each request is answered in order, the tag with the word, one per cycle, after at least three cycles: the memory, a
     register before any logic, and a skid buffer, so that both handshakes come from registers. A stalled response stalls
-    the pipeline, nothing is lost. A word written in one cycle can be requested in the next.
+    the pipeline, nothing is lost. A word written in one cycle can be requested in the next; what is requested in the
+    same cycle comes back undefined (and so synthesis need not compare addresses).
 
     Parameters
     ----------
@@ -51,7 +52,9 @@ class PacketBuffer(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.storage = storage = memory.Memory(shape=self._width, depth=self._depth, init=[])
+        m.submodules.storage = storage = memory.Memory(
+            shape=self._width, depth=self._depth, init=[], attrs={"no_rw_check": 1}
+        )
         write_port, read_port = storage.write_port(), storage.read_port()
         m.submodules.skid = skid = SkidBuffer(self.response.payload.shape())
         wiring.connect(m, skid.output, wiring.flipped(self.response))
