@@ -101,7 +101,9 @@ class CommitFifo(wiring.Component):
         m.submodules.skid = skid = SkidBuffer(self._shape)
         wiring.connect(m, skid.output, wiring.flipped(self.output))
         loaded, more, moves = Signal(), Signal(), Signal()
+        read = Signal(self._shape, reset_less=True)
         m.d.comb += [
+            skid.input.payload.eq(read),
             more.eq(fetched != committed),
             moves.eq(~skid.input.valid | skid.input.ready),
             read_port.en.eq(~loaded | moves),
@@ -110,7 +112,7 @@ class CommitFifo(wiring.Component):
         with m.If(read_port.en):
             m.d.sync += [loaded.eq(more), fetched.eq(fetched + more)]
         with m.If(moves):
-            m.d.sync += [skid.input.valid.eq(loaded), skid.input.payload.eq(read_port.data)]
+            m.d.sync += [skid.input.valid.eq(loaded), read.eq(read_port.data)]
         with m.If(self.output.valid & self.output.ready):
             m.d.sync += taken.eq(taken + 1)
         return m

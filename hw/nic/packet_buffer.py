@@ -61,7 +61,9 @@ class PacketBuffer(wiring.Component):
         answer = skid.input
         fetched, moves = Signal(), Signal()
         fetched_tag = Signal(self._tag)
+        word = Signal(self._width, reset_less=True)
         m.d.comb += [
+            answer.payload.data.eq(word),
             write_port.en.eq(self.write_enable),
             write_port.addr.eq(self.write_address),
             write_port.data.eq(self.write_data),
@@ -75,7 +77,7 @@ class PacketBuffer(wiring.Component):
         with m.If(moves):
             m.d.sync += [
                 answer.valid.eq(fetched),
-                answer.payload.data.eq(read_port.data),
+                word.eq(read_port.data),
                 answer.payload.tag.eq(fetched_tag),
             ]
         return m
