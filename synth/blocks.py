@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from amaranth.back import verilog
+from amaranth.hdl import Signal, Value
 from rich.console import Console
 
 from hw.config import NicConfig, preset
@@ -19,9 +20,11 @@ from hw.nic.dma.write import DmaWriter
 from hw.nic.interrupts import Interrupts
 from hw.nic.lifecycle import Lifecycle
 from hw.nic.nic import Nic
+from hw.nic.packet_buffer import PacketBuffer
 from hw.nic.register_block import RegisterBlock
 from hw.nic.rings.completion_writer import CompletionWriter
 from hw.nic.rings.descriptor_fetch import DescriptorFetch
+from hw.nic.rx.aligner import WriteBeat
 from hw.nic.rx.ingress import RxIngress
 from hw.nic.rx.layouts import Segment
 from hw.nic.rx.path import RxPath
@@ -54,6 +57,9 @@ BLOCKS: Mapping[str, Callable[[NicConfig], Any]] = MappingProxyType(
         "interrupts": Interrupts,
         "lifecycle": lambda config: Lifecycle(config, "rx", blocks=3, faults=3),
         "nic": Nic,
+        "packet_buffer": lambda config: PacketBuffer(
+            config.data_width, config.rx_buffer_bytes // config.beat_bytes, WriteBeat(config)
+        ),
         "register_block": RegisterBlock,
         "rx_ingress": RxIngress,
         "rx_path": RxPath,
@@ -69,11 +75,18 @@ BLOCKS: Mapping[str, Callable[[NicConfig], Any]] = MappingProxyType(
 )
 
 
+def _ports(block: Any) -> dict[str, tuple[Signal, None]]:
+    """The ports of a block that are signals: ``ready`` of a stream that never stalls is a constant."""
+    members = [(path, Value.cast(value)) for path, _, value in block.signature.flatten(block)]
+    return {"__".join(map(str, path)): (value, None) for path, value in members if isinstance(value, Signal)}
+
+
 def build(name: str, config: NicConfig, out: Path, seed: int) -> Result:
     """Synthesize, place and route one block; its files stay in ``OUT/NAME``."""
     folder = out / name
     folder.mkdir(parents=True, exist_ok=True)
-    text = verilog.convert(BLOCKS[name](config), name=name, emit_src=False)
+    block = BLOCKS[name](config)
+    text = verilog.convert(block, name=name, emit_src=False, ports=_ports(block))
     text = re.sub(r"^ *(wire|input|output) \[-1:0\] .*;\n", "", text, flags=re.MULTILINE)
     (folder / f"{name}.v").write_text(text)
     top, takes = harness({"block": (name, ports_of("block", text, name))})

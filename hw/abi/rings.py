@@ -119,6 +119,8 @@ class RxCompletionFlags(data.Struct):
     hash_valid: 1
     vlan_valid: 1
     checksum_status: ChecksumStatus
+    #: The frame's first ``header_length`` bytes are in a header buffer; this one, the frame's first, begins with the
+    #: byte after them, and ``length`` counts from there. An error of either's write shows here.
     header_split: 1
     reserved: 1
     phase: 1

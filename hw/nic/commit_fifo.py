@@ -15,9 +15,9 @@ class CommitFifo(wiring.Component):
     ``commit`` replaces all that was pushed since the last commit by one entry. Only committed entries reach the output,
     in order.
 
-    An entry appears four cycles after its commit; one entry per cycle is sustained, if eight or more fit. ``output`` and
-    ``room`` come from registers: what is pushed counts in the next cycle's ``room``, what is taken or rewound in that
-    after the next.
+    An entry appears four cycles after its commit; one entry per cycle is sustained from a depth of eight on. ``output``
+    and ``room`` come from registers: what is pushed counts in the next cycle's ``room``, what is taken or rewound in
+    that after the next.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class CommitFifo(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        # Nothing is used of what is read while it is written.
+        # Nothing is made of what is read where an entry is written: synthesis need not see to it.
         m.submodules.storage = storage = memory.Memory(
             shape=self._shape, depth=self._depth, init=[], attrs={"no_rw_check": 1}
         )
@@ -101,7 +101,9 @@ class CommitFifo(wiring.Component):
         m.submodules.skid = skid = SkidBuffer(self._shape)
         wiring.connect(m, skid.output, wiring.flipped(self.output))
         loaded, more, moves = Signal(), Signal(), Signal()
+        read = Signal(self._shape, reset_less=True)
         m.d.comb += [
+            skid.input.payload.eq(read),
             more.eq(fetched != committed),
             moves.eq(~skid.input.valid | skid.input.ready),
             read_port.en.eq(~loaded | moves),
@@ -110,7 +112,7 @@ class CommitFifo(wiring.Component):
         with m.If(read_port.en):
             m.d.sync += [loaded.eq(more), fetched.eq(fetched + more)]
         with m.If(moves):
-            m.d.sync += [skid.input.valid.eq(loaded), skid.input.payload.eq(read_port.data)]
+            m.d.sync += [skid.input.valid.eq(loaded), read.eq(read_port.data)]
         with m.If(self.output.valid & self.output.ready):
             m.d.sync += taken.eq(taken + 1)
         return m

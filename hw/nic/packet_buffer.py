@@ -5,15 +5,17 @@ from amaranth.hdl import Module, ShapeLike, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.bus.skid import SkidBuffer
 from hw.config import WIDTHS
 
 
 class PacketBuffer(wiring.Component):
     """One write port and a pipelined read port over a memory of beats.
 
-    Each request is answered in order after at least two cycles (the memory, then a register, so that block RAM closes
-    timing), one per cycle; the tag comes back with the word. A stalled response stalls the pipeline, nothing is lost. A
-    word written in one cycle can be requested in the next.
+    Each request is answered in order, the tag with the word, one per cycle, after at least three cycles: the memory, a
+    register before any logic, and a skid buffer, so that both handshakes come from registers. A stalled response stalls
+    the pipeline, nothing is lost. A word written in one cycle can be requested in the next; what is requested in the
+    same cycle comes back undefined (and so synthesis need not compare addresses).
 
     Parameters
     ----------
@@ -50,16 +52,22 @@ class PacketBuffer(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.storage = storage = memory.Memory(shape=self._width, depth=self._depth, init=[])
+        m.submodules.storage = storage = memory.Memory(
+            shape=self._width, depth=self._depth, init=[], attrs={"no_rw_check": 1}
+        )
         write_port, read_port = storage.write_port(), storage.read_port()
-        fetched = Signal()
+        m.submodules.skid = skid = SkidBuffer(self.response.payload.shape())
+        wiring.connect(m, skid.output, wiring.flipped(self.response))
+        answer = skid.input
+        fetched, moves = Signal(), Signal()
         fetched_tag = Signal(self._tag)
-        moves = Signal()
+        word = Signal(self._width, reset_less=True)
         m.d.comb += [
+            answer.payload.data.eq(word),
             write_port.en.eq(self.write_enable),
             write_port.addr.eq(self.write_address),
             write_port.data.eq(self.write_data),
-            moves.eq(~self.response.valid | self.response.ready),
+            moves.eq(~answer.valid | answer.ready),
             self.request.ready.eq(~fetched | moves),
             read_port.en.eq(self.request.ready),
             read_port.addr.eq(self.request.payload.address),
@@ -68,8 +76,8 @@ class PacketBuffer(wiring.Component):
             m.d.sync += [fetched.eq(self.request.valid), fetched_tag.eq(self.request.payload.tag)]
         with m.If(moves):
             m.d.sync += [
-                self.response.valid.eq(fetched),
-                self.response.payload.data.eq(read_port.data),
-                self.response.payload.tag.eq(fetched_tag),
+                answer.valid.eq(fetched),
+                word.eq(read_port.data),
+                answer.payload.tag.eq(fetched_tag),
             ]
         return m

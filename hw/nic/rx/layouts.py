@@ -77,6 +77,8 @@ class Segment(data.StructLayout):
     -------
     drop : nowhere; ``length`` is the whole frame's, and nothing else counts
     address, length, buffer_id : the buffer, and how many bytes of the frame it takes
+    header : the bytes are the frame's headers, ``info.header_length`` of them, and what is at ``address`` takes no
+        others: no completion tells of it but the next segment's, which the frame has
     end_of_packet : the frame ends here
     info : of the frame
     """
@@ -88,6 +90,7 @@ class Segment(data.StructLayout):
                 "length": 16,
                 "buffer_id": BUFFER_ID_BITS,
                 "queue": range(config.queues),
+                "header": 1,
                 "end_of_packet": 1,
                 "drop": 1,
                 "info": PacketInfo,

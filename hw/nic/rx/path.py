@@ -26,12 +26,13 @@ from hw.nic.interfaces import (
 )
 from hw.nic.packet_buffer import PacketBuffer
 from hw.nic.probes import RX_STREAMS, Probes, handshakes, show
+from hw.nic.rx.aligner import WriteBeat
 from hw.nic.rx.classifier import RxClassifier
 from hw.nic.rx.ingress import RxIngress
 from hw.nic.rx.layouts import RxFrame
 from hw.nic.rx.planner import RxPlanner
 from hw.nic.rx.steering import RxSteering
-from hw.nic.rx.writer import RxWriter, WriteBeat
+from hw.nic.rx.writer import RxWriter
 
 
 class RxPath(wiring.Component):
@@ -181,14 +182,10 @@ class RxPath(wiring.Component):
             return
 
         m.submodules.classifier = classifier = RxClassifier(self._config)
-        known, beat = classifier.output, classifier.beats.payload
+        known = classifier.output
         headers, checksum = known.payload.headers, known.payload.checksum
+        join(m, ingress.beats, classifier.beats)
         m.d.comb += [
-            classifier.beats.valid.eq(self.wire.valid),
-            beat.data.eq(self.wire.payload.data),
-            beat.count.eq(self.wire.payload.count),
-            beat.first.eq(self.wire.payload.first),
-            beat.keep.eq(ingress.stored),
             steering.input.valid.eq(frames.valid & known.valid),
             frames.ready.eq(known.valid & steering.input.ready),
             known.ready.eq(frames.valid & steering.input.ready),

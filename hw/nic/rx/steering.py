@@ -37,8 +37,8 @@ class RxSteering(wiring.Component):
 
     Order is kept. At 512 bits a frame enters every cycle, unless ``output`` stalls; with RSS or rules, one enters every
     second cycle at 256 bits, every fourth at 128, and every eighth (RSS) or fourth (rules) at 64: as fast as the
-    shortest can come. A frame takes one cycle; with lookups, two more than the slower one (6 or 7 at 512 bits, 13 or 10
-    at 64). After a reset no frame enters until the table of rules has been cleared.
+    shortest can come. A frame takes two cycles; with lookups, two more than the slower one (6 or 7 at 512 bits, 13 or
+    10 at 64). After a reset no frame enters until the table of rules has been cleared.
 
     Members
     -------
@@ -65,20 +65,27 @@ class RxSteering(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        target, claimed = self._by_address(m)
+        default, claims = self._by_default(m), self._by_address(m)
         if self._config.rss or self._config.steering_rules:
-            self._look_up(m, target, claimed)
+            self._look_up(m, self._choose(m, default, claims), claims.any())
             return m
-        m.d.comb += self.input.ready.eq(~self.output.valid | self.output.ready)
+        # Addresses are compared in one cycle, and one of the queues chosen in the next.
+        valid, moves = Signal(), Signal()
+        frame, claimed = Signal.like(default), Signal.like(claims)
+        chosen = self._choose(m, frame, claimed)
+        m.d.comb += [
+            moves.eq(~self.output.valid | self.output.ready),
+            self.input.ready.eq(~valid | moves),
+        ]
         with m.If(self.input.ready):
-            m.d.sync += [self.output.valid.eq(self.input.valid), self.output.payload.eq(target)]
+            m.d.sync += [valid.eq(self.input.valid), frame.eq(default), claimed.eq(claims)]
+        with m.If(moves):
+            m.d.sync += [self.output.valid.eq(valid), self.output.payload.eq(chosen)]
         return m
 
-    def _by_address(self, m: Module) -> tuple[Any, Signal]:
-        """The frame with its queue by destination address or default, and whether the address gave it."""
-        register = register_map(self._config.queues).queue["mac_address"]
-        address_field, enable_field = register.fields["address"], register.fields["enable"]
-        target, claimed = Signal.like(self.output.payload), Signal()
+    def _by_default(self, m: Module) -> Any:
+        """The frame with the default queue."""
+        target = Signal.like(self.output.payload)
         m.d.comb += [
             target.length.eq(self.input.payload.length),
             target.info.eq(self.input.payload.info),
@@ -87,8 +94,14 @@ class RxSteering(wiring.Component):
         ]
         with m.If(target.routed):
             m.d.comb += target.queue.eq(self.default_queue)
-        # The last assignment wins, so the lowest queue comes last.
-        for queue in reversed(range(self._config.queues)):
+        return target
+
+    def _by_address(self, m: Module) -> Signal:
+        """The queues whose address the frame's destination is."""
+        register = register_map(self._config.queues).queue["mac_address"]
+        address_field, enable_field = register.fields["address"], register.fields["enable"]
+        claims = Signal(self._config.queues)
+        for queue in range(self._config.queues):
             address, enable = Signal(address_field.width, name=f"mac_{queue}"), Signal(name=f"mac_{queue}_enable")
             chosen = self.write.strobe & (self.write.queue == queue) & (self.write.offset == register.offset)
             with m.If(chosen):
@@ -96,11 +109,20 @@ class RxSteering(wiring.Component):
                     address.eq(self.write.data >> address_field.lsb),
                     enable.eq(self.write.data[enable_field.lsb]),
                 ]
-            with m.If(enable & (address == self.input.payload.destination)):
-                m.d.comb += [target.queue.eq(queue), target.routed.eq(1), claimed.eq(1)]
-        return target, claimed
+            m.d.comb += claims[queue].eq(enable & (address == self.input.payload.destination))
+        return claims
 
-    def _look_up(self, m: Module, target: Any, claimed: Signal) -> None:
+    def _choose(self, m: Module, frame: Any, claims: Signal) -> Any:
+        """The frame with the lowest queue that claims it, if one does."""
+        chosen = Signal.like(self.output.payload)
+        m.d.comb += chosen.eq(frame)
+        # The last assignment wins, so the lowest queue comes last.
+        for queue in reversed(range(self._config.queues)):
+            with m.If(claims[queue]):
+                m.d.comb += [chosen.queue.eq(queue), chosen.routed.eq(1)]
+        return chosen
+
+    def _look_up(self, m: Module, target: Any, claimed: Value) -> None:
         """Ask RSS and the rules, and choose where all have answered."""
         config = self._config
         start, go = Signal(), Signal()

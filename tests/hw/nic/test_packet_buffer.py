@@ -50,7 +50,7 @@ def test_every_request_is_answered_in_order_with_its_word_and_tag(ready_chance, 
     simulator.run()
     assert received == expected
     if ready_chance == request_chance == 1.0:
-        assert cycles == list(range(2, 102))
+        assert cycles == list(range(3, 103))
 
 
 def test_bad_parameters_are_refused():

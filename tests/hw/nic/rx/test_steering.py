@@ -115,7 +115,7 @@ def test_random_frames_find_the_queue_of_the_model_under_stalls(width, seed):
         (512, {}, 1, 7),
         (512, {"steering_rules": 0}, 1, 6),
         (64, {"rss": False}, 4, 10),
-        (64, {"rss": False, "steering_rules": 0}, 1, 1),
+        (64, {"rss": False, "steering_rules": 0}, 1, 2),
     ],
 )
 def test_pace_and_latency_are_as_stated(width, changes, pace, latency):
