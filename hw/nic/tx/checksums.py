@@ -15,6 +15,7 @@ from hw.nic.tx.sums import FOLD_STAGES, OnesComplementFold, SumTree
 IPV4_CHECKSUM = 10  #: bytes from an IPv4 header's start to its checksum (RFC 791)
 CHECKSUM_BYTES = 2
 BOUND_BITS = 9
+SELECT_STAGES = 2
 
 
 class TxChecksums(wiring.Component):
@@ -24,8 +25,8 @@ class TxChecksums(wiring.Component):
     included; for a segment the length is added, which that sum lacks. The IPv4 header's is that of its bytes without
     its own (RFC 1071; 0xFFFF stands for 0, as in ``skb_checksum_help``). Both are of the frame as it is in the buffer.
 
-    A frame appears on ``frame``, with ``strobe``, a fixed number of cycles after its last word: six at 64 bits, seven
-    at 128 and 256, eight at 512. Nothing waits: frames of one word pass one a cycle.
+    A frame appears on ``frame``, with ``strobe``, a fixed number of cycles after its last word: seven at 64 bits,
+    eight at 128 and 256, nine at 512. Nothing waits: frames of one word pass one a cycle.
 
     Members
     -------
@@ -74,16 +75,20 @@ class TxChecksums(wiring.Component):
         m.d.sync += valid.eq(word.strobe)
 
         l4_start, l3_start, checksum_start, checksum_end, l3_end = (self._from(bound, index) for bound in bounds)
-        l4, ip = Signal.like(data), Signal.like(data)
+        l4_bytes, ip_bytes = Signal(len(data) // 8), Signal(len(data) // 8)
+        selected, l4, ip = Signal.like(data), Signal.like(data), Signal.like(data)
         m.d.sync += [
-            l4.eq(data & _bytes(l4_start)),
-            ip.eq(data & _bytes((l3_start & ~checksum_start) | (checksum_end & ~l3_end))),
+            l4_bytes.eq(l4_start),
+            ip_bytes.eq((l3_start & ~checksum_start) | (checksum_end & ~l3_end)),
+            selected.eq(data),
+            l4.eq(selected & _bytes(l4_bytes)),
+            ip.eq(selected & _bytes(ip_bytes)),
         ]
         m.submodules.l4_tree = l4_tree = SumTree(self._config.data_width)
         m.submodules.ip_tree = ip_tree = SumTree(self._config.data_width)
         m.d.comb += [l4_tree.data.eq(l4), ip_tree.data.eq(ip)]
-        summed = delay(m, Cat(valid, first, last), 1 + l4_tree.stages)
-        summed_job = delay(m, job, 1 + l4_tree.stages)
+        summed = delay(m, Cat(valid, first, last), SELECT_STAGES + l4_tree.stages)
+        summed_job = delay(m, job, SELECT_STAGES + l4_tree.stages)
         folded_job = delay(m, summed_job, FOLD_STAGES - 1)
         offload = folded_job.offload
         checksums = []
@@ -101,7 +106,7 @@ class TxChecksums(wiring.Component):
             m.d.sync += discard.eq(self.discard)
             m.d.comb += [
                 m.submodules.l4_fold.seed.eq(Mux(segment.present, Cat(segment.l4_bytes[8:], segment.l4_bytes[:8]), 0)),
-                self.frame.discard.eq(delay(m, discard, 1 + l4_tree.stages + FOLD_STAGES)),
+                self.frame.discard.eq(delay(m, discard, SELECT_STAGES + l4_tree.stages + FOLD_STAGES)),
             ]
         m.d.comb += self.strobe.eq(delay(m, summed[0] & summed[2], FOLD_STAGES))
         m.submodules.frame_beats = frame_beats = FrameBeats(self._config)
