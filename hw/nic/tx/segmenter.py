@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Segmentation requests become segments."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import bits_for
@@ -10,8 +10,7 @@ from hw.abi.rings import CompletionError
 from hw.bus.skid import SkidBuffer
 from hw.config import NicConfig
 from hw.nic.tx.layouts import TxJob, TxPiece, reserved_words
-
-TCP_CHECKSUM = 16  #: bytes from a TCP header's start to its checksum (RFC 9293)
+from hw.nic.tx.request_cutter import HEADERS_BITS, RequestCutter
 
 
 class TxSegmenter(wiring.Component):
@@ -26,9 +25,8 @@ class TxSegmenter(wiring.Component):
     Room is set aside here, job by job, because a request may be longer than the buffer. Jobs that were taken behind it
     have no room yet, so those in front of it always leave, and room comes as the wire takes them.
 
-    Jobs take three cycles. An ordinary job's pieces pass one a cycle. A request takes four cycles, a segment four and
-    two for each piece of memory that it touches, three where a descriptor ends. All handshakes come from registers but
-    that of ``pieces_in``.
+    Jobs take three cycles. An ordinary job's pieces pass one a cycle; for a request see
+    :class:`hw.nic.tx.request_cutter.RequestCutter`. ``jobs`` and ``pieces`` come from registers, both ways.
 
     Members
     -------
@@ -62,200 +60,70 @@ class TxSegmenter(wiring.Component):
         jobs, pieces = jobs_skid.input, pieces_skid.input
 
         # A job, and the one after it.
-        shape = data.StructLayout({"job": TxJob(self._config), "headers": 9, "cut": 1, "words": range(self._words + 1)})
+        shape = data.StructLayout(
+            {"job": TxJob(self._config), "headers": HEADERS_BITS, "cut": 1, "words": range(self._words + 1)}
+        )
         current, following = Signal(shape), Signal(shape)
-        valid, following_valid, load = Signal(), Signal(), Signal()
-        new = self.jobs_in.payload
-        sound = (new.error == CompletionError.NONE) & new.end & ~new.aborted
+        following_valid, load = Signal(), Signal()
+        new, piece = self.jobs_in.payload, self.pieces_in.payload
+        offload, sound = new.offload, (new.error == CompletionError.NONE) & new.end & ~new.aborted
         m.d.comb += self.jobs_in.ready.eq(~following_valid | load)
         with m.If(self.jobs_in.ready):
             m.d.sync += [
                 following_valid.eq(self.jobs_in.valid),
                 following.job.eq(new),
-                following.headers.eq(new.offload.l2_length + new.offload.l3_length + new.offload.l4_length),
-                following.cut.eq(sound & new.offload.segment),
+                following.headers.eq(offload.l2_length + offload.l3_length + offload.l4_length),
+                following.cut.eq(sound & offload.segment),
                 following.words.eq(
-                    Mux(sound & ~new.offload.segment, reserved_words(new.length, self._config.beat_bytes), 0)
+                    Mux(sound & ~offload.segment, reserved_words(new.length, self._config.beat_bytes), 0)
                 ),
             ]
-        done = Signal()
-        m.d.comb += load.eq(~valid | done)
-        begun = Signal()
-        with m.If(load):
-            m.d.sync += [valid.eq(following_valid), current.eq(following), begun.eq(0)]
 
-        fits, reserve, words = Signal(), Signal(), Signal(range(self._words + 1))
-        self._count_words(m, fits, load & following_valid, following.words, reserve, words)
-        self._cut(m, valid, current, begun, done, fits, reserve, words, jobs, pieces)
+        m.submodules.cutter = cutter = RequestCutter(self._config)
+        ordinary, begun, refused, passes = (Signal(name=n) for n in ("ordinary", "begun", "refused", "passes"))
+        fits = Signal()
+        m.d.comb += [
+            passes.eq(ordinary & self.pieces_in.valid & pieces.ready & (begun | (jobs.ready & fits))),
+            load.eq(~(ordinary | cutter.valid) | (passes & piece.last)),
+            cutter.request.eq(current.job),
+            cutter.headers.eq(current.headers),
+            cutter.descriptors.valid.eq(self.pieces_in.valid),
+            cutter.descriptors.payload.eq(piece),
+            cutter.job_room.eq(jobs.ready),
+            cutter.piece_room.eq(pieces.ready),
+            cutter.fits.eq(fits),
+            self.pieces_in.ready.eq(passes | cutter.descriptors.ready),
+            jobs.valid.eq((passes & ~begun) | cutter.job_push),
+            jobs.payload.eq(Mux(ordinary, current.job, cutter.job)),
+            pieces.valid.eq(passes | cutter.piece_push),
+            pieces.payload.eq(Mux(ordinary, piece, cutter.piece)),
+        ]
+        with m.If(refused):
+            m.d.comb += jobs.payload.error.eq(CompletionError.OFFLOAD)
+        with m.If(load):
+            m.d.sync += [
+                current.eq(following),
+                ordinary.eq(following_valid & ~following.cut),
+                cutter.valid.eq(following_valid & following.cut),
+                begun.eq(0),
+                refused.eq(0),
+            ]
+        with m.If(passes & ~piece.last):
+            m.d.sync += begun.eq(1)
+        with m.If(cutter.closed | cutter.refused):
+            m.d.sync += [cutter.valid.eq(0), ordinary.eq(cutter.refused), refused.eq(cutter.refused)]
+        self._count_words(m, fits, load & following_valid, following.words, cutter)
         return m
 
-    def _count_words(self, m: Module, fits, load, load_words, reserve, words) -> None:
-        """Room in the packet buffer, without what the job at hand needs: it fits if that is not negative."""
+    def _count_words(self, m: Module, fits, load, words, cutter: RequestCutter) -> None:
+        """Room in the packet buffer, without what the next job needs: it fits if that is not negative."""
         room = Signal(signed(bits_for(self._words) + 1), init=self._words)
         freed, back = Signal(range(self._words + 1)), Signal(range(self._words + 1))  # and not counted in `room` yet
         m.d.comb += fits.eq(room >= 0)
         m.d.sync += [freed.eq(self.released + self.returned), back.eq(back + freed)]
         with m.If(load):
-            m.d.sync += room.eq(room - load_words)
-        with m.Elif(reserve):
             m.d.sync += room.eq(room - words)
+        with m.Elif(cutter.reserve):
+            m.d.sync += room.eq(room - cutter.words)
         with m.Else():
             m.d.sync += [room.eq(room + back), back.eq(freed)]
-
-    def _cut(self, m: Module, valid, current, begun, done, fits, reserve, words, jobs, pieces) -> None:
-        """Pieces of ordinary jobs, and of requests, until these are ``done``."""
-        job, piece, offload = current.job, self.pieces_in.payload, current.job.offload
-        refused = Signal()  # a request with its headers in several pieces
-        spare = Signal(signed(17))  # bytes of the first piece behind the headers
-        headers_address, payload_left = Signal(64), Signal(16)
-        # A descriptor, and what is left of it. The sum of an address carries into its upper half a cycle later.
-        descriptor, left, empty = Signal(TxPiece()), Signal(16), Signal()
-        low, high, carry = Signal(32), Signal(32), Signal()
-        # Of the segment: its payload, what of it has no piece yet, its length, that of its TCP header and payload.
-        size, size_left, length, l4_bytes = Signal(16), Signal(16), Signal(16), Signal(16)
-        index, offset, first, final, next_final = Signal(16), Signal(16), Signal(), Signal(), Signal()
-        fills, even = Signal(), Signal()  # the descriptor has bytes enough, and none more
-        bytes_ = Signal(16)
-        m.d.comb += [jobs.payload.eq(job), pieces.payload.eq(piece)]
-        m.d.sync += high.eq(high + carry)
-        m.d.sync += carry.eq(0)
-
-        with m.FSM():
-            with m.State("PASS"):
-                with m.If(valid & self.pieces_in.valid):
-                    with m.If(current.cut):
-                        m.d.comb += self.pieces_in.ready.eq(~piece.read)
-                        with m.If(piece.read):
-                            m.d.sync += spare.eq(piece.length - current.headers)
-                            m.next = "HEADERS"
-                    with m.Elif(pieces.ready & (begun | (jobs.ready & fits))):
-                        m.d.comb += [
-                            self.pieces_in.ready.eq(1),
-                            pieces.valid.eq(1),
-                            jobs.valid.eq(~begun),
-                            done.eq(piece.last),
-                        ]
-                        m.d.sync += begun.eq(~piece.last)
-                with m.If(refused):
-                    m.d.comb += jobs.payload.error.eq(CompletionError.OFFLOAD)
-                with m.If(done):
-                    m.d.sync += refused.eq(0)
-
-            with m.State("HEADERS"):
-                with m.If(spare < 0):
-                    m.d.sync += [refused.eq(1), current.cut.eq(0)]
-                    m.next = "PASS"
-                with m.Else():
-                    m.d.comb += self.pieces_in.ready.eq(1)
-                    m.d.sync += [
-                        headers_address.eq(piece.address),
-                        payload_left.eq(job.length - current.headers),
-                        descriptor.eq(piece),
-                        Cat(low, carry).eq(piece.address[:32] + current.headers),
-                        high.eq(piece.address[32:]),
-                        left.eq(spare),
-                        empty.eq(spare == 0),
-                        index.eq(0),
-                        offset.eq(0),
-                        first.eq(1),
-                    ]
-                    m.next = "COUNT"
-
-            with m.State("COUNT"):
-                m.d.sync += next_final.eq(payload_left <= offload.mss)
-                m.next = "SIZE"
-
-            with m.State("SIZE"):
-                m.d.comb += bytes_.eq(Mux(next_final, payload_left, offload.mss))
-                m.d.sync += [
-                    final.eq(next_final),
-                    size.eq(bytes_),
-                    size_left.eq(bytes_),
-                    length.eq(current.headers + bytes_),
-                    payload_left.eq(payload_left - bytes_),
-                ]
-                m.next = "WORDS"
-
-            with m.State("WORDS"):
-                m.d.sync += [
-                    words.eq(reserved_words(length, self._config.beat_bytes)),
-                    l4_bytes.eq(offload.l4_length + size),
-                    next_final.eq(payload_left <= offload.mss),
-                ]
-                m.next = "RESERVE"
-
-            with m.State("RESERVE"):
-                m.d.comb += reserve.eq(1)
-                m.next = "START"
-
-            with m.State("START"):
-                segment = jobs.payload
-                m.d.comb += [
-                    segment.length.eq(length),
-                    segment.end.eq(0),
-                    segment.offload.insert_l4_checksum.eq(1),
-                    segment.offload.checksum_start.eq(offload.l2_length + offload.l3_length),
-                    segment.offload.checksum_offset.eq(TCP_CHECKSUM),
-                    segment.segment.present.eq(1),
-                    segment.segment.first.eq(first),
-                    segment.segment.last.eq(final),
-                    segment.segment.index.eq(index),
-                    segment.segment.offset.eq(offset),
-                    segment.segment.l4_bytes.eq(l4_bytes),
-                ]
-                _describe(m, pieces.payload, headers_address, current.headers)
-                with m.If(jobs.ready & pieces.ready & fits):
-                    m.d.comb += [jobs.valid.eq(1), pieces.valid.eq(1)]
-                    m.next = "MEASURE"
-
-            with m.State("MEASURE"):
-                with m.If(empty):
-                    m.d.comb += self.pieces_in.ready.eq(1)
-                    m.d.sync += [
-                        descriptor.eq(piece),
-                        Cat(low, high).eq(piece.address),
-                        left.eq(piece.length),
-                        empty.eq(~(self.pieces_in.valid & piece.read)),
-                    ]
-                with m.Else():
-                    m.d.sync += [fills.eq(left >= size_left), even.eq(left == size_left)]
-                    m.next = "TAKE"
-
-            with m.State("TAKE"):
-                m.d.comb += bytes_.eq(Mux(fills, size_left, left))
-                _describe(m, pieces.payload, Cat(low, high), bytes_, last=fills)
-                with m.If(pieces.ready):
-                    m.d.comb += pieces.valid.eq(1)
-                    m.d.sync += [
-                        Cat(low, carry).eq(low + bytes_),
-                        left.eq(left - bytes_),
-                        size_left.eq(size_left - bytes_),
-                        empty.eq(~fills | even),
-                    ]
-                    m.next = "MEASURE"
-                    with m.If(fills):
-                        m.d.sync += [index.eq(index + 1), offset.eq(offset + size), first.eq(0)]
-                        m.next = "SIZE"
-                        with m.If(final):
-                            m.next = "CLOSE"
-
-            with m.State("CLOSE"):
-                m.d.comb += [
-                    jobs.payload.closing.eq(1),
-                    pieces.payload.eq(descriptor),
-                    pieces.payload.read.eq(0),
-                ]
-                with m.If(jobs.ready & pieces.ready):
-                    m.d.comb += [jobs.valid.eq(1), pieces.valid.eq(1), done.eq(1)]
-                    m.next = "PASS"
-
-
-def _describe(m: Module, piece, address, length, last=0) -> None:
-    """A piece to read, without completion."""
-    m.d.comb += [
-        piece.address.eq(address),
-        piece.length.eq(length),
-        piece.read.eq(1),
-        piece.report.eq(0),
-        piece.last.eq(last),
-    ]
