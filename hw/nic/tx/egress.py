@@ -20,17 +20,19 @@ class TxEgress(wiring.Component):
     """Send frames, in order, without a pause inside a frame and without one between frames.
 
     Only whole frames come in, so ``wire.valid`` stays high from first to last beat whatever ``wire.ready`` does. The
-    first beat comes three cycles after its frame. A frame shorter than 60 bytes is padded to 60 with zeros, as MACs do.
+    first beat is requested one cycle after its frame came, and each is on the wire one cycle after its response. All of
+    ``wire`` comes from registers. A frame shorter than 60 bytes is padded to 60 with zeros, as MACs do.
+
     With ``config.tx_offload`` beats pass :class:`hw.nic.tx.rewrite.TxRewrite`, two cycles more; a tag counts in the 60.
-    With ``config.segmentation`` frames to be discarded are passed over, a beat a cycle.
+    With ``config.segmentation`` frames to be discarded are requested too, and go no further.
 
     Members
     -------
     frames : stream of :class:`hw.nic.tx.layouts.TxFrame`
     request, response : the packet buffer's read side, tagged with :class:`SendBeat`
-    released : a word set aside for the frame is not needed any more: one for each beat, padding too
+    released : a word set aside for a frame has left the buffer: one for each beat, padding too
     wire : frames to the MAC
-    event : a frame's last beat was taken, the cycle after; its length counts the padding
+    event : a frame's last beat was taken, two cycles after; its length counts the padding
     sent : trace point of the same
     """
 
@@ -64,28 +66,23 @@ class TxEgress(wiring.Component):
         """A request for each beat of the frame; one for padding reads nothing that counts."""
         config = self._config
         beats, tag = self.frames.payload.beats, self.request.payload.tag
+        address = self.request.payload.address
         step, load = Signal(), Signal()
-        # Of the frame being requested: beats behind this one, and what this one is.
+        # Of the frame being requested: beats behind this one, padding, and what the last one holds.
         left, pads, count = Signal.like(beats.last), Signal.like(beats.pads), Signal.like(beats.count)
-        first, last, pad = Signal(), Signal(), Signal()
-        address = Signal(range(self._words))
         m.d.comb += [
             step.eq(self.request.valid & self.request.ready),
-            load.eq(~self.request.valid | (step & last)),
+            load.eq(~self.request.valid | (step & tag.last)),
             self.frames.ready.eq(load),
-            self.request.payload.address.eq(address),
-            tag.first.eq(first),
-            tag.last.eq(last),
-            tag.count.eq(Mux(last, count, config.beat_bytes)),
-            tag.pad.eq(pad),
+            tag.count.eq(Mux(tag.last, count, config.beat_bytes)),
         ]
         with m.If(step):
             m.d.sync += [
                 left.eq(left - 1),
-                first.eq(0),
-                last.eq(left == 1),
-                pad.eq(pad | (left == pads)),
-                address.eq(address + ~pad),
+                tag.first.eq(0),
+                tag.last.eq(left == 1),
+                tag.pad.eq(tag.pad | (left == pads)),
+                address.eq(address + ~tag.pad),
             ]
         with m.If(load):
             m.d.sync += [
@@ -94,9 +91,9 @@ class TxEgress(wiring.Component):
                 pads.eq(beats.pads),
                 count.eq(beats.count),
                 tag.serial.eq(self.frames.payload.serial),
-                first.eq(1),
-                last.eq(beats.last == 0),
-                pad.eq(0),
+                tag.first.eq(1),
+                tag.last.eq(beats.last == 0),
+                tag.pad.eq(0),
             ]
         if config.tx_offload:
             self._request_edits(m, step, load)

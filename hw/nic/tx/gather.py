@@ -41,9 +41,11 @@ class TxGather(wiring.Component):
 
     Reads run ahead: a command is sent as soon as the piece is there, up to twice ``config.outstanding_reads`` pieces
     without their bytes, across frames and queues. Bytes are written to the packet buffer as they come, one beat a
-    cycle, shifted to follow the piece before; a frame whose last beat crosses a word costs one cycle more. The
-    scheduler has reserved room for all of it. A frame appears on ``frames`` when its last byte is in the buffer and,
-    with ``config.tx_offload``, its checksums are known: see :class:`hw.nic.tx.checksums.TxChecksums`.
+    cycle, shifted to follow the piece before: a word four cycles after the beat that fills it was taken. A frame whose
+    last beat crosses a word costs one cycle more. The scheduler has reserved room for all of it. A frame appears on
+    ``frames`` when its last byte is in the buffer, its beats are counted (:class:`hw.nic.tx.frame_beats.FrameBeats`)
+    and, with ``config.tx_offload``, its checksums are known (:class:`hw.nic.tx.checksums.TxChecksums`). ``read`` comes
+    from registers, both ways.
 
     If a piece cannot be read, its frame is not sent, its words are given back with ``returned`` and the next frame
     takes them; likewise those of a frame refused with OFFLOAD. A piece that asked for a completion gets it when its
@@ -51,20 +53,20 @@ class TxGather(wiring.Component):
     READ_FAULT, in a frame that was not to be sent FRAME_LENGTH or OFFLOAD. Pieces that did not ask get none, whatever
     happened; the queue's counters tell.
 
-    With ``config.segmentation`` words pass :class:`hw.nic.tx.header_edit.TxHeaderEdit`. A request's last job says what
-    became of it, at the latest a few cycles after the request's last word: once a piece of it cannot be read, neither
-    its segment nor a later one is sent, and those before are.
+    With ``config.segmentation`` words pass :class:`hw.nic.tx.header_edit.TxHeaderEdit` first. A request's last job says
+    what became of it, at the latest a few cycles after the request's last word: once a piece of it cannot be read,
+    neither its segment nor a later one is sent, and those before are.
 
     Members
     -------
     jobs, pieces : from the scheduler
     read : to the DMA reader
     write_enable, write_address, write_data : to the packet buffer
-    returned : words of frames that are not sent, the cycle after
+    returned : words of frames that are not sent, each once
     entry : to the completion writer, as :class:`hw.nic.interfaces.CompletionPort`
     frames : stream of :class:`hw.nic.tx.layouts.TxFrame`
     event : every job's end, the cycle after; a request counts once
-    finished, finished_queue : a job is done; its last entry is on ``entry`` from the next cycle
+    finished, finished_queue : a job was done in the cycle before; its last entry is on ``entry`` from now on
     gathered : trace point: a piece's bytes were read, with its buffer's id
     """
 

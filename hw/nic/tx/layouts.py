@@ -16,8 +16,8 @@ PATCH_OFFSET_BITS = 9
 
 
 def reserved_words(length, beat_bytes):
-    """Words of the packet buffer set aside for a frame: those of the frame as it is sent. So each frame in the buffer
-    holds at least ``reserved_words(0, beat_bytes)`` of them, the one being sent until its last beat."""
+    """Words of the packet buffer set aside for a frame: those of the frame as it is sent. So each frame that waits in
+    the buffer holds at least ``reserved_words(0, beat_bytes)`` of them."""
     lane_bits = exact_log2(beat_bytes)
     words = (length >> lane_bits) + length[:lane_bits].any()
     return Mux(length < PADDED_FRAME, -(-PADDED_FRAME // beat_bytes), words)
