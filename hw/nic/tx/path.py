@@ -92,7 +92,7 @@ class TxPath(wiring.Component):
         words = config.tx_buffer_bytes // config.beat_bytes
         m.submodules.buffer = buffer = PacketBuffer(config.data_width, words, SendBeat(config))
         # Jobs lie in the scheduler's FIFO, in the gather's, and in the registers between them.
-        limit = 2 * config.fetch_depth + 4 * config.outstanding_reads + 16
+        limit = 2 * config.fetch_depth + 4 * config.outstanding_reads + 8
         m.submodules.in_flight = in_flight = InFlight(config.queues, limit)
 
         if config.tx_offload:
