@@ -36,12 +36,15 @@ class SkidBuffer(wiring.Component):
             self.input.ready.eq(~occupied),
             moves.eq(~self.output.valid | self.output.ready),
         ]
+        # What is spare counts only once `occupied`, so that it need not wait for either handshake.
+        with m.If(~occupied):
+            m.d.sync += spare.eq(self.input.payload)
         with m.If(moves):
             m.d.sync += [
                 self.output.valid.eq(self.input.valid | occupied),
                 self.output.payload.eq(Mux(occupied, spare, self.input.payload)),
                 occupied.eq(0),
             ]
-        with m.Elif(self.input.valid & ~occupied):
-            m.d.sync += [spare.eq(self.input.payload), occupied.eq(1)]
+        with m.Elif(self.input.valid):
+            m.d.sync += occupied.eq(1)
         return m

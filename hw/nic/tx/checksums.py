@@ -7,21 +7,15 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from hw.config import NicConfig
-from hw.nic.tx.layouts import PADDED_FRAME, TxFrame, TxJob
-from hw.nic.tx.rewrite import TAG_BYTES
+from hw.nic.tx.delay import delay
+from hw.nic.tx.frame_beats import BEATS_STAGES, FrameBeats
+from hw.nic.tx.layouts import GatheredWord, TxFrame, TxFrameJob
 from hw.nic.tx.sums import FOLD_STAGES, OnesComplementFold, SumTree
 
 IPV4_CHECKSUM = 10  #: bytes from an IPv4 header's start to its checksum (RFC 791)
 CHECKSUM_BYTES = 2
 BOUND_BITS = 9
-
-
-class GatheredWord(wiring.Signature):
-    """A word as it is written to the packet buffer, one a cycle; ``first`` and ``last`` of its frame. The bytes behind
-    the frame's end are zero. A frame that is given up ends without ``last``."""
-
-    def __init__(self, config: NicConfig):
-        super().__init__({"strobe": Out(1), "data": Out(config.data_width), "first": Out(1), "last": Out(1)})
+SELECT_STAGES = 2
 
 
 class TxChecksums(wiring.Component):
@@ -31,8 +25,8 @@ class TxChecksums(wiring.Component):
     included; for a segment the length is added, which that sum lacks. The IPv4 header's is that of its bytes without
     its own (RFC 1071; 0xFFFF stands for 0, as in ``skb_checksum_help``). Both are of the frame as it is in the buffer.
 
-    A frame appears on ``frame``, with ``strobe``, a fixed number of cycles after its last word: six at 64 bits, seven
-    at 128 and 256, eight at 512. Nothing waits: frames of one word pass one a cycle.
+    A frame appears on ``frame``, with ``strobe``, a fixed number of cycles after its last word: seven at 64 bits,
+    eight at 128 and 256, nine at 512. Nothing waits: frames of one word pass one a cycle.
 
     Members
     -------
@@ -46,7 +40,7 @@ class TxChecksums(wiring.Component):
         self._config = config
         members = {
             "word": In(GatheredWord(config)),
-            "job": In(TxJob(config)),
+            "job": In(TxFrameJob(config)),
             "strobe": Out(1),
             "frame": Out(TxFrame(config)),
         }
@@ -56,7 +50,7 @@ class TxChecksums(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        word, job = self.word, Signal(TxJob(self._config))
+        word, job = self.word, Signal(TxFrameJob(self._config))
         offload = self.job.offload
         l3_end = offload.l2_length + offload.l3_length
         checksum = offload.l2_length + IPV4_CHECKSUM
@@ -81,17 +75,21 @@ class TxChecksums(wiring.Component):
         m.d.sync += valid.eq(word.strobe)
 
         l4_start, l3_start, checksum_start, checksum_end, l3_end = (self._from(bound, index) for bound in bounds)
-        l4, ip = Signal.like(data), Signal.like(data)
+        l4_bytes, ip_bytes = Signal(len(data) // 8), Signal(len(data) // 8)
+        selected, l4, ip = Signal.like(data), Signal.like(data), Signal.like(data)
         m.d.sync += [
-            l4.eq(data & _bytes(l4_start)),
-            ip.eq(data & _bytes((l3_start & ~checksum_start) | (checksum_end & ~l3_end))),
+            l4_bytes.eq(l4_start),
+            ip_bytes.eq((l3_start & ~checksum_start) | (checksum_end & ~l3_end)),
+            selected.eq(data),
+            l4.eq(selected & _bytes(l4_bytes)),
+            ip.eq(selected & _bytes(ip_bytes)),
         ]
         m.submodules.l4_tree = l4_tree = SumTree(self._config.data_width)
         m.submodules.ip_tree = ip_tree = SumTree(self._config.data_width)
         m.d.comb += [l4_tree.data.eq(l4), ip_tree.data.eq(ip)]
-        summed = _delay(m, Cat(valid, first, last), 1 + l4_tree.stages)
-        summed_job = _delay(m, job, 1 + l4_tree.stages)
-        folded_job = _delay(m, summed_job, FOLD_STAGES - 1)
+        summed = delay(m, Cat(valid, first, last), SELECT_STAGES + l4_tree.stages)
+        summed_job = delay(m, job, SELECT_STAGES + l4_tree.stages)
+        folded_job = delay(m, summed_job, FOLD_STAGES - 1)
         offload = folded_job.offload
         checksums = []
         for name, tree, start in (("l4", l4_tree, offload.checksum_start), ("ip", ip_tree, offload.l2_length)):
@@ -108,10 +106,16 @@ class TxChecksums(wiring.Component):
             m.d.sync += discard.eq(self.discard)
             m.d.comb += [
                 m.submodules.l4_fold.seed.eq(Mux(segment.present, Cat(segment.l4_bytes[8:], segment.l4_bytes[:8]), 0)),
-                self.frame.discard.eq(_delay(m, discard, 1 + l4_tree.stages + FOLD_STAGES)),
+                self.frame.discard.eq(delay(m, discard, SELECT_STAGES + l4_tree.stages + FOLD_STAGES)),
             ]
-        m.d.comb += self.strobe.eq(_delay(m, summed[0] & summed[2], FOLD_STAGES))
-        self._describe(m, _delay(m, folded_job, 1), *checksums)
+        m.d.comb += self.strobe.eq(delay(m, summed[0] & summed[2], FOLD_STAGES))
+        m.submodules.frame_beats = frame_beats = FrameBeats(self._config)
+        m.d.comb += [
+            frame_beats.length.eq(summed_job.length),
+            frame_beats.tagged.eq(summed_job.offload.insert_vlan),
+            self.frame.beats.eq(delay(m, frame_beats.beats, FOLD_STAGES - BEATS_STAGES)),
+        ]
+        self._describe(m, delay(m, folded_job, 1), *checksums)
         return m
 
     def _from(self, bound, index):
@@ -125,11 +129,7 @@ class TxChecksums(wiring.Component):
     def _describe(self, m: Module, job, l4, ip) -> None:
         """The frame and its edits."""
         offload, frame = job.offload, self.frame
-        length = Signal(16)
         m.d.comb += [
-            length.eq(job.length + Mux(offload.insert_vlan, TAG_BYTES, 0)),
-            frame.length.eq(job.length),
-            frame.sent_length.eq(Mux(length < PADDED_FRAME, PADDED_FRAME, length)),
             frame.edits.insert_vlan.eq(offload.insert_vlan),
             frame.edits.vlan.eq(offload.vlan),
             frame.serial.eq(job.serial),
@@ -151,12 +151,3 @@ class TxChecksums(wiring.Component):
 def _bytes(mask):
     """A mask of bits from one of bytes."""
     return Cat(mask[lane].replicate(8) for lane in range(len(mask)))
-
-
-def _delay(m: Module, value, cycles: int):
-    """``value`` as it was ``cycles`` ago; of a view, its view."""
-    for cycle in range(cycles):
-        later = Signal.like(value, name=f"delayed_{cycle}")
-        m.d.sync += later.eq(value)
-        value = later
-    return value

@@ -3,34 +3,36 @@
 
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out, flipped
-from amaranth.utils import ceil_log2
+from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.utils import exact_log2
 
 from hw.bus.join import join
 from hw.bus.packet import packet_stream
+from hw.bus.skid import SkidBuffer
 from hw.config import NicConfig
 from hw.nic.interfaces import TracePoint, TxFrameEvent
-from hw.nic.tx.layouts import PADDED_FRAME, SendBeat, TxFrame
+from hw.nic.tx.delay import delay
+from hw.nic.tx.layouts import PATCH_OFFSET_BITS, SendBeat, TxFrame
 from hw.nic.tx.rewrite import TxRewrite
-
-BROADCAST = (1 << 48) - 1
 
 
 class TxEgress(wiring.Component):
     """Send frames, in order, without a pause inside a frame and without one between frames.
 
     Only whole frames come in, so ``wire.valid`` stays high from first to last beat whatever ``wire.ready`` does. The
-    first beat comes three cycles after its frame. A frame shorter than 60 bytes is padded to 60 with zeros, as MACs do.
+    first beat is requested one cycle after its frame came, and each is on the wire one cycle after its response. All of
+    ``wire`` comes from registers. A frame shorter than 60 bytes is padded to 60 with zeros, as MACs do.
+
     With ``config.tx_offload`` beats pass :class:`hw.nic.tx.rewrite.TxRewrite`, two cycles more; a tag counts in the 60.
-    With ``config.segmentation`` frames to be discarded are passed over, a beat a cycle.
+    With ``config.segmentation`` frames to be discarded are requested too, and go no further.
 
     Members
     -------
     frames : stream of :class:`hw.nic.tx.layouts.TxFrame`
     request, response : the packet buffer's read side, tagged with :class:`SendBeat`
-    released : a word set aside for the frame is not needed any more: one for each beat, padding too
+    released : a word set aside for a frame has left the buffer: one for each beat, padding too
     wire : frames to the MAC
-    event : a frame's last beat was taken, the cycle after; its length counts the padding
+    event : a frame's last beat was taken, two cycles after; its length counts the padding
     sent : trace point of the same
     """
 
@@ -52,96 +54,117 @@ class TxEgress(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        self._issue(m)
-        self._send(m)
+        # The wire's `ready` goes no further than this.
+        m.submodules.skid = skid = SkidBuffer(self.wire.payload.shape())
+        connect(m, skid.output, flipped(self.wire))
+        self._request(m)
+        self._send(m, skid.input)
+        self._report(m)
         return m
 
-    def _issue(self, m: Module) -> None:
-        """A request for each beat of the padded frame; one for padding reads nothing that counts."""
+    def _request(self, m: Module) -> None:
+        """A request for each beat of the frame; one for padding reads nothing that counts."""
         config = self._config
-        beat_bytes = config.beat_bytes
-        frame = self.frames.payload
-        started, moves = Signal(), Signal()
-        position = Signal(16)  # bytes requested before this beat
-        reached, following, left = Signal(16), Signal(16), Signal(16)
-        skips = frame.discard if config.segmentation else 0
-        padded = Mux(frame.length < PADDED_FRAME, PADDED_FRAME, frame.length)
-        beat = self.request.payload.tag
-        address = Signal(range(self._words))
+        beats, tag = self.frames.payload.beats, self.request.payload.tag
+        address = self.request.payload.address
+        step, load = Signal(), Signal()
+        # Of the frame being requested: beats behind this one, padding, and what the last one holds.
+        left, pads, count = Signal.like(beats.last), Signal.like(beats.pads), Signal.like(beats.count)
         m.d.comb += [
-            reached.eq(Mux(started, position, 0)),
-            following.eq(reached + beat_bytes),
-            left.eq((frame.sent_length if config.tx_offload else padded) - reached),
-            beat.first.eq(~started),
-            beat.last.eq(left <= beat_bytes),
-            beat.count.eq(Mux(beat.last, left, beat_bytes)),
-            beat.pad.eq(reached >= frame.length),
-            beat.serial.eq(frame.serial),
-            self.request.valid.eq(self.frames.valid & ~skips),
-            self.request.payload.address.eq(address),
-            moves.eq(self.frames.valid & (self.request.ready | skips)),
-            self.frames.ready.eq((self.request.ready | skips) & beat.last),
+            step.eq(self.request.valid & self.request.ready),
+            load.eq(~self.request.valid | (step & tag.last)),
+            self.frames.ready.eq(load),
+            tag.count.eq(Mux(tag.last, count, config.beat_bytes)),
         ]
-        # A tag may take a beat more than the frame has words: the last word is kept for it.
-        m.d.sync += self.released.eq(moves & (beat.last | (following < padded) if config.tx_offload else 1))
-        with m.If(moves):
+        with m.If(step):
             m.d.sync += [
-                started.eq(~beat.last),
-                position.eq(following),
-                address.eq(address + ~beat.pad),
+                left.eq(left - 1),
+                tag.first.eq(0),
+                tag.last.eq(left == 1),
+                tag.pad.eq(tag.pad | (left == pads)),
+                address.eq(address + ~tag.pad),
+            ]
+        with m.If(load):
+            m.d.sync += [
+                self.request.valid.eq(self.frames.valid),
+                left.eq(beats.last),
+                pads.eq(beats.pads),
+                count.eq(beats.count),
+                tag.serial.eq(self.frames.payload.serial),
+                tag.first.eq(1),
+                tag.last.eq(beats.last == 0),
+                tag.pad.eq(0),
             ]
         if config.tx_offload:
-            lane = ceil_log2(beat_bytes)
-            edits = frame.edits
-            m.d.comb += [
-                beat.tags.eq(edits.insert_vlan),
-                beat.vlan.eq(edits.vlan),
-                beat.second.eq(reached == beat_bytes),
-            ]
-            for i, patch in enumerate(edits.patches):
-                m.d.comb += [
-                    beat.patches[i].enable.eq(patch.enable & (patch.offset >> lane == reached >> lane)),
-                    beat.patches[i].lane.eq(patch.offset[:lane]),
-                    beat.patches[i].value.eq(patch.value),
-                ]
+            self._request_edits(m, step, load)
 
-    def _send(self, m: Module) -> None:
-        """Beats onto the wire, and an event per frame."""
+    def _request_edits(self, m: Module, step, load) -> None:
+        """What is to be done to the beat."""
+        frame, tag = self.frames.payload, self.request.payload.tag
+        lane = exact_log2(self._config.beat_bytes)
+        edits, extra = Signal.like(frame.edits), Signal()
+        index = Signal(PATCH_OFFSET_BITS + 1 - lane)  # of the beat; behind all patches it stays where it is
+        with m.If(step):
+            m.d.sync += [index.eq(index + ~index.all()), tag.second.eq(tag.first)]
+        with m.If(load):
+            m.d.sync += [edits.eq(frame.edits), extra.eq(frame.beats.extra), index.eq(0), tag.second.eq(0)]
+        m.d.comb += [
+            tag.tags.eq(edits.insert_vlan),
+            tag.vlan.eq(edits.vlan),
+            tag.keeps.eq(extra & tag.first),
+        ]
+        for patch, of_beat in zip(edits.patches, tag.patches, strict=True):
+            m.d.comb += [
+                of_beat.enable.eq(patch.enable & (patch.offset[lane:] == index)),
+                of_beat.lane.eq(patch.offset[:lane]),
+                of_beat.value.eq(patch.value),
+            ]
+        if self._config.segmentation:
+            with m.If(load):
+                m.d.sync += tag.discard.eq(frame.discard)
+
+    def _send(self, m: Module, wire) -> None:
+        """Beats onto the wire."""
         response = self.response
+        kept = response.payload.tag.keeps if self._config.tx_offload else 0
+        m.d.sync += self.released.eq(response.valid & response.ready & ~kept)
         if self._config.tx_offload:
             m.submodules.rewrite = rewrite = TxRewrite(self._config)
             join(m, flipped(response), rewrite.input)
             response = rewrite.output
         word, beat = response.payload.data, response.payload.tag
-        wire = self.wire.payload
-        m.d.comb += response.ready.eq(~self.wire.valid | self.wire.ready)
-        with m.If(response.ready):
-            m.d.sync += self.wire.valid.eq(response.valid)
-            with m.If(response.valid):
-                m.d.sync += [
-                    wire.data.eq(word if self._config.tx_offload else Mux(beat.pad, 0, word)),
-                    wire.count.eq(beat.count),
-                    wire.first.eq(beat.first),
-                    wire.last.eq(beat.last),
-                    wire.serial.eq(beat.serial),
-                ]
-
-        length, total = Signal(16), Signal(16)
-        destination, address = Signal(48), Signal(48)
-        first_bytes = Signal(48)
-        taken = self.wire.valid & self.wire.ready
         m.d.comb += [
-            first_bytes.eq(wire.data[:48]),
-            total.eq(Mux(wire.first, 0, length) + wire.count),
-            address.eq(Mux(wire.first, first_bytes, destination)),
+            response.ready.eq(wire.ready),
+            wire.valid.eq(response.valid & ~(beat.discard if self._config.segmentation else 0)),
+            wire.payload.data.eq(word if self._config.tx_offload else Mux(beat.pad, 0, word)),
+            wire.payload.count.eq(beat.count),
+            wire.payload.first.eq(beat.first),
+            wire.payload.last.eq(beat.last),
+            wire.payload.serial.eq(beat.serial),
         ]
-        with m.If(taken):
-            m.d.sync += [length.eq(total), destination.eq(address)]
+
+    def _report(self, m: Module) -> None:
+        """An event per frame."""
+        wire = self.wire.payload
+        taken, ends, counts = self.wire.valid & self.wire.ready, Signal(), Signal()
+        begins, count = Signal(), Signal.like(wire.count)
+        broadcast, group = Signal(), Signal()
         m.d.sync += [
-            self.event.strobe.eq(taken & wire.last),
-            self.event.length.eq(total),
-            self.event.broadcast.eq(address == BROADCAST),
-            self.event.multicast.eq(address[0] & (address != BROADCAST)),
+            counts.eq(taken),
+            ends.eq(taken & wire.last),
+            begins.eq(wire.first),
+            count.eq(wire.count),
+        ]
+        with m.If(taken & wire.first):
+            m.d.sync += [broadcast.eq(wire.data[:48].all()), group.eq(wire.data[0])]
+
+        event = self.event
+        with m.If(counts):
+            m.d.sync += event.length.eq(Mux(begins, 0, event.length) + count)
+        m.d.sync += [
+            event.strobe.eq(ends),
+            event.broadcast.eq(broadcast),
+            event.multicast.eq(group & ~broadcast),
         ]
         if self._config.serial_width:
-            m.d.sync += [self.sent.strobe.eq(taken & wire.last), self.sent.serial.eq(wire.serial)]
+            m.d.sync += [self.sent.strobe.eq(ends), self.sent.serial.eq(delay(m, wire.serial, 1))]

@@ -4,15 +4,36 @@
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
-from amaranth.utils import ceil_log2
+from amaranth.utils import ceil_log2, exact_log2
 
-from hw.abi.rings import CompletionError, TxCompletion
+from hw.abi.rings import BUFFER_ID_BITS, INDEX_BITS, CompletionError, TxCompletion
+from hw.bus.skid import SkidBuffer
 from hw.config import NicConfig
 from hw.nic.commit_fifo import CommitFifo
-from hw.nic.interfaces import CompletionPort, QueueTxEvent, ReadPort, TracePoint
+from hw.nic.interfaces import Bytes, Command, CompletionPort, QueueTxEvent, ReadPort, TracePoint
 from hw.nic.tx.checksums import TxChecksums
+from hw.nic.tx.delay import delay
+from hw.nic.tx.frame_beats import BEATS_STAGES, FrameBeats
 from hw.nic.tx.header_edit import EDIT_STAGES, TxHeaderEdit
-from hw.nic.tx.layouts import PADDED_FRAME, TxFrame, TxJob, TxPiece, reserved_words
+from hw.nic.tx.layouts import PADDED_FRAME, TxFrame, TxFrameJob, TxJob, TxPiece, reserved_words
+from hw.nic.tx.word_joiner import JOIN_STAGES, Placement, WordJoiner
+
+
+class PendingPiece(data.StructLayout):
+    """A piece whose bytes may be under way: of :class:`hw.nic.tx.layouts.TxPiece` what counts then, and where its bytes
+    go. ``read``: it was commanded."""
+
+    def __init__(self, config: NicConfig):
+        super().__init__(
+            {
+                "buffer_id": BUFFER_ID_BITS,
+                "index": INDEX_BITS,
+                "read": 1,
+                "report": 1,
+                "last": 1,
+                "placement": Placement(config),
+            }
+        )
 
 
 class TxGather(wiring.Component):
@@ -20,9 +41,11 @@ class TxGather(wiring.Component):
 
     Reads run ahead: a command is sent as soon as the piece is there, up to twice ``config.outstanding_reads`` pieces
     without their bytes, across frames and queues. Bytes are written to the packet buffer as they come, one beat a
-    cycle, shifted to follow the piece before; a frame whose last beat crosses a word costs one cycle more. The
-    scheduler has reserved room for all of it. A frame appears on ``frames`` when its last byte is in the buffer and,
-    with ``config.tx_offload``, its checksums are known: see :class:`hw.nic.tx.checksums.TxChecksums`.
+    cycle, shifted to follow the piece before: a word four cycles after the beat that fills it was taken. A frame whose
+    last beat crosses a word costs one cycle more. The scheduler has reserved room for all of it. A frame appears on
+    ``frames`` when its last byte is in the buffer, its beats are counted (:class:`hw.nic.tx.frame_beats.FrameBeats`)
+    and, with ``config.tx_offload``, its checksums are known (:class:`hw.nic.tx.checksums.TxChecksums`). ``read`` comes
+    from registers, both ways.
 
     If a piece cannot be read, its frame is not sent, its words are given back with ``returned`` and the next frame
     takes them; likewise those of a frame refused with OFFLOAD. A piece that asked for a completion gets it when its
@@ -30,20 +53,20 @@ class TxGather(wiring.Component):
     READ_FAULT, in a frame that was not to be sent FRAME_LENGTH or OFFLOAD. Pieces that did not ask get none, whatever
     happened; the queue's counters tell.
 
-    With ``config.segmentation`` words pass :class:`hw.nic.tx.header_edit.TxHeaderEdit`. A request's last job says what
-    became of it, at the latest a few cycles after the request's last word: once a piece of it cannot be read, neither
-    its segment nor a later one is sent, and those before are.
+    With ``config.segmentation`` words pass :class:`hw.nic.tx.header_edit.TxHeaderEdit` first. A request's last job says
+    what became of it, at the latest a few cycles after the request's last word: once a piece of it cannot be read,
+    neither its segment nor a later one is sent, and those before are.
 
     Members
     -------
     jobs, pieces : from the scheduler
     read : to the DMA reader
     write_enable, write_address, write_data : to the packet buffer
-    returned : words of frames that are not sent, the cycle after
+    returned : words of frames that are not sent, each once
     entry : to the completion writer, as :class:`hw.nic.interfaces.CompletionPort`
     frames : stream of :class:`hw.nic.tx.layouts.TxFrame`
     event : every job's end, the cycle after; a request counts once
-    finished, finished_queue : a job is done; its last entry is on ``entry`` from the next cycle
+    finished, finished_queue : a job was done in the cycle before; its last entry is on ``entry`` from now on
     gathered : trace point: a piece's bytes were read, with its buffer's id
     """
 
@@ -72,147 +95,155 @@ class TxGather(wiring.Component):
         m = Module()
         config = self._config
         m.submodules.pending = pending = CommitFifo(
-            data.StructLayout({"job": TxJob(config), "piece": TxPiece()}), 2 << ceil_log2(config.outstanding_reads)
+            data.StructLayout({"job": TxJob(config), "piece": PendingPiece(config)}),
+            2 << ceil_log2(config.outstanding_reads),
         )
         # One entry for each frame that the buffer can hold, so that bytes read never wait for the wire.
         words_per_frame = -(-PADDED_FRAME // config.beat_bytes)
         m.submodules.frames = frames = CommitFifo(TxFrame(config), self._words // words_per_frame)
         connect(m, flipped(self.frames), frames.output)
+        m.submodules.joiner = joiner = WordJoiner(config)
         self._issue(m, pending)
-        self._collect(m, pending, frames)
+        if config.segmentation:
+            m.submodules.edit = edit = TxHeaderEdit(config)
+            self._collect(m, pending, joiner, edit.refused)
+            word, address, job = self._edit(m, joiner, edit)
+        else:
+            self._collect(m, pending, joiner)
+            word, address, job = joiner.word, joiner.address, joiner.word_job
+        m.d.comb += [
+            self.write_enable.eq(word.strobe),
+            self.write_address.eq(address),
+            self.write_data.eq(word.data),
+        ]
+        if config.tx_offload:
+            m.submodules.checksums = checksums = TxChecksums(config)
+            connect(m, word, checksums.word)
+            m.d.comb += [
+                checksums.job.eq(job),
+                frames.push.eq(checksums.strobe),
+                frames.payload.eq(checksums.frame),
+            ]
+            if config.segmentation:
+                m.d.comb += checksums.discard.eq(edit.discard)
+        else:
+            m.submodules.frame_beats = frame_beats = FrameBeats(config)
+            m.d.comb += [
+                frame_beats.length.eq(job.length),
+                frames.push.eq(delay(m, word.strobe & word.last, BEATS_STAGES)),
+                frames.payload.beats.eq(frame_beats.beats),
+                frames.payload.serial.eq(delay(m, job.serial, BEATS_STAGES)),
+            ]
+        m.d.comb += frames.commit.eq(frames.push)
         return m
 
     def _issue(self, m: Module, pending: CommitFifo) -> None:
-        """A read command for each piece that has something to read."""
+        """A read command for each piece that has something to read, and a place for its bytes."""
+        m.submodules.commands = commands = SkidBuffer(Command(self._config))
+        connect(m, commands.output, flipped(self.read.command))
         job, piece = self.jobs.payload, self.pieces.payload
         ready, wanted, moves = Signal(), Signal(), Signal()
         m.d.comb += [
             ready.eq(self.jobs.valid & self.pieces.valid & pending.room),
             wanted.eq(piece.read & (job.error == CompletionError.NONE)),
-            self.read.command.valid.eq(ready & wanted),
-            self.read.command.payload.address.eq(piece.address),
-            self.read.command.payload.length.eq(piece.length),
-            self.read.command.payload.queue.eq(job.queue),
-            moves.eq(ready & (~wanted | self.read.command.ready)),
+            commands.input.valid.eq(ready & wanted),
+            commands.input.payload.address.eq(piece.address),
+            commands.input.payload.length.eq(piece.length),
+            commands.input.payload.queue.eq(job.queue),
+            moves.eq(ready & (~wanted | commands.input.ready)),
             pending.push.eq(moves),
             pending.commit.eq(moves),
             pending.payload.job.eq(job),
-            pending.payload.piece.eq(piece),
+            pending.payload.piece.buffer_id.eq(piece.buffer_id),
+            pending.payload.piece.index.eq(piece.index),
             pending.payload.piece.read.eq(wanted),
+            pending.payload.piece.report.eq(piece.report),
+            pending.payload.piece.last.eq(piece.last),
             self.pieces.ready.eq(moves),
             self.jobs.ready.eq(moves & piece.last),
         ]
 
-    def _collect(self, m: Module, pending: CommitFifo, frames: CommitFifo) -> None:
-        """Bytes into words, pieces into completions, jobs into frames."""
+        beat_bytes = self._config.beat_bytes
+        placement = pending.payload.piece.placement
+        offset, rest, end = Signal(range(beat_bytes)), Signal(range(beat_bytes)), Signal(range(2 * beat_bytes))
+        whole = rest == 0  # the last beat is full
+        m.d.comb += [
+            rest.eq(piece.length[: exact_log2(beat_bytes)]),
+            end.eq(offset + rest),
+            placement.offset.eq(offset),
+            placement.fills.eq(whole | (end >= beat_bytes)),
+            placement.spills.eq(piece.last & Mux(whole, offset != 0, end > beat_bytes)),
+        ]
+        with m.If(moves & piece.last):
+            m.d.sync += offset.eq(0)
+        with m.Elif(moves & wanted):
+            m.d.sync += offset.eq(end)
+
+    def _collect(self, m: Module, pending: CommitFifo, joiner: WordJoiner, refused_headers=0) -> None:
+        """Bytes to the joiner, pieces into completions, jobs into events."""
         config = self._config
-        width, beat_bytes = config.data_width, config.beat_bytes
+        m.submodules.beats = beats = SkidBuffer(Bytes(config))
+        connect(m, flipped(self.read.data), beats.input)
         job, piece = pending.output.payload.job, pending.output.payload.piece
-        beat = self.read.data.payload
+        beat = beats.output.payload
 
         is_segment = job.segment.present if config.segmentation else 0
-        awaits_verdict, verdict = Signal(), Signal()  # on a request's headers
-        spilled = Signal()  # one more word of the last frame waits in `held`
         can_complete, takes_beat, piece_done, job_done = (
             Signal(name=n) for n in ("can_complete", "takes_beat", "piece_done", "job_done")
         )
+        awaits_verdict, verdict = Signal(), Signal()  # on a request's headers
         failed, failure = Signal(), Signal()
         m.d.comb += [
             can_complete.eq((~piece.report | ~self.entry.valid | self.entry.ready) & ~awaits_verdict),
-            self.read.data.ready.eq(pending.output.valid & piece.read & ~spilled & (~beat.last | can_complete)),
-            takes_beat.eq(self.read.data.valid & self.read.data.ready),
-            piece_done.eq(Mux(piece.read, takes_beat & beat.last, pending.output.valid & can_complete & ~spilled)),
+            beats.output.ready.eq(pending.output.valid & piece.read & ~joiner.spilling & (~beat.last | can_complete)),
+            takes_beat.eq(beats.output.valid & beats.output.ready),
+            piece_done.eq(Mux(piece.read, takes_beat & beat.last, pending.output.valid & can_complete)),
             pending.output.ready.eq(piece_done),
             job_done.eq(piece_done & piece.last),
-            failure.eq(failed | (takes_beat & beat.last & beat.error)),
+            failure.eq(failed | (piece.read & beat.error)),
+            joiner.strobe.eq(takes_beat),
+            joiner.data.eq(beat.data),
+            joiner.count.eq(beat.count),
+            joiner.last.eq(beat.last),
+            joiner.placement.eq(piece.placement),
+            joiner.ends.eq(beat.last & piece.last),
+            joiner.failed.eq(failure),
         ]
+        m.d.comb += [getattr(joiner.job, name).eq(getattr(job, name)) for name in TxFrameJob(config).members]
         with m.If(piece_done):
             m.d.sync += failed.eq(failure & ~(piece.last & ~is_segment))
-
-        # `held` has the frame's last `offset` bytes, which do not fill a word yet; zero above them.
-        held, joined = Signal(width), Signal(2 * width)
-        offset, fill = Signal(range(beat_bytes)), Signal(range(2 * beat_bytes))
-        start, tail, after = (Signal(range(self._words), name=n) for n in ("start", "tail", "after"))
-        write_enable, write_data = Signal(), Signal(width)
-        frame_ends, spills = Signal(), Signal()
-        mask = (1 << (beat.count << 3)) - 1
-        m.d.comb += [
-            joined.eq(Mux(offset == 0, 0, held) | ((beat.data & mask) << (offset << 3))),
-            fill.eq(offset + beat.count),
-            frame_ends.eq(takes_beat & beat.last & piece.last),
-            spills.eq(frame_ends & (fill > beat_bytes) & ~failure),
-            write_enable.eq(spilled | (takes_beat & ((fill >= beat_bytes) | frame_ends))),
-            write_data.eq(Mux(spilled, held, joined)),
-            after.eq(tail + write_enable),
-        ]
-        m.d.sync += [spilled.eq(spills), tail.eq(after)]
-        with m.If(takes_beat):
-            m.d.sync += [
-                held.eq(Mux(fill >= beat_bytes, joined[width:], joined[:width])),
-                offset.eq(Mux(frame_ends, 0, fill)),
+        if config.segmentation:
+            # Since a beat came; its word's verdict is there when this is 0.
+            since = Signal(range(JOIN_STAGES + EDIT_STAGES + 3))
+            with m.If(takes_beat):
+                m.d.sync += since.eq(JOIN_STAGES + EDIT_STAGES + 2)
+            with m.Elif(since != 0):
+                m.d.sync += since.eq(since - 1)
+            m.d.comb += [
+                awaits_verdict.eq(job.closing & (since != 0)),
+                verdict.eq(job.closing & refused_headers),
             ]
-        with m.If(frame_ends):
-            with m.If(failure):
-                m.d.sync += tail.eq(start)
-            with m.Else():
-                m.d.sync += start.eq(after + spills)
 
         unread = job.error != CompletionError.NONE
-        # The segmenter sets nothing aside for frames that are refused.
-        refused = 0 if config.segmentation else job.error == CompletionError.OFFLOAD
-        reserved = reserved_words(job.length, beat_bytes)
         error = Signal(CompletionError)
         m.d.comb += error.eq(Mux(verdict, CompletionError.OFFLOAD, CompletionError.NONE))
         with m.If(unread):
             m.d.comb += error.eq(job.error)
         with m.Elif(failure):
             m.d.comb += error.eq(CompletionError.READ_FAULT)
-        m.d.comb += [
-            self.write_enable.eq(write_enable),
-            self.write_address.eq(tail),
-            self.write_data.eq(write_data),
-            frames.push.eq(frame_ends & ~failure),
-            frames.commit.eq(frames.push),
-            frames.payload.length.eq(job.length),
-            frames.payload.serial.eq(job.serial),
-        ]
-        if config.tx_offload:
-            m.submodules.checksums = checksums = TxChecksums(config)
-            m.d.comb += [frames.push.eq(checksums.strobe), frames.payload.eq(checksums.frame)]
-            started, last = Signal(), Signal()
-            m.d.comb += last.eq(spilled | (frame_ends & ~spills & ~failure))
-            with m.If(write_enable):
-                m.d.sync += started.eq(~last & ~(frame_ends & failure))
-            entrance = checksums
-            if config.segmentation:
-                m.submodules.edit = entrance = self._edit(m, checksums, tail)
-                since = Signal(range(EDIT_STAGES + 2))  # a word came; its verdict is there when this is 0
-                with m.If(write_enable):
-                    m.d.sync += since.eq(EDIT_STAGES + 1)
-                with m.Elif(since != 0):
-                    m.d.sync += since.eq(since - 1)
-                m.d.comb += [
-                    awaits_verdict.eq(job.closing & (since != 0)),
-                    verdict.eq(job.closing & entrance.refused),
-                ]
-            m.d.comb += [
-                entrance.word.strobe.eq(write_enable),
-                entrance.word.data.eq(write_data),
-                entrance.word.first.eq(~started),
-                entrance.word.last.eq(last),
-                entrance.job.eq(job),
-            ]
-        m.d.comb += [
+        # The segmenter sets nothing aside for frames that are refused.
+        refused = 0 if config.segmentation else job.error == CompletionError.OFFLOAD
+        unsent = Signal()
+        m.d.sync += [
             self.finished.eq(job_done & ~is_segment),
             self.finished_queue.eq(job.queue),
-        ]
-        m.d.sync += [
-            self.returned.eq(Mux((frame_ends & failure) | (job_done & refused), reserved, 0)),
             self.event.strobe.eq(job_done & job.end),
             self.event.queue.eq(job.queue),
             self.event.length.eq(job.length),
             self.event.error.eq(error),
             self.event.aborted.eq(job.aborted),
+            unsent.eq(job_done & ((piece.read & failure) | refused)),
+            self.returned.eq(Mux(unsent, reserved_words(self.event.length, config.beat_bytes), 0)),
         ]
 
         completion = Signal(TxCompletion)
@@ -237,19 +268,11 @@ class TxGather(wiring.Component):
                 self.gathered.detail.eq(piece.buffer_id),
             ]
 
-    def _edit(self, m: Module, checksums: TxChecksums, address: Signal) -> TxHeaderEdit:
+    def _edit(self, m: Module, joiner: WordJoiner, edit: TxHeaderEdit):
         """Words pass it on their way to the packet buffer and the checksums."""
-        edit = TxHeaderEdit(self._config)
+        connect(m, joiner.word, edit.word)
         m.d.comb += [
-            edit.address.eq(address),
-            checksums.word.strobe.eq(edit.edited.strobe),
-            checksums.word.data.eq(edit.edited.data),
-            checksums.word.first.eq(edit.edited.first),
-            checksums.word.last.eq(edit.edited.last),
-            checksums.job.eq(edit.edited_job),
-            checksums.discard.eq(edit.discard),
-            self.write_enable.eq(edit.edited.strobe),
-            self.write_address.eq(edit.edited_address),
-            self.write_data.eq(edit.edited.data),
+            edit.address.eq(joiner.address),
+            edit.job.eq(joiner.word_job),
         ]
-        return edit
+        return edit.edited, edit.edited_address, edit.edited_job

@@ -7,8 +7,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from hw.config import NicConfig
-from hw.nic.tx.checksums import GatheredWord
-from hw.nic.tx.layouts import TxJob
+from hw.nic.tx.layouts import GatheredWord, TxFrameJob
 
 HALF = 16
 INDEX_BITS = 9
@@ -46,10 +45,10 @@ class TxHeaderEdit(wiring.Component):
             {
                 "word": In(GatheredWord(config)),
                 "address": In(range(words)),
-                "job": In(TxJob(config)),
+                "job": In(TxFrameJob(config)),
                 "edited": Out(GatheredWord(config)),
                 "edited_address": Out(range(words)),
-                "edited_job": Out(TxJob(config)),
+                "edited_job": Out(TxFrameJob(config)),
                 "discard": Out(1),
                 "refused": Out(1),
             }
@@ -57,7 +56,7 @@ class TxHeaderEdit(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        job = Signal(TxJob(self._config))
+        job = Signal(TxFrameJob(self._config))
         word, address, index = Signal(self._word_shape()), Signal.like(self.address), Signal(INDEX_BITS)
         l2, l4 = Signal(POSITION_BITS), Signal(POSITION_BITS)  # in 16-bit units
         offload = self.job.offload

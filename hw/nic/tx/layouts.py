@@ -2,20 +2,25 @@
 """What the stages of the TX path hand to each other."""
 
 from amaranth.hdl import Mux
-from amaranth.lib import data
-from amaranth.utils import ceil_log2
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import Out
+from amaranth.utils import bits_for, exact_log2
 
 from hw.abi.rings import BUFFER_ID_BITS, INDEX_BITS, CompletionError
 from hw.config import NicConfig
 
 MIN_FRAME = 14
 PADDED_FRAME = 60
+TAG_BYTES = 4
+PATCH_OFFSET_BITS = 9
 
 
 def reserved_words(length, beat_bytes):
-    """Words of the packet buffer set aside for a frame: those of the frame as it is sent. So each frame in the buffer
-    holds at least ``reserved_words(0, beat_bytes)`` of them, the one being sent until its last beat."""
-    return (Mux(length < PADDED_FRAME, PADDED_FRAME, length) + beat_bytes - 1) >> ceil_log2(beat_bytes)
+    """Words of the packet buffer set aside for a frame: those of the frame as it is sent. So each frame that waits in
+    the buffer holds at least ``reserved_words(0, beat_bytes)`` of them."""
+    lane_bits = exact_log2(beat_bytes)
+    words = (length >> lane_bits) + length[:lane_bits].any()
+    return Mux(length < PADDED_FRAME, -(-PADDED_FRAME // beat_bytes), words)
 
 
 class TxOffload(data.StructLayout):
@@ -62,7 +67,7 @@ class BytePatch(data.Struct):
     """If ``enable``, the byte at ``offset`` of the frame in the packet buffer leaves as ``value``."""
 
     enable: 1
-    offset: 9
+    offset: PATCH_OFFSET_BITS
     value: 8
 
 
@@ -124,23 +129,59 @@ class TxPiece(data.StructLayout):
         )
 
 
+class TxFrameJob(data.StructLayout):
+    """What of a :class:`TxJob` goes with its frame's words."""
+
+    def __init__(self, config: NicConfig):
+        job = TxJob(config)
+        super().__init__(
+            {name: job[name].shape for name in ("length", "offload", "segment", "serial") if name in job.members}
+        )
+
+
+class GatheredWord(wiring.Signature):
+    """A word of a frame as it is written to the packet buffer, one a cycle; ``first`` and ``last`` of its frame. The
+    bytes behind the frame's end are zero. A frame that is given up ends without ``last``."""
+
+    def __init__(self, config: NicConfig):
+        super().__init__({"strobe": Out(1), "data": Out(config.data_width), "first": Out(1), "last": Out(1)})
+
+
+class TxBeats(data.StructLayout):
+    """The beats that a frame is sent in.
+
+    Members
+    -------
+    last : number of the last, from 0
+    count : valid bytes of the last
+    pads : beats at the end that lie behind the frame's words
+    extra : only with ``config.tx_offload``: for the tag there is one more of them than words were set aside
+    """
+
+    def __init__(self, config: NicConfig):
+        beat_bytes = config.beat_bytes
+        pads = max((PADDED_FRAME - 1) // beat_bytes, 1)
+        last = range(-(-(config.max_frame + TAG_BYTES) // beat_bytes))
+        members = {"last": last, "count": range(beat_bytes + 1), "pads": bits_for(pads)}
+        super().__init__({**members, "extra": 1} if config.tx_offload else members)
+
+
 class TxFrame(data.StructLayout):
     """A whole frame in the packet buffer. Frames lie there one behind the other, each from a word's start; the bytes
     behind a frame's end in its last word are zero.
 
     Members
     -------
-    length : bytes in the buffer
-    sent_length, edits : only with ``config.tx_offload``: bytes on the wire, tag and padding included; see
-        :class:`TxEdits`
+    beats : that it is sent in, tag and padding included
+    edits : only with ``config.tx_offload``: see :class:`TxEdits`
     discard : only with ``config.segmentation``: it is not to be sent
     serial : of its job
     """
 
     def __init__(self, config: NicConfig):
-        edits = {"sent_length": 16, "edits": TxEdits} if config.tx_offload else {}
+        edits = {"edits": TxEdits} if config.tx_offload else {}
         discard = {"discard": 1} if config.segmentation else {}
-        super().__init__({"length": 16, **edits, **discard, "serial": config.serial_width})
+        super().__init__({"beats": TxBeats(config), **edits, **discard, "serial": config.serial_width})
 
 
 class SendBeat(data.StructLayout):
@@ -153,6 +194,8 @@ class SendBeat(data.StructLayout):
     tags, vlan : only with ``config.tx_offload``: a tag is inserted, with this control information
     second : likewise: the beat behind the first
     patches : likewise: byte ``lane`` becomes ``value``
+    keeps : likewise: no word was set aside for it
+    discard : only with ``config.segmentation``: it is not to be sent
     """
 
     def __init__(self, config: NicConfig):
@@ -160,5 +203,7 @@ class SendBeat(data.StructLayout):
         if config.tx_offload:
             patch = data.StructLayout({"enable": 1, "lane": range(config.beat_bytes), "value": 8})
             patches = TxEdits.as_shape()["patches"].shape.length
-            members |= {"tags": 1, "vlan": 16, "second": 1, "patches": data.ArrayLayout(patch, patches)}
+            members |= {"tags": 1, "vlan": 16, "second": 1, "patches": data.ArrayLayout(patch, patches), "keeps": 1}
+        if config.segmentation:
+            members["discard"] = 1
         super().__init__({**members, "serial": config.serial_width})

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Which frames ask for what cannot be done."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.abi.rings import CompletionError
+from hw.bus.skid import SkidBuffer
 from hw.config import NicConfig
 from hw.nic.tx.layouts import MIN_FRAME, TxJob
 
@@ -27,7 +28,7 @@ class OffloadCheck(wiring.Component):
     bytes, of 20, 24 ... 60 bytes of TCP, together at most 256, and a byte of payload; and no completion may be asked
     for before its last descriptor.
 
-    Jobs keep their order; each takes two cycles, one a cycle.
+    Jobs keep their order; each takes four cycles, one a cycle. Both handshakes come from registers.
 
     Members
     -------
@@ -41,58 +42,70 @@ class OffloadCheck(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        held, job = Signal(), Signal(self._job)
-        output = self.output
-        moves = Signal()
-        m.d.comb += [
-            moves.eq(~output.valid | output.ready),
-            self.input.ready.eq(~held | moves),
-        ]
-        with m.If(self.input.ready):
-            m.d.sync += [held.eq(self.input.valid), job.eq(self.input.payload)]
-
-        offload = job.offload
-        l3_end = offload.l2_length + offload.l3_length
-        checksum_end = offload.checksum_start + offload.checksum_offset + CHECKSUM_BYTES
-        l4_asked = offload.insert_l4_checksum
-        if self._config.segmentation:
-            l4_asked &= ~offload.segment
-        header_fits, checksum_fits, refused = Signal(), Signal(), Signal()
-        m.d.comb += [
-            header_fits.eq((offload.l2_length >= MIN_FRAME) & _is_header(offload.l3_length) & (l3_end <= job.length)),
-            checksum_fits.eq(checksum_end <= job.length),
-            refused.eq(
-                (offload.insert_ip_checksum & ~(offload.has_context & header_fits))
-                | (l4_asked & ~checksum_fits)
-                | (offload.insert_vlan & ~offload.has_context)
-                | self._refused_request(job)
-            ),
-        ]
+        m.submodules.skid = skid = SkidBuffer(self._job)
+        connect(m, skid.output, flipped(self.output))
+        moves = skid.input.ready
+        m.d.comb += self.input.ready.eq(moves)
+        valid, job = [Signal(name=f"valid_{stage}") for stage in range(3)], Signal(self._job)
+        summed, compared = Signal(self._job), Signal(self._job)
         with m.If(moves):
-            m.d.sync += [output.valid.eq(held), output.payload.eq(job)]
-            with m.If(refused & ~job.aborted & (job.error == CompletionError.NONE)):
-                m.d.sync += output.payload.error.eq(CompletionError.OFFLOAD)
+            m.d.sync += [
+                Cat(valid).eq(Cat(self.input.valid, *valid)),
+                job.eq(self.input.payload),
+                summed.eq(job),
+                compared.eq(summed),
+            ]
+
+        # What lengths there are, then which of them fit, then what follows.
+        offload = job.offload
+        l3_end, checksum_end, is_l3_header = Signal(9), Signal(9), Signal()
+        header_fits, checksum_fits = Signal(), Signal()
+        with m.If(moves):
+            m.d.sync += [
+                l3_end.eq(offload.l2_length + offload.l3_length),
+                checksum_end.eq(offload.checksum_start + offload.checksum_offset + CHECKSUM_BYTES),
+                is_l3_header.eq((offload.l2_length >= MIN_FRAME) & _is_header(offload.l3_length)),
+                header_fits.eq(is_l3_header & (l3_end <= summed.length)),
+                checksum_fits.eq(checksum_end <= summed.length),
+            ]
+        asked = compared.offload
+        l4_refused, refused = asked.insert_l4_checksum & ~checksum_fits, Signal()
+        if self._config.segmentation:
+            l4_refused = Mux(asked.segment, ~self._request_fits(m, moves, job, summed), l4_refused)
+        m.d.comb += [
+            refused.eq(
+                (asked.insert_ip_checksum & ~(asked.has_context & header_fits))
+                | l4_refused
+                | (asked.insert_vlan & ~asked.has_context)
+            ),
+            skid.input.valid.eq(valid[-1]),
+            skid.input.payload.eq(compared),
+        ]
+        with m.If(refused & ~compared.aborted & (compared.error == CompletionError.NONE)):
+            m.d.comb += skid.input.payload.error.eq(CompletionError.OFFLOAD)
         return m
 
-    def _refused_request(self, job):
-        """It is a request for segmentation that cannot be done."""
-        if not self._config.segmentation:
-            return 0
+    def _request_fits(self, m: Module, moves, job, summed):
+        """A request for segmentation can be done: of ``job`` two cycles later."""
         offload = job.offload
-        headers = offload.l2_length + offload.l3_length + offload.l4_length
-        fits = (
-            offload.has_context
-            & (offload.mss != 0)
-            & (headers + offload.mss <= self._config.max_frame)
-            & (headers < job.length)
-            & (headers <= MAX_HEADERS)
-            & (offload.l2_length >= MIN_FRAME)
-            & ~offload.l2_length[0]
-            & (offload.insert_ip_checksum | (offload.l3_length == IPV6_HEADER))
-            & _is_header(offload.l4_length)
-            & ~offload.early_report
-        )
-        return offload.segment & ~fits
+        headers, room = Signal(10), Signal(signed(17))  # and what the longest frame leaves for them
+        sound, fits = Signal(), Signal()
+        with m.If(moves):
+            m.d.sync += [
+                headers.eq(offload.l2_length + offload.l3_length + offload.l4_length),
+                room.eq(self._config.max_frame - offload.mss),
+                sound.eq(
+                    offload.has_context
+                    & (offload.mss != 0)
+                    & (offload.l2_length >= MIN_FRAME)
+                    & ~offload.l2_length[0]
+                    & (offload.insert_ip_checksum | (offload.l3_length == IPV6_HEADER))
+                    & _is_header(offload.l4_length)
+                    & ~offload.early_report
+                ),
+                fits.eq(sound & (headers <= room) & (headers < summed.length) & (headers <= MAX_HEADERS)),
+            ]
+        return fits
 
 
 def _is_header(length):

@@ -6,10 +6,9 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import NicConfig
-from hw.nic.tx.layouts import SendBeat
+from hw.nic.tx.layouts import TAG_BYTES, SendBeat
 
 TPID = 0x8100  #: IEEE 802.1Q: the EtherType of a C-VLAN tag
-TAG_BYTES = 4
 ADDRESS_BYTES = 12
 
 
