@@ -33,9 +33,8 @@ class LineSender(wiring.Component):
     A queue's entries are due when they reach the end of a line, ``timeout`` cycles after the oldest of them came, or
     while the queue is not enabled. Queues take turns.
 
-    **Timing.** A command is offered six cycles after the ``accepts`` that completed its line, ``timeout`` and
-    seven after that of the oldest entry where it was waited for. Commands follow each other every second cycle, those
-    of one queue every third.
+    **Timing.** A command is offered six cycles after the ``accepts`` that completed its line, or ``timeout`` + 7 after
+    that of its oldest entry. Commands follow each other every second cycle, those of one queue every third.
 
     Parameters
     ----------
