@@ -138,21 +138,24 @@ class CompletionWriter(wiring.Component):
             answered.error.eq(failed),
             answered.write.eq(writes.payload),
         ]
-        write, counts = answered.write, Signal()
+        write, refused, counts = answered.write, Signal(), Signal()
         is_broken, producer = broken.bit_select(write.queue, 1), visible[write.queue]
-        m.d.comb += counts.eq(answered.valid & ~is_broken)
+        m.d.comb += [
+            refused.eq(answered.valid & answered.error),
+            counts.eq(answered.valid & ~answered.error & ~is_broken),
+        ]
         m.d.sync += [
-            report.strobe.eq(counts & answered.error),
+            report.strobe.eq(refused),
             report.queue.eq(write.queue),
             report.error.eq(QueueError.RING_WRITE),
-            self.published.strobe.eq(counts & ~answered.error),
+            self.published.strobe.eq(counts),
             self.published.queue.eq(write.queue),
             self.published.producer.eq(producer + write.count),
             self.published.count.eq(write.count),
         ]
-        with m.If(counts & answered.error):
+        with m.If(refused):
             m.d.sync += is_broken.eq(1)
-        with m.If(counts & ~answered.error):
+        with m.If(counts):
             m.d.sync += producer.eq(producer + write.count)
         for q in range(self._config.queues):
             with m.If(self.control.clear[q]):

@@ -34,7 +34,8 @@ class LineSender(wiring.Component):
     while the queue is not enabled. Queues take turns.
 
     **Timing.** A command is offered six cycles after the ``accepts`` that completed its line, or ``timeout`` + 7 after
-    that of its oldest entry. Commands follow each other every second cycle, those of one queue every third.
+    that of its oldest entry, one more if that came while those before it were sent. Commands follow each other every
+    second cycle, those of one queue every third.
 
     Parameters
     ----------

@@ -112,6 +112,30 @@ def test_a_part_of_a_line_waits_for_the_timeout_of_its_oldest(timeout):
     bench.run(testbench)
 
 
+@pytest.mark.parametrize("after", range(40, 52))
+def test_an_entry_that_comes_while_others_are_sent_has_its_own_time(after):
+    """It goes with them, or after a timeout of its own, whichever cycle it comes in."""
+    timeout = 40
+    bench = SenderBench()
+
+    async def testbench(ctx):
+        await bench.start(ctx, timeout)
+        await bench.accept(ctx, 0)
+        await ctx.tick().repeat(after - 1)
+        second = await bench.accept(ctx, 0)
+        await ctx.tick().repeat(timeout + 20)
+        (_, *first), *others = bench.commands()
+        if first == [0, bench.base(0), 32]:
+            assert not others
+        else:
+            ((cycle, *last),) = others
+            assert first == [0, bench.base(0), 16]
+            assert last == [0, bench.base(0) + 16, 16]
+            assert 0 <= cycle - (second + timeout + COMMAND_CYCLES + TIMER_CYCLES) <= 1
+
+    bench.run(testbench)
+
+
 def test_a_queue_without_pause_sends_whole_lines_as_they_come():
     """One entry a cycle: a line every fourth, none later than the first."""
     bench = SenderBench()
