@@ -13,9 +13,9 @@ class LineTimer(wiring.Component):
 
     Members
     -------
-    start : one bit per queue: its deadline is ``timeout`` cycles from now
-    timeout : cycles, 0..65535; a change does not move deadlines already set
-    due : one bit per queue, from the cycle after its deadline until it is started again
+    start : one bit per queue: its deadline is ``timeout`` cycles from the cycle after next
+    timeout : cycles, 0..65535, as it was in the cycle before; a change does not move deadlines already set
+    due : one bit per queue, from its deadline until the cycle after it is started again
     """
 
     def __init__(self, queues: int):
@@ -26,13 +26,14 @@ class LineTimer(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        now = Signal(_BITS)
+        # Two cycles pass from here until a deadline is compared.
+        now, soon, later = Signal(_BITS), Signal(_BITS, init=2), Signal(_BITS)
         deadline = Signal(data.ArrayLayout(_BITS, self._queues))
-        m.d.sync += now.eq(now + 1)
+        m.d.sync += [now.eq(now + 1), soon.eq(soon + 1), later.eq(soon + self.timeout)]
         for q in range(self._queues):
             # An equality costs less than an age, and no deadline is passed over as each cycle looks.
             with m.If(self.start[q]):
-                m.d.sync += [deadline[q].eq(now + self.timeout), self.due[q].eq(self.timeout == 0)]
+                m.d.sync += [deadline[q].eq(later), self.due[q].eq(0)]
             with m.Elif(now == deadline[q]):
                 m.d.sync += self.due[q].eq(1)
         return m

@@ -16,6 +16,7 @@ from tests.hw.streams import send, until
 
 CODEC = Codec(RxCompletion)
 PHASE = CODEC.mask("flags", "phase")
+DOORBELL_CYCLES = 5  #: from a doorbell's write until its slots are free
 RX = {"base": "rx_completion_base", "size": "rx_completion_size", "doorbell": "rx_doorbell"}
 
 
@@ -67,6 +68,8 @@ class CompletionBench:
         await ctx.tick()
         ctx.set(self.dut.control.clear, 0)
         ctx.set(self.dut.control.enable, ctx.get(self.dut.control.enable) | mask)
+        for queue in queues:
+            await until(ctx, self.dut.completions.free[queue] == self.entries, name="the ring to be free", bound=30)
 
     async def reserve(self, ctx, queue, count):
         port = self.dut.completions
@@ -85,6 +88,7 @@ class CompletionBench:
 
     async def consume(self, ctx, queue, index):
         await write_register(ctx, self.dut.queue_write, "rx_doorbell", queue, completion_consumer=index & 0xFFFF)
+        await ctx.tick().repeat(DOORBELL_CYCLES - 1)
 
     async def idle(self, ctx):
         await until(ctx, self.dut.control.busy == 0, name="busy to fall")

@@ -197,6 +197,45 @@ def test_a_line_that_waits_for_dma_does_not_prolong_the_bound_of_the_next():
     sim.run()
 
 
+def test_a_line_is_commanded_seven_cycles_after_its_last_entry_and_published_three_after_its_response():
+    """And the queue is busy from the cycle after its first entry was taken until its line is published."""
+    dut = CompletionWriter(preset("10g"), **RX)
+    sim = Simulator(dut)
+    sim.add_clock(1e-6)
+
+    async def wait(ctx, signal, value, bound):
+        """Cycles until then; the queue is busy in all of them."""
+        for cycles in range(bound):
+            if ctx.get(signal) == value:
+                return cycles
+            assert ctx.get(dut.control.busy) == 0b10
+            await ctx.tick()
+        raise AssertionError(f"Waited {bound} cycles for {signal.name} to be {value}")
+
+    async def testbench(ctx):
+        await write_register(ctx, dut.queue_write, RX["size"], 1, entries=16)
+        ctx.set(dut.timeout, 100)
+        ctx.set(dut.control.enable, 0b11)
+        ctx.set(dut.write.command.ready, 1)
+        ctx.set(dut.write.data.ready, 1)
+        await ctx.tick().repeat(3)
+        for entries, cycles in ((4, 7), (1, 100 + 8)):
+            assert ctx.get(dut.control.busy) == 0
+            for _ in range(entries):
+                await send(ctx, dut.completions.entry, {"queue": 1, "entry": 0})
+            assert 1 + await wait(ctx, dut.write.command.valid, 1, 200) == cycles
+            await ctx.tick().repeat(20)
+            await send(ctx, dut.write.done, {"error": 0})
+            assert 1 + await wait(ctx, dut.published.strobe, 1, 10) == 3
+            assert ctx.get(dut.published.count) == entries
+            assert await wait(ctx, dut.control.busy, 0, 10) == 1
+            await ctx.tick()
+            assert not ctx.get(dut.published.strobe)
+
+    sim.add_testbench(testbench)
+    sim.run()
+
+
 def test_a_slow_memory_loses_nothing():
     """Far more entries than can be staged, offered without a pause."""
     bench = CompletionBench(64, seed=6, stall=0.9, latency=(1, 60)).build(outstanding_writes=2)
