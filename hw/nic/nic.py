@@ -55,6 +55,7 @@ from hw.nic.stats.counters import Stats
 from hw.nic.tx.path import TxPath
 
 AXI_ID_WIDTH = 8
+READ_CLIENT_BITS = 2  #: low bits of a read's ID that are the number of its client
 RX_TRACE_POINTS = ("accepted", "refused", "taken", "dropped", "completed")
 TX_TRACE_POINTS = ("gathered", "sent")
 
