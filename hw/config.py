@@ -31,6 +31,8 @@ class NicConfig:
     max_frame : longest frame in bytes that the buffers and registers allow, without FCS
     fetch_depth : descriptors that each ring's cache holds, fetched and in flight together
     outstanding_reads, outstanding_writes : bound on AXI transactions without response
+    read_ids : AXI IDs of the reads of TX data, a power of two up to 32: answers to different ones may come in any
+        order, and wait in a memory of ``outstanding_reads`` bursts for their turn; 1: in order, without such a memory
     max_burst_bytes : longest AXI burst
     classify : headers of received frames are parsed, and their checksums judged, for their completions
     rss : receive-side scaling: a Toeplitz hash and a table of queues; needs ``classify``
@@ -50,6 +52,7 @@ class NicConfig:
     fetch_depth: int = 64
     outstanding_reads: int = 32
     outstanding_writes: int = 32
+    read_ids: int = 1
     max_burst_bytes: int = 512
     classify: bool = False
     rss: bool = False
@@ -74,6 +77,7 @@ class NicConfig:
         _check("fetch_depth", self.fetch_depth, 8, 512, power_of_two=True)
         _check("outstanding_reads", self.outstanding_reads, 1, 256)
         _check("outstanding_writes", self.outstanding_writes, 1, 256)
+        _check("read_ids", self.read_ids, 1, 32, power_of_two=True)
         _check("max_burst_bytes", self.max_burst_bytes, 64, 4096, power_of_two=True)
         if self.max_burst_bytes > 256 * self.beat_bytes:
             raise ValueError(

@@ -13,6 +13,7 @@ from hw.bus.axi4_mux import AXI4Mux
 from hw.bus.axi_lite_decoder import AXILiteDecoder, Region
 from hw.bus.join import join
 from hw.bus.width import WidthConverter
+from hw.nic.nic import READ_CLIENT_BITS
 from hw.nic.probes import bits, handshakes, show
 from sim.config import INTRUDER_ID, INTRUDER_REGISTERS, IOMMU_REGISTERS, MachineConfig
 from sim.host.dram import Dram
@@ -147,7 +148,7 @@ class Machine(wiring.Component):
             shown |= handshakes(**{f"{end}_{channel}": getattr(axi, channel) for channel in axi.signature.members})
         requests = device.axi.ar
         for number, client in enumerate(READ_CLIENTS):
-            shown[client] = (requests.valid & (requests.payload.id == number), requests.ready)
+            shown[client] = (requests.valid & (requests.payload.id[:READ_CLIENT_BITS] == number), requests.ready)
         show(m, account.streams, shown)
         for name in AMOUNTS:
             m.d.comb += getattr(account.amounts, name).eq(getattr(link, name))

@@ -52,7 +52,7 @@ BLOCKS: Mapping[str, Callable[[NicConfig], Any]] = MappingProxyType(
         "descriptor_fetch": lambda config: DescriptorFetch(
             config, base="rx_fill_base", size="rx_fill_size", doorbell="rx_doorbell", producer="fill_producer"
         ),
-        "dma_reader": lambda config: DmaReader(config, 3),
+        "dma_reader": lambda config: DmaReader(config, [1, 1, config.read_ids]),
         "dma_writer": lambda config: DmaWriter(config, 3),
         "interrupts": Interrupts,
         "lifecycle": lambda config: Lifecycle(config, "rx", blocks=3, faults=3),

@@ -55,6 +55,7 @@ from hw.nic.stats.counters import Stats
 from hw.nic.tx.path import TxPath
 
 AXI_ID_WIDTH = 8
+READ_CLIENT_BITS = 2  #: low bits of a read's ID that are the number of its client
 RX_TRACE_POINTS = ("accepted", "refused", "taken", "dropped", "completed")
 TX_TRACE_POINTS = ("gathered", "sent")
 
@@ -77,7 +78,9 @@ class Nic(wiring.Component):
     Ports
     -----
     axi : Out
-        DMA. Writes have ID 0; a read's ID is the number of its client (RX descriptors, TX descriptors, TX data).
+        DMA. Writes have ID 0. A read's ID has the number of its client in its low two bits: 0 RX descriptors, 1 TX
+        descriptors, 2 TX data. Above them it is 0 for descriptors, and for TX data one of 0..``config.read_ids`` - 1,
+        burst by burst in turn. Data of different IDs may come in any order and interleave. No ID is above 127.
     registers : In
         :file:`hw/abi/nic.rdl`.
     wire_rx : In
@@ -128,7 +131,7 @@ class Nic(wiring.Component):
         registers = add("register_block", RegisterBlock(config))
         rx = add("rx", RxPath(config))
         tx = add("tx", TxPath(config))
-        reader = add("dma_reader", DmaReader(config, 3, id_width=AXI_ID_WIDTH))
+        reader = add("dma_reader", DmaReader(config, [1, 1, config.read_ids], id_width=AXI_ID_WIDTH))
         writer = add("dma_writer", DmaWriter(config, 3, id_width=AXI_ID_WIDTH))
         interrupts = add("interrupts", Interrupts(config))
         stats = add("stats", Stats(config))

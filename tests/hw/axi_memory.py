@@ -119,6 +119,7 @@ class AxiMemory:
         self.on_write: Callable[[int, bytes], None] | None = None
         self._random = random.Random(seed)
         self._failing: list[tuple[range, bool, bool]] = []
+        self._far: list[tuple[range, int]] = []
         self._addressed: deque[Burst] = deque()
         self._beats: deque[WriteBeat] = deque()
         self._written: list[Burst] = []
@@ -128,6 +129,10 @@ class AxiMemory:
     def fail(self, addresses: range, *, reads: bool = True, writes: bool = True) -> None:
         """Answer accesses to these addresses with SLVERR; such writes change nothing."""
         self._failing.append((addresses, reads, writes))
+
+    def delay(self, addresses: range, cycles: int) -> None:
+        """Answer reads that begin at these addresses so many cycles later than others."""
+        self._far.append((addresses, cycles))
 
     def heal(self) -> None:
         """Forget all failing addresses."""
@@ -204,7 +209,8 @@ class AxiMemory:
                 if burst:
                     self.reads.append(self._address("AR", burst, beat_bytes))
                     self._wanted.append(self.reads[-1])
-                    self.reads[-1].release = self._release()
+                    later = sum(more for addresses, more in self._far if self.reads[-1].address in addresses)
+                    self.reads[-1].release = self._release() + later
                 if offered and values[-1]:
                     self.read_beat_cycles.append(self.cycle)
                     offered = False

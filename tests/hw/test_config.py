@@ -27,3 +27,9 @@ def test_steering_that_cannot_be_built_is_refused(changes, error, message):
 def test_steering_is_built_as_asked_for(rules):
     config = preset("10g", classify=True, rss=True, steering_rules=rules)
     assert (config.rss, config.steering_rules) == (True, rules)
+
+
+@pytest.mark.parametrize("ids", [0, 3, 64])
+def test_number_of_read_ids_is_checked(ids):
+    with pytest.raises(ValueError, match=f"read_ids must be a power of two in 1..32, not {ids}"):
+        preset("10g", read_ids=ids)

@@ -3,27 +3,34 @@
 
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFO
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
-from hw.bus.axi4 import Response
+from hw.bus.fifo import StreamFifo
+from hw.bus.skid import SkidBuffer
 from hw.config import NicConfig
-from hw.nic.dma.lanes import below, merge
+from hw.nic.dma.countdown import Countdown
+from hw.nic.dma.lanes import below, merge, rotate_down
 from hw.nic.interfaces import Bytes
 
 
-class BeatPlan(data.StructLayout):
-    """What becomes of a beat of memory.
+class MemoryBeat(data.StructLayout):
+    """A beat as memory gave it; ``error``: it was not answered with OKAY."""
+
+    def __init__(self, config: NicConfig):
+        super().__init__({"data": config.data_width, "error": 1})
+
+
+class _Expected(data.StructLayout):
+    """What is known of a transfer before its beats come.
 
     Members
     -------
-    shift : by how many lanes it is rotated down
-    absorbed : it gives no beat of data yet: the first of an unaligned transfer with more to come
-    joined : lanes that the beat before it has the bytes of
-    ends : it is the transfer's last
-    leaves_tail : it ends, and what it leaves over is a beat of data of its own
-    count : valid bytes of the transfer's last beat of data - 1
+    shift : by how many lanes its beats are rotated down
+    beats : beats of memory - 1
+    single : those are one
+    tail : it is unaligned, and fills as many beats of data as it has of memory
+    count : valid bytes of its last beat of data
     """
 
     def __init__(self, config: NicConfig):
@@ -31,141 +38,156 @@ class BeatPlan(data.StructLayout):
         super().__init__(
             {
                 "shift": lane_bits,
-                "absorbed": 1,
-                "joined": config.beat_bytes,
-                "ends": 1,
-                "leaves_tail": 1,
-                "count": lane_bits,
+                "beats": 17 - lane_bits,
+                "single": 1,
+                "tail": 1,
+                "count": range(config.beat_bytes + 1),
             }
         )
 
 
-class RotatedBeat(data.StructLayout):
-    """A beat of memory, rotated as planned."""
+class _RotatedBeat(data.StructLayout):
+    """A beat of memory with its first byte wanted in lane 0, and what becomes of it.
+
+    Members
+    -------
+    absorbed : it gives no beat of data yet: the first of an unaligned transfer with more to come
+    joined : lanes that the beat before it has the bytes of
+    ends : it is the transfer's last
+    leaves_tail : it ends, and what it leaves over is a beat of data of its own
+    count : valid bytes of the transfer's last beat of data
+    """
 
     def __init__(self, config: NicConfig):
-        super().__init__({"data": config.data_width, "resp": Response, "plan": BeatPlan(config)})
+        super().__init__(
+            {
+                "data": config.data_width,
+                "error": 1,
+                "absorbed": 1,
+                "joined": config.beat_bytes,
+                "ends": 1,
+                "leaves_tail": 1,
+                "count": range(config.beat_bytes + 1),
+            }
+        )
 
 
 class ReadRealigner(wiring.Component):
-    """Join rotated beats of memory into full beats from lane 0.
+    """Rotate beats of memory, and join them into full beats from lane 0.
 
     An unaligned transfer's first beat waits for the second to complete it. What the last beat of memory leaves over
     goes out one cycle later, while the next transfer's first beat is already taken, unless that one has bytes to give
-    at once. ``data`` is registered.
+    at once. One beat a cycle; ``data`` follows ``beats`` by two cycles. ``data`` comes from registers, ``beats.ready``
+    from two of them.
 
-    What becomes of a beat is planned before it is rotated; between the plan and ``beats`` the user may put registers.
+    Parameters
+    ----------
+    config : NicConfig
+    depth : transfers that can be expected
 
     Members
     -------
     expect : stream
-        The transfers to come, in order: ``shift`` (first byte's lane) and ``length``. ``ready`` does not depend on
-        ``valid``.
-    plan : BeatPlan
-        What to do with the next beat; only while ``planned``.
-    step
-        That beat is on its way to ``beats``.
-    beats : stream of RotatedBeat
+        The transfers to come, in order: ``shift`` (first byte's lane) and ``length``; at most ``depth`` that are not
+        ``finished``. Beats of a transfer are taken from the third cycle after it.
+    beats : stream of MemoryBeat
+    finished : the last beat of the oldest transfer expected was taken; there is room for another
     data : stream of Bytes
         To the client.
     """
 
-    def __init__(self, config: NicConfig):
+    def __init__(self, config: NicConfig, depth: int):
         self._config = config
+        self._depth = depth
         lane_bits = exact_log2(config.beat_bytes)
         super().__init__(
             {
-                "expect": In(stream.Signature(data.StructLayout({"shift": lane_bits, "length": 16}))),
-                "plan": Out(BeatPlan(config)),
-                "planned": Out(1),
-                "step": In(1),
-                "beats": In(stream.Signature(RotatedBeat(config))),
+                "expect": In(
+                    stream.Signature(data.StructLayout({"shift": lane_bits, "length": 16}), always_ready=True)
+                ),
+                "beats": In(stream.Signature(MemoryBeat(config))),
+                "finished": Out(1),
                 "data": Out(stream.Signature(Bytes(config))),
             }
         )
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        lane_bits = exact_log2(self._config.beat_bytes)
-        shape = data.StructLayout(
-            {
-                "shift": lane_bits,
-                "beats": 17 - lane_bits,  # beats of memory - 1
-                "count": lane_bits,  # valid bytes of the last beat of data - 1
-                "spill": 1,  # touches one beat of memory more than it has beats of data
-            }
-        )
-        m.submodules.transfers = transfers = SyncFIFO(width=shape.size, depth=self._config.outstanding_reads)
-        expected, current = shape(transfers.w_data), shape(transfers.r_data)
-        last = Signal(16)
-        end = Signal(17)
-        m.d.comb += [
-            self.expect.ready.eq(transfers.w_rdy),
-            transfers.w_en.eq(self.expect.valid),
-            last.eq(self.expect.p.length - 1),
-            end.eq(last + self.expect.p.shift),
-            expected.shift.eq(self.expect.p.shift),
-            expected.beats.eq(end[lane_bits:]),
-            expected.count.eq(last[:lane_bits]),
-            expected.spill.eq(end[lane_bits:] != last[lane_bits:]),
-            self.planned.eq(transfers.r_rdy),
-        ]
-
-        position = Signal.like(current.beats)
-        plan = self.plan
-        m.d.comb += [
-            plan.shift.eq(current.shift),
-            plan.ends.eq(position == current.beats),
-            plan.absorbed.eq((position == 0) & (current.shift != 0) & ~plan.ends),
-            plan.leaves_tail.eq(plan.ends & (current.shift != 0) & (current.beats != 0) & ~current.spill),
-            plan.count.eq(current.count),
-            transfers.r_en.eq(self.step & plan.ends),
-        ]
-        # A rotated beat holds the end of one beat of data in its upper lanes, and the beginning of the next below.
-        with m.If((position != 0) & (current.shift != 0)):
-            m.d.comb += plan.joined.eq(below((-current.shift)[:lane_bits]))
-        with m.If(self.step):
-            m.d.sync += position.eq(Mux(plan.ends, 0, position + 1))
-        self._join(m)
+        m.submodules.transfers = transfers = StreamFifo(_Expected(self._config), self._depth)
+        m.submodules.rotated = rotated = SkidBuffer(_RotatedBeat(self._config))
+        self._measure(m, transfers.input)
+        self._rotate(m, transfers.output, rotated.input)
+        self._join(m, rotated.output)
         return m
 
-    def _join(self, m) -> None:
-        width = self._config.beat_bytes
-        beat = self.beats.p
-        plan = beat.plan
+    def _measure(self, m, expected) -> None:
+        """What is to be known of a transfer, in two steps."""
+        lane_bits = exact_log2(self._config.beat_bytes)
+        shift, last, end = Signal(lane_bits), Signal(16), Signal(17)
+        p = expected.p
+        m.d.comb += [
+            p.shift.eq(shift),
+            p.beats.eq(end[lane_bits:]),
+            p.single.eq(end[lane_bits:] == 0),
+            p.tail.eq((shift != 0) & (end[lane_bits:] == last[lane_bits:]) & ~p.single),
+            p.count.eq(last[:lane_bits] + 1),
+        ]
+        m.d.sync += [
+            expected.valid.eq(self.expect.valid),
+            shift.eq(self.expect.p.shift),
+            last.eq(self.expect.p.length - 1),
+            end.eq(self.expect.p.shift + self.expect.p.length - 1),
+        ]
+
+    def _rotate(self, m, transfers, rotated) -> None:
+        """Rotate each beat, and say what becomes of it."""
+        transfer = transfers.p
+        m.submodules.countdown = countdown = Countdown(len(transfer.beats))
+        unaligned = transfer.shift != 0
+        step = Signal()
+        m.d.comb += [
+            self.beats.ready.eq(transfers.valid & rotated.ready),
+            step.eq(self.beats.valid & self.beats.ready),
+            countdown.beats.eq(transfer.beats),
+            countdown.single.eq(transfer.single),
+            countdown.step.eq(step),
+            self.finished.eq(step & countdown.last),
+            transfers.ready.eq(self.finished),
+            rotated.valid.eq(step),
+            rotated.p.data.eq(rotate_down(self.beats.p.data, transfer.shift)),
+            rotated.p.error.eq(self.beats.p.error),
+            rotated.p.absorbed.eq(countdown.first & unaligned & ~transfer.single),
+            rotated.p.ends.eq(countdown.last),
+            rotated.p.leaves_tail.eq(countdown.last & transfer.tail),
+            rotated.p.count.eq(transfer.count),
+        ]
+        # A rotated beat holds the end of one beat of data in its upper lanes, and the beginning of the next below.
+        with m.If(~countdown.first & unaligned):
+            m.d.comb += rotated.p.joined.eq(below((-transfer.shift)[: len(transfer.shift)]))
+
+    def _join(self, m, rotated) -> None:
+        m.submodules.output = output = SkidBuffer(Bytes(self._config))
+        connect(m, output.output, flipped(self.data))
+        beat, joined = rotated.p, output.input.p
         carry = Signal(self._config.data_width)
         failed, failed_before = Signal(), Signal()
         # What the last beat of memory left over for a beat of data of its own.
-        tail, tail_count, tail_error = Signal(), Signal.like(plan.count), Signal()
-        free, taken = Signal(), Signal()
-        ends = plan.ends & ~plan.leaves_tail
+        tail, tail_count, tail_error = Signal(), Signal.like(beat.count), Signal()
+        free, taken = output.input.ready, Signal()
+        ends = beat.ends & ~beat.leaves_tail
         m.d.comb += [
-            free.eq(~self.data.valid | self.data.ready),
-            failed.eq(failed_before | (beat.resp != Response.OKAY)),
-            self.beats.ready.eq(Mux(tail, free & plan.absorbed, free | plan.absorbed)),
-            taken.eq(self.beats.valid & self.beats.ready),
+            failed.eq(failed_before | beat.error),
+            rotated.ready.eq(Mux(tail, free & beat.absorbed, free | beat.absorbed)),
+            taken.eq(rotated.valid & rotated.ready),
+            output.input.valid.eq(tail | (rotated.valid & ~beat.absorbed)),
+            joined.data.eq(merge(carry, beat.data, beat.joined | tail.replicate(len(beat.joined)))),
+            joined.count.eq(Mux(tail, tail_count, Mux(ends, beat.count, self._config.beat_bytes))),
+            joined.last.eq(tail | ends),
+            joined.error.eq(Mux(tail, tail_error, ends & failed)),
         ]
         with m.If(taken):
-            m.d.sync += [carry.eq(beat.data), failed_before.eq(failed & ~plan.ends)]
-        with m.If(tail & free):
-            m.d.sync += [
-                self.data.valid.eq(1),
-                self.data.p.data.eq(carry),
-                self.data.p.count.eq(tail_count + 1),
-                self.data.p.last.eq(1),
-                self.data.p.error.eq(tail_error),
-                tail.eq(0),
-            ]
-        with m.Elif(taken & ~plan.absorbed):
-            m.d.sync += [
-                self.data.valid.eq(1),
-                self.data.p.data.eq(merge(carry, beat.data, plan.joined)),
-                self.data.p.count.eq(Mux(ends, plan.count + 1, width)),
-                self.data.p.last.eq(ends),
-                self.data.p.error.eq(ends & failed),
-                tail.eq(plan.leaves_tail),
-                tail_count.eq(plan.count),
-                tail_error.eq(failed),
-            ]
-        with m.Elif(free):
-            m.d.sync += self.data.valid.eq(0)
+            m.d.sync += [carry.eq(beat.data), failed_before.eq(failed & ~beat.ends)]
+        with m.If(tail):
+            m.d.sync += tail.eq(~free)
+        with m.Elif(taken & beat.leaves_tail):
+            m.d.sync += [tail.eq(1), tail_count.eq(beat.count), tail_error.eq(failed)]

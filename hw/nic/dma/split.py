@@ -8,12 +8,14 @@ from amaranth.utils import exact_log2
 
 from hw.bus.axi4 import MAX_BURST_BEATS, PAGE_BYTES
 
+_LENGTH_BITS = 16
+
 
 class Transfer(data.StructLayout):
     """Any byte ``address``, ``length`` of 1..65535 bytes, and a ``tag`` that all its bursts carry."""
 
     def __init__(self, tag: object):
-        super().__init__({"address": 64, "length": 16, "tag": tag})
+        super().__init__({"address": 64, "length": _LENGTH_BITS, "tag": tag})
 
 
 class BurstOfTransfer(data.StructLayout):
@@ -27,20 +29,32 @@ class BurstOfTransfer(data.StructLayout):
         Beats - 1, as AxLEN.
     first, last : 1
         It begins, ends its transfer.
+    first_lane, last_lane
+        Lanes of the transfer's first and last byte.
     tag
         The transfer's.
     """
 
-    def __init__(self, tag: object):
-        super().__init__({"address": 64, "beats": 8, "first": 1, "last": 1, "tag": tag})
+    def __init__(self, lane_bits: int, tag: object):
+        super().__init__(
+            {
+                "address": 64,
+                "beats": 8,
+                "first": 1,
+                "last": 1,
+                "first_lane": lane_bits,
+                "last_lane": lane_bits,
+                "tag": tag,
+            }
+        )
 
 
 class BurstSplitter(wiring.Component):
     """Cut each transfer at every multiple of ``max_burst_bytes``.
 
     As that is a power of two up to 4 KiB, no burst crosses a page, and all bursts of a transfer but its first begin
-    aligned to ``max_burst_bytes``. One burst a cycle, also across transfers; a transfer's first burst is offered one
-    cycle after the transfer was taken. Order is kept. A length of 0 is not allowed.
+    aligned to ``max_burst_bytes``. One burst a cycle, also across transfers; a transfer's first burst is offered three
+    cycles after the transfer was taken. Order is kept. A length of 0 is not allowed.
 
     A transfer that runs beyond the last address goes on in the last ``max_burst_bytes`` there are: where no memory is,
     it is refused, and does not reach what lies at address 0.
@@ -70,37 +84,78 @@ class BurstSplitter(wiring.Component):
         super().__init__(
             {
                 "transfers": In(stream.Signature(Transfer(tag))),
-                "bursts": Out(stream.Signature(BurstOfTransfer(tag))),
+                "bursts": Out(stream.Signature(BurstOfTransfer(self._lane_bits, tag))),
             }
         )
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        lanes, span = self._lane_bits, self._burst_bits
+        span, lanes = self._burst_bits, self._lane_bits
+        transfer = self.transfers.p
+        # Of a transfer's blocks of max_burst_bytes each, LOW numbers those that its length can reach beyond the first:
+        # a carry out of it happens at most once.
+        low_end = _LENGTH_BITS + 1
+
+        # First stage: where the transfer ends, from the beginning of its first block.
+        measured, measured_valid = Signal.like(transfer), Signal()
+        end = Signal(_LENGTH_BITS + 1)
+        # Second stage: what is left of it.
+        valid, first, last, tops = Signal(), Signal(), Signal(), Signal()
+        low, high = Signal(low_end - span + 1), Signal(64 - low_end)
+        first_beat, last_beat = Signal(span - lanes), Signal(span - lanes)
+        first_lane, last_lane = Signal(lanes), Signal(lanes)
+        more = Signal(_LENGTH_BITS + 1 - span)  # blocks behind this one
+        tag = Signal.like(transfer.tag)
+        # Third stage: the burst.
         burst = self.bursts.p
-        rest = Signal.like(self.transfers.p)
-        first = Signal()
-        to_boundary = Signal(span + 1)
-        size = Signal(span + 1)
-        end = Signal(span + 1)
+        moves, load = Signal(), Signal()
+
         m.d.comb += [
-            to_boundary.eq((1 << span) - rest.address[:span]),
-            burst.last.eq(rest.length <= to_boundary),
-            burst.first.eq(first),
-            size.eq(Mux(burst.last, rest.length, to_boundary)),
-            end.eq(rest.address[:span] + size - 1),
-            burst.beats.eq(end[lanes:] - rest.address[lanes:span]),
-            burst.address[lanes:].eq(rest.address[lanes:]),
-            burst.tag.eq(rest.tag),
-            self.transfers.ready.eq(~self.bursts.valid | (burst.last & self.bursts.ready)),
+            moves.eq(~self.bursts.valid | self.bursts.ready),
+            load.eq(~valid | (moves & last)),
+            self.transfers.ready.eq(~measured_valid | load),
         ]
-        with m.If(self.bursts.ready):
+        with m.If(self.transfers.ready):
+            m.d.sync += [
+                measured_valid.eq(self.transfers.valid),
+                measured.eq(transfer),
+                end.eq(transfer.address[:span] + transfer.length - 1),
+            ]
+        with m.If(load):
+            m.d.sync += [
+                valid.eq(measured_valid),
+                first.eq(1),
+                last.eq(end[span:] == 0),
+                more.eq(end[span:]),
+                low.eq(measured.address[span:low_end]),
+                high.eq(measured.address[low_end:]),
+                tops.eq(measured.address[low_end:].all()),
+                first_beat.eq(measured.address[lanes:span]),
+                last_beat.eq(end[lanes:span]),
+                first_lane.eq(measured.address[:lanes]),
+                last_lane.eq(end[:lanes]),
+                tag.eq(measured.tag),
+            ]
+        with m.Elif(moves):
             m.d.sync += [
                 first.eq(0),
-                rest.length.eq(rest.length - size),
-                rest.address[span:].eq(rest.address[span:] + ~rest.address[span:].all()),
-                rest.address[:span].eq(0),
+                last.eq(more == 1),
+                more.eq(more - 1),
+                low.eq(low + 1),
+                first_beat.eq(0),
             ]
-        with m.If(self.transfers.ready):
-            m.d.sync += [self.bursts.valid.eq(self.transfers.valid), rest.eq(self.transfers.p), first.eq(1)]
+        carried = low[-1]
+        with m.If(moves):
+            m.d.sync += [
+                self.bursts.valid.eq(valid),
+                burst.address[lanes:span].eq(first_beat),
+                burst.address[span:low_end].eq(Mux(carried & tops, -1, low)),
+                burst.address[low_end:].eq(high + (carried & ~tops)),
+                burst.beats.eq((Mux(last, last_beat, -1) - first_beat)[: span - lanes]),
+                burst.first.eq(first),
+                burst.last.eq(last),
+                burst.first_lane.eq(first_lane),
+                burst.last_lane.eq(last_lane),
+                burst.tag.eq(tag),
+            ]
         return m

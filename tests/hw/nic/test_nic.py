@@ -52,11 +52,14 @@ def test_frames_arrive_byte_exact_on_their_queues(stall, latency, width):
     host.run(bench)
 
 
-@pytest.mark.parametrize(("stall", "wire_stall", "width"), [(0.0, 0.0, 64), (0.3, 0.3, 64), (0.2, 0.4, 512)])
-def test_frames_leave_byte_exact_and_in_order(stall, wire_stall, width):
+@pytest.mark.parametrize(
+    ("stall", "wire_stall", "width", "ids"),
+    [(0.0, 0.0, 64, 1), (0.3, 0.3, 64, 8), (0.2, 0.4, 512, 1), (0.0, 0.2, 512, 16)],
+)
+def test_frames_leave_byte_exact_and_in_order(stall, wire_stall, width, ids):
     seed = 12
     print(f"seed {seed}")
-    host = NicHost(seed=seed, stall=stall, latency=(4, 40), wire_stall=wire_stall, data_width=width)
+    host = NicHost(seed=seed, stall=stall, latency=(4, 40), wire_stall=wire_stall, data_width=width, read_ids=ids)
     rng = random.Random(seed)
 
     async def bench(ctx):

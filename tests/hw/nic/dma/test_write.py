@@ -11,7 +11,7 @@ from hw.config import preset
 from hw.nic.dma.write import DmaWriter
 from tests.hw.axi_memory import AxiMemory
 from tests.hw.nic.queue_writes import write_register
-from tests.hw.streams import receive, send
+from tests.hw.streams import receive, send, until
 
 SIZE = 1 << 16
 
@@ -152,6 +152,32 @@ def test_single_beats_and_unaligned_commands_have_no_bubble(width):
     cycles = [beat.cycle for beat in memory.write_beats]
     assert len(cycles) == sum(2 if i % 3 else 1 for i in range(200))
     assert cycles[-1] - cycles[0] == len(cycles) - 1
+
+
+def test_latency_of_address_data_and_done():
+    memory = AxiMemory(SIZE, latency=1)
+    bench = Bench(preset("10g"), 2, memory)
+    taken, answered = [], []
+
+    async def client(ctx):
+        await ctx.tick().repeat(10)
+        port = bench.dut.clients[1]
+        ctx.set(port.data.valid, 1)
+        ctx.set(port.data.payload, {"data": 1, "count": 8, "last": 1})
+        taken.append(memory.cycle)
+        await send(ctx, port.command, {"address": 0, "length": 8})
+        await until(ctx, port.data.ready, name="data to be taken")
+        ctx.set(port.data.valid, 0)
+        await until(ctx, bench.dut.axi_b.valid, name="the response")
+        answered.append(memory.cycle)
+        await receive(ctx, port.done, name="done")
+        answered.append(memory.cycle)
+
+    bench.sim.add_testbench(client)
+    bench.sim.run()
+    assert memory.writes[0].cycle - taken[0] - 1 == 6
+    assert memory.write_beats[0].cycle - taken[0] - 1 == 9
+    assert answered[1] - answered[0] == 2
 
 
 def test_clients_take_turns():

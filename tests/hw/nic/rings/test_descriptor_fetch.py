@@ -42,7 +42,7 @@ class Bench:
         self.taken = [0] * self.config.queues
         m = Module()
         m.submodules.fetch = self.dut = DescriptorFetch(self.config, **RX)
-        m.submodules.reader = reader = DmaReader(self.config, 1)
+        m.submodules.reader = reader = DmaReader(self.config, [1])
         wiring.connect(m, self.dut.read, reader.clients[0])
         self.sim = Simulator(m)
         self.sim.add_clock(1e-6)
