@@ -31,7 +31,7 @@ class Totals(wiring.Component):
     zero after a reset.
 
     A snapshot is taken by the first sweep that begins after it: it copies each total as it writes it. So the copy shows
-    all totals as of one exchange, and a snapshot takes at most two sweeps and six cycles.
+    all totals as of one exchange, and ``busy`` is high for at most 2 ``period`` + 4 cycles.
 
     Parameters
     ----------
