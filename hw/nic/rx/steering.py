@@ -16,7 +16,7 @@ from hw.nic.rx.layouts import ParsedFrame, SteeredFrame
 from hw.nic.rx.rss import RssResult, RxRss
 from hw.nic.rx.rules import RuleResult, RuleTable
 
-_FRAMES = 8  #: more than the cycles that a lookup takes at one frame a cycle
+_FRAMES = 16  #: twice as many as wait for a lookup at one frame a cycle
 
 
 class RxSteering(wiring.Component):
@@ -65,42 +65,31 @@ class RxSteering(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        default, claims = self._by_default(m), self._by_address(m)
+        arrived = self._arrive(m)
         if self._config.rss or self._config.steering_rules:
-            self._look_up(m, self._choose(m, default, claims), claims.any())
+            self._look_up(m, arrived)
             return m
         # Addresses are compared in one cycle, and one of the queues chosen in the next.
-        valid, moves = Signal(), Signal()
-        frame, claimed = Signal.like(default), Signal.like(claims)
-        chosen = self._choose(m, frame, claimed)
+        valid, moves, entered = Signal(), Signal(), Signal.like(arrived)
+        target, _ = self._by_address(m, entered)
         m.d.comb += [
             moves.eq(~self.output.valid | self.output.ready),
             self.input.ready.eq(~valid | moves),
         ]
         with m.If(self.input.ready):
-            m.d.sync += [valid.eq(self.input.valid), frame.eq(default), claimed.eq(claims)]
+            m.d.sync += [valid.eq(self.input.valid), entered.eq(arrived)]
         with m.If(moves):
-            m.d.sync += [self.output.valid.eq(valid), self.output.payload.eq(chosen)]
+            m.d.sync += [self.output.valid.eq(valid), self.output.payload.eq(target)]
         return m
 
-    def _by_default(self, m: Module) -> Any:
-        """The frame with the default queue."""
-        target = Signal.like(self.output.payload)
-        m.d.comb += [
-            target.length.eq(self.input.payload.length),
-            target.info.eq(self.input.payload.info),
-            target.serial.eq(self.input.payload.serial),
-            target.routed.eq(self.default_queue < self._config.queues),
-        ]
-        with m.If(target.routed):
-            m.d.comb += target.queue.eq(self.default_queue)
-        return target
-
-    def _by_address(self, m: Module) -> Signal:
-        """The queues whose address the frame's destination is."""
+    def _arrive(self, m: Module) -> Any:
+        """The frame that is offered, the queues whose MAC_ADDRESS is its destination, a bit each, and the default."""
         register = register_map(self._config.queues).queue["mac_address"]
         address_field, enable_field = register.fields["address"], register.fields["enable"]
-        claims = Signal(self._config.queues)
+        kept = {name: field.shape for name, field in SteeredFrame(self._config) if name not in ("queue", "routed")}
+        arrived = Signal(data.StructLayout(kept | {"matches": self._config.queues, "default_queue": 8}))
+        m.d.comb += [arrived[name].eq(self.input.payload[name]) for name in kept]
+        m.d.comb += arrived.default_queue.eq(self.default_queue)
         for queue in range(self._config.queues):
             address, enable = Signal(address_field.width, name=f"mac_{queue}"), Signal(name=f"mac_{queue}_enable")
             chosen = self.write.strobe & (self.write.queue == queue) & (self.write.offset == register.offset)
@@ -109,43 +98,50 @@ class RxSteering(wiring.Component):
                     address.eq(self.write.data >> address_field.lsb),
                     enable.eq(self.write.data[enable_field.lsb]),
                 ]
-            m.d.comb += claims[queue].eq(enable & (address == self.input.payload.destination))
-        return claims
+            m.d.comb += arrived.matches[queue].eq(enable & (address == self.input.payload.destination))
+        return arrived
 
-    def _choose(self, m: Module, frame: Any, claims: Signal) -> Any:
-        """The frame with the lowest queue that claims it, if one does."""
-        chosen = Signal.like(self.output.payload)
-        m.d.comb += chosen.eq(frame)
+    def _by_address(self, m: Module, arrived: Any) -> tuple[Any, Value]:
+        """The frame with its queue by destination address or default, and whether the address gave it."""
+        target = Signal.like(self.output.payload)
+        claimed, exists = arrived.matches.any(), arrived.default_queue < self._config.queues
+        m.d.comb += [
+            target.length.eq(arrived.length),
+            target.info.eq(arrived.info),
+            target.serial.eq(arrived.serial),
+            target.routed.eq(claimed | exists),
+        ]
+        with m.If(exists):
+            m.d.comb += target.queue.eq(arrived.default_queue)
         # The last assignment wins, so the lowest queue comes last.
         for queue in reversed(range(self._config.queues)):
-            with m.If(claims[queue]):
-                m.d.comb += [chosen.queue.eq(queue), chosen.routed.eq(1)]
-        return chosen
+            with m.If(arrived.matches[queue]):
+                m.d.comb += target.queue.eq(queue)
+        return target, claimed
 
-    def _look_up(self, m: Module, target: Any, claimed: Value) -> None:
+    def _look_up(self, m: Module, arrived: Any) -> None:
         """Ask RSS and the rules, and choose where all have answered."""
         config = self._config
-        start, go = Signal(), Signal()
+        start, go, hashed = Signal(), Signal(), Signal()
+        # A frame begins to wait a cycle after the lookups have begun: they take longer than that.
+        started, was_hashed, entered = Signal(), Signal(), Signal.like(arrived)
+        m.d.sync += [started.eq(start), was_hashed.eq(hashed), entered.eq(arrived)]
+        target, claimed = self._by_address(m, entered)
         waiting = data.StructLayout({"frame": SteeredFrame(config), "claimed": 1, "hashed": 1})
-        offered = Signal(waiting)
-        frames, frame = self._results(m, "frames", waiting, offered, start, go)
-        ready, answered = [frames.w_rdy], [frames.r_rdy]
+        frames, frame = self._results(m, "frames", waiting, Cat(target, claimed, was_hashed), started, go)
+        ready, answered = [frames.w_level < _FRAMES // 2], [frames.r_rdy]
         chosen = Signal.like(self.output.payload)
-        m.d.comb += [
-            offered.frame.eq(target),
-            offered.claimed.eq(claimed),
-            chosen.eq(frame.frame),
-        ]
+        m.d.comb += chosen.eq(frame.frame)
 
         if config.rss:
             m.submodules.rss = rss = RxRss(config)
             join(m, flipped(self.rss), rss.control)
-            results, hashed = self._results(m, "hashes", RssResult(config), rss.result, rss.done, go)
-            m.d.comb += offered.hashed.eq(rss.hashed)
+            results, result = self._results(m, "hashes", RssResult(config), rss.result, rss.done, go)
+            m.d.comb += hashed.eq(rss.hashed)
             with m.If(frame.hashed):
-                m.d.comb += [chosen.info.rss_hash.eq(hashed.hash), chosen.info.hash_valid.eq(1)]
+                m.d.comb += [chosen.info.rss_hash.eq(result.hash), chosen.info.hash_valid.eq(1)]
                 with m.If(~frame.claimed):
-                    m.d.comb += [chosen.queue.eq(hashed.queue), chosen.routed.eq(1)]
+                    m.d.comb += [chosen.queue.eq(result.queue), chosen.routed.eq(1)]
             ready.append(rss.ready)
             answered.append(results.r_rdy)
             self._begin(m, rss, start)

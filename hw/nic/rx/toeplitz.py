@@ -76,12 +76,11 @@ class Toeplitz(wiring.Component):
         step = Signal(range(self._steps))
         busy, last = Signal(), Signal()
         m.d.comb += [last.eq(step == self._steps - 1), self.ready.eq(~busy | last)]
-        with m.If(busy):
+        # What would begin is taken whenever it could, so that no wide register waits for `start`.
+        with m.If(self.ready):
+            m.d.sync += [step.eq(0), busy.eq(self.start), message.eq(self.message)]
+        with m.Else():
             m.d.sync += [step.eq(step + 1), message.eq(message >> 8 * size)]
-            with m.If(last):
-                m.d.sync += [step.eq(0), busy.eq(0)]
-        with m.If(self.start):
-            m.d.sync += [busy.eq(1), message.eq(self.message)]
 
         window = self._window(m, step, busy & ~last)
         parts = [Signal(8 * HASH_BYTES, name=f"part_{start}") for start in range(0, size, _GROUP)]

@@ -1,17 +1,24 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """All counters of the register description, fed by the datapath's events."""
 
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
+from types import MappingProxyType
 
-from amaranth import Cat, Const, Module, Signal, Value
-from amaranth.lib import wiring
+from amaranth import Cat, Module, Mux, Signal
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
-from hw.abi.registers import register_map
+from hw.abi.registers import WORD_BYTES, RegisterMap, register_map
 from hw.abi.rings import CompletionError, DropReason
 from hw.config import NicConfig
 from hw.nic.interfaces import QueueRxEvent, QueueTxEvent, RxFrameEvent, TxFrameEvent
-from hw.nic.stats.bank import COUNTER_BITS, CounterBank
+from hw.nic.stats.bank import AccumulatorBank
+from hw.nic.stats.totals import COUNTER_BITS, Step, Totals
 
 #: Longest frame in memory of each RMON size class but the last, which has no bound.
 SIZE_BOUNDS = {"size_64": 60, "size_127": 123, "size_255": 251, "size_511": 507, "size_1023": 1019, "size_1518": 1514}
@@ -19,7 +26,13 @@ SIZES = (*SIZE_BOUNDS, "size_max")
 CASTS = ("unicast", "multicast", "broadcast")
 PORT_DROPS = tuple(reason for reason in DropReason if reason.value < DropReason.QUEUE_DISABLED.value)
 QUEUE_DROPS = tuple(reason for reason in DropReason if reason.value >= DropReason.QUEUE_DISABLED.value)
-TX_OUTCOMES = ("tx_packets", "tx_read_fault", "tx_frame_length", "tx_offload", "tx_aborted")
+TX_ERRORS = MappingProxyType(
+    {
+        CompletionError.READ_FAULT: "tx_read_fault",
+        CompletionError.FRAME_LENGTH: "tx_frame_length",
+        CompletionError.OFFLOAD: "tx_offload",
+    }
+)
 LENGTH_BITS = 16
 
 
@@ -30,58 +43,93 @@ class InterruptEvent(wiring.Signature):
         super().__init__({"strobe": Out(1), "queue": Out(range(config.queues))})
 
 
-@dataclass(frozen=True)
-class _Bank:
-    """Counters that exclude each other. Counter ``i`` of queue ``q`` is entry ``q * stride + i``."""
-
-    counters: tuple[str, ...]  #: names in the register description, within the port or a queue page
-    queues: int = 1
-    amount_width: int = 1
-
-    @property
-    def stride(self) -> int:
-        return 1 << (len(self.counters) - 1).bit_length()
-
-    def index(self, position: Value | int, queue: Value | None = None) -> Value:
-        """Entry of a counter, given its place in ``counters``."""
-        select = Const.cast(position) if isinstance(position, int) else position
-        bits = Cat(select, Const(0, 8))[: self.stride.bit_length() - 1]
-        return bits if queue is None else Cat(bits, queue)
-
-
 def _drop(reason: DropReason) -> str:
     return f"drop_{reason.name.lower()}"
 
 
-def _port_banks() -> dict[str, _Bank]:
-    banks = {}
-    for side in ("rx", "tx"):
-        banks[f"{side}_frames"] = _Bank((f"{side}.frames",))
-        banks[f"{side}_bytes"] = _Bank((f"{side}.bytes",), amount_width=LENGTH_BITS)
-        banks[f"{side}_cast"] = _Bank(tuple(f"{side}.{name}" for name in CASTS))
-        banks[f"{side}_size"] = _Bank(tuple(f"{side}.{name}" for name in SIZES))
-    banks["rx_drop"] = _Bank(tuple(f"rx.{_drop(reason)}" for reason in PORT_DROPS))
-    return banks
+@dataclass(frozen=True)
+class _Bank:
+    """Sums of events that exclude each other; of their amounts, which come together, by the name of what they count."""
+
+    entries: int  #: kinds of events at the port, or queues
+    amounts: Mapping[str, int]  #: and their bits
 
 
-def _queue_banks(queues: int) -> dict[str, _Bank]:
-    drops = tuple(f"counters.{_drop(reason)}" for reason in QUEUE_DROPS)
+def _banks(queues: int) -> dict[str, _Bank]:
+    frame, sized_frame = {"frames": 1}, {"frames": 1, "bytes": LENGTH_BITS}
+    drops = {_drop(reason): 1 for reason in QUEUE_DROPS}
+    errors = dict.fromkeys((*TX_ERRORS.values(), "tx_aborted"), 1)
     return {
-        "queue_rx_packets": _Bank(("counters.rx_packets",), queues),
-        "queue_rx_bytes": _Bank(("counters.rx_bytes",), queues, LENGTH_BITS),
-        "queue_rx_fault": _Bank(("counters.rx_write_fault",), queues),
-        "queue_rx_drop": _Bank(drops, queues),
-        "queue_tx_outcome": _Bank(tuple(f"counters.{name}" for name in TX_OUTCOMES), queues),
-        "queue_tx_bytes": _Bank(("counters.tx_bytes",), queues, LENGTH_BITS),
-        "queue_interrupts": _Bank(("counters.interrupts",), queues),
+        "rx_cast": _Bank(len(CASTS), sized_frame),
+        "rx_size": _Bank(len(SIZES), frame),
+        "rx_drop": _Bank(len(PORT_DROPS), frame),
+        "tx_cast": _Bank(len(CASTS), sized_frame),
+        "tx_size": _Bank(len(SIZES), frame),
+        "queue_rx": _Bank(queues, {"rx_packets": 1, "rx_bytes": LENGTH_BITS, "rx_write_fault": 1}),
+        "queue_drop": _Bank(queues, drops),
+        "queue_tx": _Bank(queues, {"tx_packets": 1, "tx_bytes": LENGTH_BITS} | errors),
+        "queue_interrupt": _Bank(queues, {"interrupts": 1}),
     }
 
 
-class Stats(wiring.Component):
-    """Counters of port and queues, one bank for each class of events that exclude each other.
+@dataclass(frozen=True)
+class _Part:
+    """What a sum of a bank adds to."""
 
-    Every event is counted, also with one of each kind in every cycle. Software reads a snapshot: all counters as of the
-    cycle in which ``snapshot`` was high (see :class:`hw.nic.stats.bank.CounterBank`).
+    counter: str  #: name in the register description
+    queue: int | None  #: whose it is; None: the port's
+    bank: str
+    amount: str
+    entry: int
+
+
+def _parts(queues: int) -> Iterator[_Part]:
+    for side in ("rx", "tx"):
+        for entry, cast in enumerate(CASTS):
+            yield _Part(f"{side}.{cast}", None, f"{side}_cast", "frames", entry)
+            yield _Part(f"{side}.frames", None, f"{side}_cast", "frames", entry)
+            yield _Part(f"{side}.bytes", None, f"{side}_cast", "bytes", entry)
+        for entry, size in enumerate(SIZES):
+            yield _Part(f"{side}.{size}", None, f"{side}_size", "frames", entry)
+    for entry, reason in enumerate(PORT_DROPS):
+        yield _Part(f"rx.{_drop(reason)}", None, "rx_drop", "frames", entry)
+    for queue in range(queues):
+        for name, bank in _banks(queues).items():
+            if name.startswith("queue"):
+                for amount in bank.amounts:
+                    yield _Part(f"counters.{amount}", queue, name, amount, queue)
+
+
+def _in_rounds(parts: Iterable[_Part]) -> list[_Part]:
+    """In an order in which the parts of one counter are far from each other: first one of each, then more of some."""
+    rounds: dict[int, list[_Part]] = defaultdict(list)
+    earlier: Counter[tuple[str, int | None]] = Counter()
+    for part in parts:
+        rounds[earlier[part.counter, part.queue]].append(part)
+        earlier[part.counter, part.queue] += 1
+    return [part for in_round in rounds.values() for part in in_round]
+
+
+PORT_ROWS, QUEUE_ROWS = 64, 16
+
+
+def _row(registers: RegisterMap, counter: str, queue: int | None) -> int:
+    """Place of a counter in the memory of totals."""
+    if queue is None:
+        word = registers.port[counter].offset // WORD_BYTES
+        return word % 32 + 32 * (word // 64 % 2)
+    return PORT_ROWS + QUEUE_ROWS * queue + registers.queue[counter].offset // WORD_BYTES % QUEUE_ROWS
+
+
+class Stats(wiring.Component):
+    """Counters of port and queues.
+
+    Every event is counted, also with one of each kind in every cycle. Events first add up in a bank for each class of
+    events that exclude each other (:class:`hw.nic.stats.bank.AccumulatorBank`); a sweep adds those sums to the counters
+    in memory (:class:`hw.nic.stats.totals.Totals`), counter by counter, over and over.
+
+    Software reads a snapshot: all counters as of one cycle, the same for all of them. It is the first one between two
+    sweeps after ``snapshot``; a sweep takes ``period`` cycles. Every event before ``snapshot`` is in it.
 
     Ports
     -----
@@ -93,16 +141,27 @@ class Stats(wiring.Component):
     queue_tx, interrupt : In
         Fates of frames of TX rings; interrupts taken by the host.
     snapshot : In, busy : Out
-        Take a snapshot; one is being taken. A command while busy is ignored.
+        Take a snapshot; one is being taken, from the next cycle on and for at most 2 ``period`` + 4 cycles. A command
+        while busy is ignored. In the cycle after ``busy`` fell, ``read_value`` is of the new one.
     read_address : In, read_value : Out
-        Offset of a counter in the register map, and its value at the last snapshot one cycle later. Zero where there is
-        no counter.
+        Offset of a counter in the register map, and its value at the last snapshot two cycles later; zero before
+        the first. Where there is no counter, it means nothing.
     """
 
     def __init__(self, config: NicConfig):
+        queues = config.queues
         self._config = config
-        self._port = _port_banks()
-        self._queue = _queue_banks(config.queues)
+        self._banks = _banks(queues)
+        self._sources = [(name, amount) for name, bank in self._banks.items() for amount in bank.amounts]
+        registers = register_map(queues)
+        self._steps = [
+            Step(
+                source=self._sources.index((part.bank, part.amount)),
+                entry=part.entry,
+                row=_row(registers, part.counter, part.queue),
+            )
+            for part in _in_rounds(_parts(queues))
+        ]
         super().__init__(
             {
                 "rx": In(RxFrameEvent(config)),
@@ -118,109 +177,92 @@ class Stats(wiring.Component):
             }
         )
 
-    def elaborate(self, platform):
+    @property
+    def period(self) -> int:
+        """Cycles from the beginning of one sweep to that of the next."""
+        return len(self._steps) + 1
+
+    def elaborate(self, platform) -> Module:
         m = Module()
         banks = {}
-        for name, bank in (self._port | self._queue).items():
-            banks[name] = CounterBank(bank.queues * bank.stride, bank.amount_width)
+        for name, bank in self._banks.items():
+            banks[name] = AccumulatorBank(bank.entries, bank.amounts, cycles=self.period)
             m.submodules[name] = banks[name]
-            m.d.comb += [banks[name].snapshot.eq(self.snapshot & ~self.busy), banks[name].amount.eq(1)]
-        m.d.comb += self.busy.eq(Cat(bank.busy for bank in banks.values()).any())
+        self._add_up(m, banks)
 
-        for side, event in (("rx", self.rx), ("tx", self.tx)):
-            self._count_frame(m, banks, side, event)
-        m.d.comb += banks["rx_drop"].strobe.eq(self.rx.strobe & self.rx.dropped)
-        with m.Switch(self.rx.reason):
-            for position, reason in enumerate(PORT_DROPS):
-                with m.Case(reason):
-                    m.d.comb += banks["rx_drop"].index.eq(position)
+        sums = [banks[name].sums[amount] for name, amount in self._sources]
+        rows = PORT_ROWS + QUEUE_ROWS * self._config.queues
+        m.submodules.totals = totals = Totals(self._steps, rows=rows, amount_width=max(map(len, sums)))
+        chosen = (Mux(source, value, 0) for source, value in zip(totals.sources, sums))
+        m.d.comb += totals.amount.eq(reduce(or_, chosen))
+        for bank in banks.values():
+            m.d.comb += [bank.exchange.eq(totals.exchange), bank.collect_entry.eq(totals.entry)]
 
-        self._count_queue_rx(m, banks)
-        self._count_queue_tx(m, banks)
+        word = self.read_address[exact_log2(WORD_BYTES) :]
+        page = self.read_address[exact_log2(register_map(self._config.queues).queue_stride) :]
+        in_queue = Cat(word[: exact_log2(QUEUE_ROWS)], page + PORT_ROWS // QUEUE_ROWS - 1)
         m.d.comb += [
-            banks["queue_interrupts"].strobe.eq(self.interrupt.strobe),
-            banks["queue_interrupts"].index.eq(self.interrupt.queue),
+            totals.read_row.eq(Mux(page == 0, Cat(word[:5], word[6]), in_queue)),
+            totals.snapshot.eq(self.snapshot),
+            self.busy.eq(totals.busy),
+            self.read_value.eq(totals.value),
         ]
-        self._read(m, banks)
         return m
 
-    def _count_frame(self, m, banks, side, event):
-        size = banks[f"{side}_size"]
-        for kind in ("frames", "bytes", "cast", "size"):
-            m.d.comb += banks[f"{side}_{kind}"].strobe.eq(event.strobe)
-        m.d.comb += [
-            banks[f"{side}_bytes"].amount.eq(event.length),
-            size.index.eq(SIZES.index("size_max")),
-        ]
-        for position, bound in reversed(list(enumerate(SIZE_BOUNDS.values()))):
-            with m.If(event.length <= bound):
-                m.d.comb += size.index.eq(position)
-        with m.If(event.broadcast):
-            m.d.comb += banks[f"{side}_cast"].index.eq(CASTS.index("broadcast"))
-        with m.Elif(event.multicast):
-            m.d.comb += banks[f"{side}_cast"].index.eq(CASTS.index("multicast"))
-
-    def _count_queue_rx(self, m, banks):
-        delivered, dropped = self.queue_rx_delivered, self.queue_rx_dropped
-        for kind in ("packets", "bytes", "fault"):
-            bank = banks[f"queue_rx_{kind}"]
-            m.d.comb += [bank.strobe.eq(delivered.strobe), bank.index.eq(delivered.queue)]
-        m.d.comb += [
-            banks["queue_rx_bytes"].amount.eq(delivered.length),
-            banks["queue_rx_fault"].amount.eq(delivered.fault),
-            banks["queue_rx_drop"].strobe.eq(dropped.strobe),
-        ]
-        with m.Switch(dropped.reason):
-            for position, reason in enumerate(QUEUE_DROPS):
+    def _add_up(self, m, banks):
+        """Events to their banks, in two steps, each a register: as they come, then as what they count."""
+        rx, tx = _registered(m, self.rx), _registered(m, self.tx)
+        delivered, dropped = _registered(m, self.queue_rx_delivered), _registered(m, self.queue_rx_dropped)
+        queue_tx, interrupt = _registered(m, self.queue_tx), _registered(m, self.interrupt)
+        for side, event in (("rx", rx), ("tx", tx)):
+            self._add_frame(m, banks[f"{side}_cast"], banks[f"{side}_size"], event)
+        m.d.sync += banks["rx_drop"].strobe.eq(rx.strobe & rx.dropped)
+        m.d.comb += banks["rx_drop"].amounts.frames.eq(1)
+        with m.Switch(rx.reason):
+            for entry, reason in enumerate(PORT_DROPS):
                 with m.Case(reason):
-                    index = self._queue["queue_rx_drop"].index(position, dropped.queue)
-                    m.d.comb += banks["queue_rx_drop"].index.eq(index)
+                    m.d.sync += banks["rx_drop"].entry.eq(entry)
 
-    def _count_queue_tx(self, m, banks):
-        event = self.queue_tx
-        outcome = Signal(range(len(TX_OUTCOMES)), init=TX_OUTCOMES.index("tx_packets"))
-        for condition, name in (
-            (event.error == CompletionError.READ_FAULT, "tx_read_fault"),
-            (event.error == CompletionError.FRAME_LENGTH, "tx_frame_length"),
-            (event.error == CompletionError.OFFLOAD, "tx_offload"),
-            (event.aborted, "tx_aborted"),
+        for name, event in (
+            ("queue_rx", delivered),
+            ("queue_drop", dropped),
+            ("queue_tx", queue_tx),
+            ("queue_interrupt", interrupt),
         ):
-            with m.If(condition):
-                m.d.comb += outcome.eq(TX_OUTCOMES.index(name))
-        m.d.comb += [
-            banks["queue_tx_outcome"].strobe.eq(event.strobe),
-            banks["queue_tx_outcome"].index.eq(self._queue["queue_tx_outcome"].index(outcome, event.queue)),
-            banks["queue_tx_bytes"].strobe.eq(event.strobe & (outcome == TX_OUTCOMES.index("tx_packets"))),
-            banks["queue_tx_bytes"].amount.eq(event.length),
-            banks["queue_tx_bytes"].index.eq(event.queue),
+            m.d.sync += [banks[name].strobe.eq(event.strobe), banks[name].entry.eq(event.queue)]
+        m.d.comb += [banks["queue_rx"].amounts.rx_packets.eq(1), banks["queue_interrupt"].amounts.interrupts.eq(1)]
+        amounts = banks["queue_rx"].amounts
+        m.d.sync += [amounts.rx_bytes.eq(delivered.length), amounts.rx_write_fault.eq(delivered.fault)]
+        amounts = banks["queue_drop"].amounts
+        m.d.sync += [amounts[_drop(reason)].eq(dropped.reason == reason) for reason in QUEUE_DROPS]
+        amounts = banks["queue_tx"].amounts
+        sent = ~queue_tx.aborted & (queue_tx.error == CompletionError.NONE)
+        m.d.sync += [
+            amounts.tx_packets.eq(sent),
+            amounts.tx_bytes.eq(Mux(sent, queue_tx.length, 0)),
+            amounts.tx_aborted.eq(queue_tx.aborted),
         ]
+        for error, name in TX_ERRORS.items():
+            m.d.sync += amounts[name].eq(~queue_tx.aborted & (queue_tx.error == error))
 
-    def _read(self, m, banks):
-        registers = register_map(self._config.queues)
-        page_bits = registers.queue_stride.bit_length() - 1
-        offset, page = self.read_address[:page_bits], self.read_address[page_bits:]
-        queue = Signal(range(self._config.queues))
-        select = Signal(len(banks))
-        m.d.comb += queue.eq(page - 1)
+    def _add_frame(self, m, cast, size, event):
+        beyond = Signal(len(SIZE_BOUNDS))
+        m.d.sync += [
+            cast.strobe.eq(event.strobe),
+            cast.entry.eq(Mux(event.broadcast, CASTS.index("broadcast"), event.multicast)),
+            cast.amounts.bytes.eq(event.length),
+            size.strobe.eq(event.strobe),
+            beyond.eq(Cat(event.length > bound for bound in SIZE_BOUNDS.values())),
+        ]
+        m.d.comb += [cast.amounts.frames.eq(1), size.amounts.frames.eq(1)]
+        for entry in range(len(SIZE_BOUNDS)):
+            with m.If(beyond[entry]):
+                m.d.comb += size.entry.eq(entry + 1)
 
-        def counters(description, within, queue):
-            with m.Switch(offset):
-                for position, name in enumerate(banks):
-                    bank = description.get(name)
-                    for entry, counter in enumerate(bank.counters if bank else ()):
-                        with m.Case(within[counter].offset):
-                            m.d.comb += [
-                                banks[name].copy_index.eq(bank.index(entry, queue)),
-                                select[position].eq(1),
-                            ]
 
-        with m.If(page == 0):
-            counters(self._port, registers.port, None)
-        with m.Elif(page <= self._config.queues):
-            counters(self._queue, registers.queue, queue)
-
-        selected = Signal.like(select)
-        m.d.sync += selected.eq(select)
-        for position, bank in enumerate(banks.values()):
-            with m.If(selected[position]):
-                m.d.comb += self.read_value.eq(bank.copy)
+def _registered(m: Module, port: wiring.PureInterface) -> data.View:
+    """The members of an event, one cycle later."""
+    members = {name: member.shape for name, member in port.signature.members.items()}
+    later = Signal(data.StructLayout(members))
+    m.d.sync += [later[name].eq(getattr(port, name)) for name in members]
+    return later

@@ -165,6 +165,7 @@ def test_port_registers_are_outputs_and_pulses_last_a_cycle():
 )
 def test_wrong_addresses_are_refused(address, response):
     async def bench(ctx, block, master, writes):
+        ctx.set(block.counter_value, 77)
         assert await master.write_at(ctx, address, 1) is response
         assert await master.read_at(ctx, address) == (0, response)
         assert writes == []
@@ -297,6 +298,23 @@ def test_reads_of_counters_wait_for_the_snapshot():
         await ctx.tick()
         assert await master.read(ctx, "counters.tx_bytes", 2) == 77
         assert ctx.get(block.counter_address) == MAP.address("counters.tx_bytes", 2)
+
+    simulate(bench)
+
+
+def test_answers_come_when_promised():
+    async def bench(ctx, block, master, writes):
+        bus = block.bus
+        for requests, answer, cycles in (((bus.aw, bus.w), bus.b, 3), ((bus.ar,), bus.r, 4)):
+            for port in requests:
+                ctx.set(port.valid, 1)
+            ctx.set(answer.ready, 1)
+            await ctx.tick()
+            for port in requests:
+                ctx.set(port.valid, 0)
+            for cycle in range(1, 6):
+                assert ctx.get(answer.valid) == (cycle == cycles), cycle
+                await ctx.tick()
 
     simulate(bench)
 

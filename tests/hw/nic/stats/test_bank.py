@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A bank loses no update, and a snapshot shows one cycle whatever arrives meanwhile."""
+"""A bank loses no event, and an exchange divides them by the cycle whatever arrives meanwhile."""
 
 import random
 
@@ -7,7 +7,9 @@ import pytest
 from amaranth.hdl import ResetInserter, Signal
 from amaranth.sim import Simulator
 
-from hw.nic.stats.bank import CounterBank
+from hw.nic.stats.bank import AccumulatorBank
+
+FIELDS = {"events": 1, "bytes": 16}
 
 
 def simulate(bank, bench, reset=None):
@@ -17,129 +19,121 @@ def simulate(bank, bench, reset=None):
     sim.run()
 
 
-async def copies(ctx, bank):
-    """All counters of the last snapshot."""
+async def event(ctx, bank, entry, **amounts):
+    """One cycle with an event, or without one if no amounts are given."""
+    ctx.set(bank.strobe, bool(amounts))
+    ctx.set(bank.entry, entry)
+    ctx.set(bank.amounts, {name: amounts.get(name, 0) for name in FIELDS})
+    await ctx.tick()
     ctx.set(bank.strobe, 0)
-    ctx.set(bank.snapshot, 0)
-    for _ in range(4 * bank.counters + 8):
-        if not ctx.get(bank.busy):
-            break
-        await ctx.tick()
-    assert not ctx.get(bank.busy), "snapshot still busy after more free cycles than it may take"
+
+
+async def exchange(ctx, bank, **last):
+    """Change the halves over in the cycle of a last event."""
+    ctx.set(bank.exchange, 1)
+    await event(ctx, bank, **({"entry": 0} | last))
+    ctx.set(bank.exchange, 0)
+
+
+def sums(ctx, bank):
+    return tuple(ctx.get(bank.sums[name]) for name in FIELDS)
+
+
+async def collected(ctx, bank, entries):
+    """Sums of the last exchange, from the second cycle after it on."""
+    await ctx.tick()
     values = []
-    for index in range(bank.counters):
-        ctx.set(bank.copy_index, index)
+    for entry in range(entries):
+        ctx.set(bank.collect_entry, entry)
         await ctx.tick()
-        values.append(ctx.get(bank.copy))
+        values.append(sums(ctx, bank))
     return values
 
 
-@pytest.mark.parametrize(("counters", "load"), [(1, 1.0), (2, 0.5), (5, 0.9), (12, 1.0)])
-def test_snapshot_is_of_one_cycle(counters, load):
-    seed = counters
+@pytest.mark.parametrize(("entries", "load"), [(1, 1.0), (2, 0.5), (5, 0.9), (16, 1.0)])
+def test_exchanges_divide_the_events(entries, load):
+    seed = entries
     print(f"seed {seed}")
     rng = random.Random(seed)
-    bank = CounterBank(counters, amount_width=16)
-    model = [0] * counters
+    bank = AccumulatorBank(entries, FIELDS, cycles=60)
 
     async def bench(ctx):
-        async def updates(cycles, *, snapshot_first=False):
+        expected = None
+        for _ in range(40):
+            model = [(0, 0)] * entries
+            cycles = rng.randrange(entries + 3, 61)
             for cycle in range(cycles):
-                strobe = rng.random() < load
-                index, amount = rng.choice((0, rng.randrange(counters))), rng.randrange(1 << 16)
-                ctx.set(bank.strobe, strobe)
-                ctx.set(bank.index, index)
-                ctx.set(bank.amount, amount)
-                ctx.set(bank.snapshot, snapshot_first and cycle == 0)
-                model[index] += amount * strobe
-                await ctx.tick()
-
-        assert await copies(ctx, bank) == [0] * counters
-        for _ in range(20):
-            await updates(rng.randrange(1, 50))
-            expected = list(model)
-            await updates(rng.randrange(1, 50), snapshot_first=True)
-            assert await copies(ctx, bank) == expected
+                entry, happens = rng.choice((0, rng.randrange(entries))), rng.random() < load
+                amounts = {"events": rng.randrange(2), "bytes": rng.randrange(1 << 16)}
+                ctx.set(bank.exchange, cycle == cycles - 1)
+                ctx.set(bank.collect_entry, max(cycle - 1, 0) % entries)
+                await event(ctx, bank, entry, **(amounts if happens else {}))
+                if happens:
+                    model[entry] = tuple(map(sum, zip(model[entry], amounts.values())))
+                if expected and 1 <= cycle <= entries:
+                    assert sums(ctx, bank) == expected[cycle - 1], (cycle, entries)
+            expected = model
 
     simulate(bank, bench)
 
 
-def test_snapshot_ends_after_as_many_free_cycles_as_counters():
-    bank = CounterBank(6)
+def test_sums_hold_the_most_that_can_come_between_exchanges():
+    bank = AccumulatorBank(3, FIELDS, cycles=20)
 
     async def bench(ctx):
-        ctx.set(bank.snapshot, 1)
-        await ctx.tick()
-        ctx.set(bank.snapshot, 0)
-        cycles = 0
-        while ctx.get(bank.busy):
-            cycles += 1
-            assert cycles <= 6 + 2, "snapshot takes too long"
-            await ctx.tick()
+        for _ in range(3):
+            for _ in range(19):
+                await event(ctx, bank, 1, events=1, bytes=0xFFFF)
+            await exchange(ctx, bank, entry=1, events=1, bytes=0xFFFF)
+            assert await collected(ctx, bank, 3) == [(0, 0), (20, 20 * 0xFFFF), (0, 0)]
+            await exchange(ctx, bank)
 
     simulate(bank, bench)
 
 
-@pytest.mark.parametrize("counters", [1, 2, 6])
-@pytest.mark.parametrize("spread", [False, True])
-def test_snapshot_ends_with_an_update_in_every_cycle(counters, spread):
-    bank = CounterBank(counters)
+def test_collecting_leaves_the_sums_as_they_are():
+    bank = AccumulatorBank(2, FIELDS, cycles=100)
 
     async def bench(ctx):
-        ctx.set(bank.strobe, 1)
-        ctx.set(bank.amount, 1)
-        for cycle in range(10 * counters):
-            ctx.set(bank.index, (-cycle if spread else counters - 1) % counters)
-            await ctx.tick()
-        ctx.set(bank.snapshot, 1)
-        cycles = 0
-        while cycles == 0 or ctx.get(bank.busy):
-            ctx.set(bank.index, (-cycles if spread else counters - 1) % counters)
-            cycles += 1
-            assert cycles <= 2 * counters + 2, "snapshot takes too long"
-            await ctx.tick()
-            ctx.set(bank.snapshot, 0)
-        expected = [10] * counters if spread else [0] * (counters - 1) + [10 * counters]
-        assert await copies(ctx, bank) == expected
+        await event(ctx, bank, 0, events=1, bytes=7)
+        await exchange(ctx, bank)
+        for _ in range(3):
+            await event(ctx, bank, 0, events=1, bytes=1000)
+            assert await collected(ctx, bank, 2) == [(1, 7), (0, 0)]
+        await exchange(ctx, bank)
+        assert await collected(ctx, bank, 2) == [(3, 3000), (0, 0)]
 
     simulate(bank, bench)
 
 
-def test_reset_forgets_counts_and_copies():
-    bank = CounterBank(3, amount_width=4)
+@pytest.mark.parametrize("exchanges", [0, 1, 2])
+def test_reset_forgets_both_halves(exchanges):
+    bank = AccumulatorBank(3, FIELDS, cycles=100)
     reset = Signal()
 
     async def bench(ctx):
-        for index in range(3):
-            ctx.set(bank.strobe, 1)
-            ctx.set(bank.index, index)
-            ctx.set(bank.amount, 9)
-            await ctx.tick()
-        ctx.set(bank.strobe, 0)
-        ctx.set(bank.snapshot, 1)
-        await ctx.tick()
-        assert await copies(ctx, bank) == [9, 9, 9]
+        for _ in range(exchanges + 1):
+            for entry in range(3):
+                await event(ctx, bank, entry, events=1, bytes=9)
+            await exchange(ctx, bank)
+        await event(ctx, bank, 2, events=1, bytes=9)
         ctx.set(reset, 1)
         await ctx.tick()
         ctx.set(reset, 0)
-        assert await copies(ctx, bank) == [0, 0, 0]
-        ctx.set(bank.strobe, 1)
-        ctx.set(bank.index, 1)
-        await ctx.tick()
-        ctx.set(bank.strobe, 0)
-        ctx.set(bank.snapshot, 1)
-        await ctx.tick()
-        assert await copies(ctx, bank) == [0, 9, 0]
+        await event(ctx, bank, 1, events=1, bytes=5)
+        assert await collected(ctx, bank, 3) == [(0, 0)] * 3
+        await exchange(ctx, bank)
+        assert await collected(ctx, bank, 3) == [(0, 0), (1, 5), (0, 0)]
 
     simulate(bank, bench, reset)
 
 
-@pytest.mark.parametrize("counters", [0, -1, "4"])
-def test_number_of_counters_is_checked(counters):
-    with pytest.raises(ValueError, match=f"positive number of counters, not {counters!r}"):
-        CounterBank(counters)
+@pytest.mark.parametrize("entries", [0, -1, "4"])
+def test_number_of_entries_is_checked(entries):
+    with pytest.raises(ValueError, match=f"positive number of entries, not {entries!r}"):
+        AccumulatorBank(entries, FIELDS, cycles=4)
 
 
-def test_amount_width_is_checked():
-    with pytest.raises(ValueError, match=r"Amount width must be in 1..64 bits, not 65"):
-        CounterBank(1, amount_width=65)
+def test_number_of_cycles_is_checked():
+    with pytest.raises(ValueError, match=r"positive number of cycles between exchanges, not 0"):
+        AccumulatorBank(1, FIELDS, cycles=0)

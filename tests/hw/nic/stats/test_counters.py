@@ -8,16 +8,17 @@ import pytest
 from amaranth.sim import Simulator
 
 from hw.abi.registers import register_map
-from hw.abi.rings import CompletionError, DropReason
+from hw.abi.rings import CompletionError
 from hw.config import preset
-from hw.nic.stats.counters import PORT_DROPS, QUEUE_DROPS, SIZE_BOUNDS, Stats, _port_banks, _queue_banks
+from hw.nic.stats.counters import PORT_DROPS, QUEUE_DROPS, SIZE_BOUNDS, Stats, _parts, _row
 
 
-def test_banks_hold_every_counter_of_the_description_once():
+def test_every_counter_of_the_description_has_parts_and_a_row_of_its_own():
     registers = register_map(3)
-    described = [name for name in (*registers.port, *registers.queue) if "." in name]
-    banked = [name for bank in (_port_banks() | _queue_banks(3)).values() for name in bank.counters]
-    assert sorted(banked) == sorted(described)
+    described = {(name, None) for name in registers.port if "." in name}
+    described |= {(name, queue) for name in registers.queue if "." in name for queue in range(3)}
+    assert {(part.counter, part.queue) for part in _parts(3)} == described
+    assert len({_row(registers, *counter) for counter in described}) == len(described)
 
 
 def size_class(length):
@@ -113,40 +114,81 @@ class Events:
 
 
 @pytest.mark.parametrize(("queues", "load"), [(1, 1.0), (2, 0.9), (3, 0.3)])
-def test_counters_count_what_happened(queues, load):
+def test_a_snapshot_shows_what_happened_up_to_one_cycle(queues, load):
     seed = 100 + queues
     print(f"seed {seed}")
     stats = Stats(preset("10g", queues=queues))
     events = Events(stats, queues, random.Random(seed))
     registers = register_map(queues)
+    history = []  # what happened before each cycle since `snapshot`
 
     async def read(ctx, address):
         ctx.set(stats.read_address, address)
-        await ctx.tick()
+        await ctx.tick().repeat(2)
         return ctx.get(stats.read_value)
 
-    async def bench(ctx):
-        for _ in range(150):
-            events.drive(ctx, load)
-            await ctx.tick()
-        expected = Counter(events.model)
-        ctx.set(stats.snapshot, 1)
-        for _ in range(40):
-            events.drive(ctx, load)
-            await ctx.tick()
-            ctx.set(stats.snapshot, 0)
-        events.drive(ctx, 0.0)
-        await ctx.tick().repeat(16)
-        assert not ctx.get(stats.busy), "snapshot still busy after 16 free cycles"
+    async def counters(ctx):
+        values = Counter()
         for name in registers.port:
             if "." in name:
-                assert await read(ctx, registers.address(name)) == expected[name], name
+                values[name] = await read(ctx, registers.address(name))
         for queue in range(queues):
             for name in registers.queue:
                 if "." in name:
-                    assert await read(ctx, registers.address(name, queue)) == expected[queue, name], (queue, name)
-        assert await read(ctx, registers.address("rx.drop_overflow") + 8) == 0
-        assert DropReason.OVERFLOW in PORT_DROPS
+                    values[queue, name] = await read(ctx, registers.address(name, queue))
+        return values
+
+    async def bench(ctx):
+        assert not any((await counters(ctx)).values())
+        for wait in (150, 1, 40, stats.period):
+            for _ in range(wait):
+                events.drive(ctx, load)
+                await ctx.tick()
+            history.clear()
+            ctx.set(stats.snapshot, 1)
+            while not history or ctx.get(stats.busy):
+                history.append(Counter(events.model))
+                assert len(history) <= 2 * stats.period + 5, "snapshot takes too long"
+                events.drive(ctx, load)
+                await ctx.tick()
+                ctx.set(stats.snapshot, 0)
+            events.drive(ctx, 0.0)
+            assert (await counters(ctx)) in history[: stats.period]
+
+    sim = Simulator(stats)
+    sim.add_clock(1e-6)
+    sim.add_testbench(bench)
+    sim.run()
+
+
+def test_what_happened_before_a_snapshot_is_in_it_and_what_comes_later_is_not():
+    stats = Stats(preset("10g", queues=1))
+
+    async def interrupt(ctx, snapshot=0):
+        ctx.set(stats.interrupt.strobe, 1)
+        ctx.set(stats.snapshot, snapshot)
+        await ctx.tick()
+        ctx.set(stats.interrupt.strobe, 0)
+        ctx.set(stats.snapshot, 0)
+
+    async def bench(ctx):
+        ctx.set(stats.read_address, register_map(1).address("counters.interrupts", 0))
+        happened = 0
+        for _ in range(2 * stats.period):
+            await interrupt(ctx)
+            happened += 1
+            ctx.set(stats.snapshot, 1)
+            await ctx.tick()
+            ctx.set(stats.snapshot, 0)
+            for _ in range(stats.period):
+                await ctx.tick()
+            await interrupt(ctx)
+            for _ in range(stats.period + 4):
+                await ctx.tick()
+            assert not ctx.get(stats.busy)
+            await ctx.tick()
+            assert ctx.get(stats.read_value) == happened
+            happened += 1
 
     sim = Simulator(stats)
     sim.add_clock(1e-6)

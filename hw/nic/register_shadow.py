@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What software wrote to the registers that it can read back, in one memory."""
+
+from amaranth import Cat, Const, Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from hw.abi.registers import WORD_BYTES, register_map
+from hw.bus.axi_lite import DATA_WIDTH
+from hw.config import NicConfig
+
+_PORT_ROWS, _QUEUE_ROWS = 32, 16  #: places for registers of the port, and of each queue pair, from its first on
+
+
+class RegisterShadow(wiring.Component):
+    """Memory of registers, of the port and of each queue pair.
+
+    Ports
+    -----
+    address : In
+        A register's.
+    known, value : Out
+        What was written to it, two cycles later; nothing if not ``known``: then it was not written since reset.
+    write, data : In
+        Write to the register whose address was there in the cycle before. In that cycle nothing is read.
+    """
+
+    def __init__(self, config: NicConfig):
+        self._config = config
+        super().__init__(
+            {
+                "address": In(config.mmio_addr_width),
+                "known": Out(1),
+                "value": Out(DATA_WIDTH),
+                "write": In(1),
+                "data": In(DATA_WIDTH),
+            }
+        )
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        depth = _PORT_ROWS + _QUEUE_ROWS * self._config.queues
+        m.submodules.memory = memory = Memory(shape=DATA_WIDTH, depth=depth, init=[])
+        write, read = memory.write_port(), memory.read_port()
+        row, written = Signal(range(depth)), Signal(depth)
+        # Block RAM takes so long that nothing but a register can follow it within its cycle, not even a reset.
+        value = Signal(DATA_WIDTH, reset_less=True)
+
+        place = self.address[exact_log2(WORD_BYTES) :]
+        page = self.address[exact_log2(register_map(self._config.queues).queue_stride) :]
+        in_queue = Cat(place[: exact_log2(_QUEUE_ROWS)], page + _PORT_ROWS // _QUEUE_ROWS - 1)
+        m.d.comb += [
+            read.addr.eq(Mux(page == 0, place[: exact_log2(_PORT_ROWS)], in_queue)),
+            read.en.eq(~self.write),
+            write.en.eq(self.write),
+            write.addr.eq(row),
+            write.data.eq(self.data),
+            self.value.eq(value),
+        ]
+        m.d.sync += [row.eq(read.addr), value.eq(read.data), self.known.eq(written.bit_select(row, 1))]
+        with m.If(self.write):
+            m.d.sync += written.eq(written | (Const(1, depth) << row))
+        return m
