@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Parameters of the hardware are judged where they are given."""
 
+from dataclasses import replace
+
 import pytest
 
-from hw.config import preset
+from hw.config import IOMMU_PRESETS, PRESETS, preset
 
 
 @pytest.mark.parametrize(
@@ -27,3 +29,14 @@ def test_steering_that_cannot_be_built_is_refused(changes, error, message):
 def test_steering_is_built_as_asked_for(rules):
     config = preset("10g", classify=True, rss=True, steering_rules=rules)
     assert (config.rss, config.steering_rules) == (True, rules)
+
+
+@pytest.mark.parametrize("name", ["10g", "100g"])
+def test_each_preset_is_there_with_all_offloads_and_differs_in_nothing_else(name):
+    config = PRESETS[f"{name}-offload"]
+    assert (config.classify, config.rss, config.tx_offload, config.segmentation) == (True,) * 4
+    assert config.steering_rules >= 64
+    off = {"classify": False, "rss": False, "steering_rules": 0, "tx_offload": False, "segmentation": False}
+    assert replace(config, **off) == PRESETS[name]
+    assert IOMMU_PRESETS[f"{name}-offload"] == IOMMU_PRESETS[name]
+    assert set(IOMMU_PRESETS) == set(PRESETS)
