@@ -123,7 +123,12 @@ class Scenario:
             moderation_count=config.moderation_count,
         )
         nic = machine.nic
-        firmware = Properties(nic.classify, nic.tx_offload, nic.segmentation, nic.max_frame)
+        firmware = Properties(
+            classify=nic.classify,
+            tx_offload=nic.tx_offload,
+            segmentation=nic.segmentation,
+            max_frame=nic.max_frame,
+        )
         self.driver = NicDriver(self.host, queue, config.queues, firmware)
 
     def run(self) -> Measurement:

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Offloads from the wire to what the driver hands up, and from what it is asked for to the wire."""
+"""Offloads from the wire to what the driver hands up: queues, hashes, verdicts, sums, tags, and ethtool's settings."""
 
 import random
 from collections.abc import Mapping
-from dataclasses import replace
-from pathlib import Path
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -15,35 +14,23 @@ from scapy.packet import Packet, Raw
 from scapy.utils import checksum
 
 from driver_model.drivers.metadata import Checksum
-from driver_model.drivers.rss import DEFAULT_KEY
+from driver_model.drivers.rss import ADDRESSES, DEFAULT_KEY, FlowType
+from driver_model.drivers.steering import Flow
 from driver_model.net.xdp import XdpAction, XdpBuff, XdpProgram
 from driver_model.net.xdp_metadata import XdpRssType, bpf_xdp_metadata_rx_hash, bpf_xdp_metadata_rx_vlan_tag
+from hw.abi.rings import TransportLayer
 from sim.backends.base import Backend, launch
-from sim.config import MachineConfig, preset
+from sim.config import MachineConfig
 from sim.run import RunConfig
 from sim.scenario import Scenario
-from sim.traffic.capture import Captured, write_capture
-from sim.traffic.flows import sequence_of
-from sim.traffic.source import CAPTURE, Traffic
-from tests.cosim.sending import Plan, plan_of, random_plans
+from sim.traffic.flows import Flows, sequence_of
+from sim.traffic.source import Traffic
+from tests.cosim.offloads import LOAD, MACHINE, QUEUES, captured_traffic
 from tests.hw.nic.rx.flows import toeplitz
-from tests.hw.nic.tx.packets import padded
 
-HERE = "tests.cosim.test_offloads"
-QUEUES = 4
-LOAD = "0.25"  #: so that nobody has to drop
-BARE = preset("10g-offload", access_log=True)
-MACHINE = replace(BARE, nic=replace(BARE.nic, queues=QUEUES))
+HERE = "tests.cosim.test_receive_offloads"
 FLOWS, FLOW_FRAMES = 40, 400
 KINDS = ("good", "good", "good", "checksum", "payload", "ip header")  #: what is damaged
-
-
-def capture(path: Path, frames: list[bytes]) -> dict[str, Any]:
-    write_capture(path, [Captured(number * 1000, frame) for number, frame in enumerate(frames)])
-    return {"sizes": CAPTURE, "frames": len(frames), "load": LOAD, "capture": str(path)}
-
-
-# Receiving
 
 
 def hand_up(backend: Backend, machine: MachineConfig, runs: list[Mapping[str, Any]]) -> list[Any]:
@@ -56,7 +43,9 @@ def hand_up(backend: Backend, machine: MachineConfig, runs: list[Mapping[str, An
     return results
 
 
-def receive(backend: Backend, machine: MachineConfig, traffic: Mapping[str, Any]) -> dict[str, Any]:
+def receive(
+    backend: Backend, machine: MachineConfig, traffic: Mapping[str, Any], kind: type[Scenario] = Scenario
+) -> dict[str, Any]:
     handed: list[list[Any]] = []
     hints: list[list[Any]] = []
 
@@ -78,7 +67,7 @@ def receive(backend: Backend, machine: MachineConfig, traffic: Mapping[str, Any]
         scenario.passed(queue, fragments)
 
     config = RunConfig(Traffic(**traffic), verdict="pass", cores=2, queues=QUEUES)
-    scenario = Scenario(backend, machine, config, program=XdpProgram("look", look), consumer=take)
+    scenario = kind(backend, machine, config, program=XdpProgram("look", look), consumer=take)
     return {"statistics": dict(scenario.run().statistics), "handed": handed, "hints": hints}
 
 
@@ -164,7 +153,7 @@ def received(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[bytes], lis
     frames = [random_received(rng) for _ in range(300)]
     many = {"sizes": "64", "frames": FLOW_FRAMES, "flows": FLOWS, "queues": QUEUES, "load": LOAD}
     path = tmp_path_factory.mktemp("offloads") / "received.pcap"
-    return frames, launch("verilator", MACHINE, f"{HERE}:hand_up", [capture(path, frames), many])
+    return frames, launch("verilator", MACHINE, f"{HERE}:hand_up", [captured_traffic(path, frames), many])
 
 
 def test_each_packet_comes_to_its_hashs_queue_with_scapys_verdict_its_tag_and_its_sum(received: Any) -> None:
@@ -235,87 +224,45 @@ def test_flows_spread_over_the_queues_and_each_stays_in_order_in_its_own(receive
     assert all(count), count
 
 
-# Sending
+# Settings
+
+KEY = bytes(range(3, 43))
+TABLE = [(7 * index // 3 + 1) % QUEUES for index in range(128)]
+RULES = {3: 2, 17: 0, 39: 3}  #: flows of the traffic, and the queues they are steered to
 
 
-class Sending(Scenario):
-    """What arrives is what a sender has in memory; what leaves is something else."""
-
-    def _check_sent(self) -> None:
-        assert not any(frame.error or frame.underrun for frame in self.sent)
-
-    def _account(self, *measured: Any) -> Any:
-        self._check_sent()
-        assert self.checker is not None
-        self.checker.finish()
-        assert self.host.pages_in_use == self.driver.in_flight == 0
+def steered_to(frame: bytes) -> int:
+    """A frame's queue with these settings, and UDP hashed by addresses."""
+    flow = int.from_bytes(frame[28:30])
+    return RULES.get(flow, TABLE[toeplitz(KEY, frame[26:34]) % 128])
 
 
-def send(backend: Backend, machine: MachineConfig, sends: list[list[Any]]) -> list[Any]:
-    """For each strategy, plans carried out: frames that left, what was refused and with which error, the counters."""
-    results = []
-    for number, (strategy, traffic, plans) in enumerate(sends):
-        if number:
-            backend.reset()
-        config = RunConfig(Traffic(**traffic), strategy=strategy, verdict="pass", queues=1)
-        sender = Sender([Plan(**plan) for plan in plans])
-        scenario = Sending(backend, machine, config, consumer=sender)
-        scenario.run()
-        sent = [frame.data.hex() for frame in scenario.sent]
-        assert sender.done == len(plans)
-        results.append({"sent": sent, "refused": sender.refused, "statistics": scenario.statistics})
-    return results
+class Steered(Scenario):
+    """With ethtool's settings changed before the first frame."""
+
+    def _open(self) -> None:
+        super()._open()
+        ethtool = self.driver.ethtool
+        ethtool.set_rxfh(indir=TABLE, key=KEY)
+        ethtool.set_rxfh_fields(FlowType.UDP_V4, ADDRESSES)
+        for flow, queue in RULES.items():
+            ip = Ether(Flows(FLOWS).frame(flow, 60, 0))[IP]
+            source, destination = ip_address(ip.src), ip_address(ip.dst)
+            ethtool.insert_rule(Flow(source, ip.sport, destination, ip.dport, TransportLayer.UDP), queue)
+
+    def _expected(self) -> list[list[bytes]]:
+        return [[each.data for each in self.frames if steered_to(each.data) == queue] for queue in range(QUEUES)]
 
 
-class Sender:
-    """A consumer that sends what arrives again, as planned."""
-
-    def __init__(self, plans: list[Plan]) -> None:
-        self.plans = plans
-        self.done = 0
-        self.refused: list[list[int]] = []  # number of the plan, and the error
-        self.frames = 0
-        self.pieces: list[tuple[Any, int]] = []
-
-    def __call__(self, queue: Any, fragments: Any, metadata: Any) -> None:
-        plan = self.plans[self.done]
-        self.frames += 1
-        self.pieces += [(buffer, length) for buffer, _, length in fragments]
-        if self.frames < plan.frames:
-            return
-        try:
-            assert queue.xmit(self.pieces, plan.request()), f"plan {self.done} found no room"
-        except OSError as error:
-            self.refused.append([self.done, error.errno or 0])
-            for buffer, _ in self.pieces:
-                queue.release(buffer)
-        self.done += 1
-        self.frames, self.pieces = 0, []
+def steer(backend: Backend, machine: MachineConfig, traffic: Mapping[str, Any]) -> dict[str, Any]:
+    return receive(backend, machine, traffic, Steered)
 
 
-def test_what_was_asked_for_leaves_as_scapy_makes_it(tmp_path: Path) -> None:
-    rng = random.Random(9)
-    planned = random_plans(rng, 150)
-    jobs = []
-    for strategy in ("page_pool", "page_per_packet"):
-        frames = [frame for each in planned for frame in each.arrives]
-        traffic = capture(tmp_path / f"{strategy}.pcap", frames)
-        jobs.append([strategy, traffic, [plan_of(each) for each in planned]])
-    expected = padded(frame for each in planned for frame in each.leaves)
-    requests = [each.plan.request() for each in planned]
-    for result in launch("verilator", MACHINE, f"{HERE}:send", jobs):
-        assert result["refused"] == [[at, each.errno] for at, each in enumerate(planned) if each.errno]
-        sent = [bytes.fromhex(frame) for frame in result["sent"]]
-        assert len(sent) == len(expected)
-        for at, (frame, wanted) in enumerate(zip(sent, expected, strict=True)):
-            assert frame == wanted, f"frame {at}"
-        statistics = result["statistics"]
-        good = [request for request, each in zip(requests, planned, strict=True) if not each.errno]
-        assert statistics["queue0_tx_packets"] == len(good)
-        assert statistics["queue0_tx_errors"] == statistics["queue0_tx_dropped"] == 0
-        assert statistics["queue0_tx_tso_packets"] == sum(request.gso_type is not None for request in good) > 20
-        assert statistics["queue0_tx_csum_partial"] == sum(request.csum_start is not None for request in good)
-        assert statistics["queue0_tx_added_vlan_packets"] == sum(request.vlan_tci is not None for request in good) > 20
-        assert statistics["nic_queue0_tx_packets"] == len(good)
-        assert statistics["tx_frames"] == len(sent)
-        assert statistics["nic_queue0_tx_offload"] == 0, "what the driver lets pass, the device does not refuse"
+def test_packets_go_where_ethtool_says() -> None:
+    traffic = {"sizes": "64", "frames": FLOW_FRAMES, "flows": FLOWS, "load": LOAD}
+    result = launch("verilator", MACHINE, f"{HERE}:steer", traffic)
+    assert len(result["handed"]) == FLOW_FRAMES
+    for queue, raw, _, _, _, _, _, value, kind, _ in result["handed"]:
+        frame = bytes.fromhex(raw)
+        assert queue == steered_to(frame)
+        assert (value, kind) == (toeplitz(KEY, frame[26:34]), XdpRssType.L3_IPV4)
