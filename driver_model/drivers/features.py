@@ -109,14 +109,19 @@ class NetDevice:
 
     Attributes
     ----------
-    features : what is on
+    rx_checksum, rx_hash, rx_vlan : whether RXCSUM, RXHASH and HW_VLAN_CTAG_RX are on, which is asked for every packet
     hash_types : RSS hash types that are on, as register RSS_TYPES names them
     """
 
     def __init__(self, capabilities: Capabilities) -> None:
         self.capabilities = capabilities
-        self.features = fix_features(capabilities.features)
         self.hash_types: frozenset[str] = frozenset()
+        self._switch(capabilities.features)
+
+    @property
+    def features(self) -> Feature:
+        """What is on."""
+        return self._features
 
     def set_features(self, wanted: Feature) -> None:
         """``ethtool -K``: switch on exactly these, but for segmentation without checksums, which is left off. Raises
@@ -125,7 +130,13 @@ class NetDevice:
         if missing:
             names = ", ".join(name for name, feature in ETHTOOL_NAMES.items() if feature in missing)
             raise OSError(errno.EOPNOTSUPP, f"The device does not have {names}")
-        self.features = fix_features(wanted)
+        self._switch(wanted)
+
+    def _switch(self, wanted: Feature) -> None:
+        self._features = fix_features(wanted)
+        self.rx_checksum = Feature.RXCSUM in wanted
+        self.rx_hash = Feature.RXHASH in wanted
+        self.rx_vlan = Feature.HW_VLAN_CTAG_RX in wanted
 
 
 def fix_features(wanted: Feature) -> Feature:

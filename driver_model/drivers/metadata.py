@@ -66,7 +66,7 @@ class RxMetadata:
         """UNNECESSARY for a checksum that is right, NONE for a wrong one; COMPLETE for what of IP was not judged, such
         as ICMP and fragments; NONE for all else."""
         status = self.entry[8] & RX_CSUM_MASK
-        if Feature.RXCSUM not in self._netdev.features or status == RX_CSUM_BAD:
+        if not self._netdev.rx_checksum or status == RX_CSUM_BAD:
             return Checksum.NONE
         if status == RX_CSUM_GOOD:
             return Checksum.UNNECESSARY
@@ -76,12 +76,12 @@ class RxMetadata:
     def csum(self) -> int | None:
         """Ones' complement sum of all bytes behind the Ethernet header, tags and padding among them, as little-endian
         words; it counts with COMPLETE."""
-        return self.entry[3] if Feature.RXCSUM in self._netdev.features else None
+        return self.entry[3] if self._netdev.rx_checksum else None
 
     @property
     def hash(self) -> int | None:
         """RSS hash."""
-        hashed = self.entry[8] & RX_HASH_VALID and Feature.RXHASH in self._netdev.features
+        hashed = self.entry[8] & RX_HASH_VALID and self._netdev.rx_hash
         return self.entry[2] if hashed else None
 
     @property
@@ -98,7 +98,7 @@ class RxMetadata:
     @property
     def vlan_tci(self) -> int | None:
         """Tag control information of the first VLAN tag, which is still in the frame."""
-        tagged = self.entry[8] & RX_VLAN_VALID and Feature.HW_VLAN_CTAG_RX in self._netdev.features
+        tagged = self.entry[8] & RX_VLAN_VALID and self._netdev.rx_vlan
         return self.entry[4] if tagged else None
 
     def xmo_rx_hash(self) -> tuple[int, XdpRssType] | None:

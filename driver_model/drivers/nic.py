@@ -44,8 +44,8 @@ class NicDriver:
 
     Attributes
     ----------
-    netdev, ethtool : the device's features, and its settings, from :meth:`probe` on; RSS, where it is built in, spreads
-        packets evenly over the queue pairs in use
+    netdev, ethtool : the device's features, and its settings; none before :meth:`probe`. RSS, where it is built in,
+        spreads packets evenly over the queue pairs in use
     queues : the queue pairs, from :meth:`open` on; kept after :meth:`stop` for their statistics
     faults : directions that the device stopped because of an error, in the order in which the driver learned of them;
         the other queues go on, and the stopped ones start again by :meth:`stop` and :meth:`open`
@@ -64,9 +64,8 @@ class NicDriver:
         self.queues: list[QueuePair] = []
         self.faults: list[QueueFault] = []
         self.registers: RegisterMap = register_map(1)
-        self.netdev: NetDevice
-        self.ethtool: Ethtool
         self._properties = Properties() if properties is None else properties
+        self._describe(Capabilities(queues=1, rss=False, rules=0, properties=Properties()), 1)
         self._wanted = queues
         self._control = 0
         self._opened = False
@@ -90,8 +89,7 @@ class NicDriver:
             raise DeviceError(f"The device has {available} queue pairs, not {wanted}")
         self.registers = register_map(available)
         self._wanted = wanted
-        self.netdev = NetDevice(capabilities)
-        self.ethtool = Ethtool(self.core, self.registers, self.netdev, wanted)
+        self._describe(capabilities, wanted)
         self.reset()
 
     def reset(self) -> None:
@@ -279,6 +277,10 @@ class NicDriver:
         )
 
     # Helpers
+
+    def _describe(self, capabilities: Capabilities, queues: int) -> None:
+        self.netdev = NetDevice(capabilities)
+        self.ethtool = Ethtool(self.core, self.registers, self.netdev, queues)
 
     def _on(self, core: Core, name: str, function: Callable[[], None]) -> None:
         """Run a function in a process of the given core, and wait for it."""

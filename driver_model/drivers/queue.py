@@ -4,7 +4,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from driver_model.drivers.features import Feature, NetDevice
+from driver_model.drivers.features import NetDevice
 from driver_model.drivers.metadata import Checksum, RxMetadata
 from driver_model.drivers.offload import TxRequest
 from driver_model.drivers.queue_config import QueueConfig
@@ -28,8 +28,6 @@ from hw.abi.registers import RegisterMap
 
 REFILL_RETRY_PS = 10**9  #: after an allocation failed, another try comes at the latest after this time (1 ms)
 FINISH_STEP_PS = 5 * 10**6  #: between two looks whether a stopping queue is done
-
-_RX_FEATURES = Feature.RXCSUM | Feature.RXHASH | Feature.HW_VLAN_CTAG_RX
 
 
 def _name(action: Any) -> str:
@@ -288,7 +286,8 @@ class QueuePair:
 
     def _count_checksum(self) -> None:
         """Count what a frame is handed up with, and charge its metadata where the device has any."""
-        if self._netdev.features & _RX_FEATURES:
+        netdev = self._netdev
+        if netdev.rx_checksum or netdev.rx_hash or netdev.rx_vlan:
             self.core.spend(self._op_metadata)
         summed, statistics = self._metadata.ip_summed, self.statistics
         statistics.rx_csum_unnecessary += summed is Checksum.UNNECESSARY
