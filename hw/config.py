@@ -222,24 +222,25 @@ class IommuConfig:
 
 IOMMU_CACHES = ("tlb_4k", "tlb_64k", "tlb_2m", "tlb_1g", "walk_cache_1", "walk_cache_2", "walk_cache_3")
 
-PRESETS = MappingProxyType(
-    {
-        "10g": NicConfig(),
-        "100g": NicConfig(
-            data_width=512,
-            clock_khz=250_000,
-            queues=16,
-            rx_buffer_bytes=65536,
-            tx_buffer_bytes=65536,
-            fetch_depth=256,
-            outstanding_reads=256,
-            outstanding_writes=64,
-        ),
-    }
-)
-IOMMU_PRESETS = MappingProxyType(
-    {"10g": IommuConfig(), "100g": IommuConfig(data_width=512, walks=8, writes=16, reads=16, outstanding=256)}
-)
+_NICS = {
+    "10g": NicConfig(),
+    "100g": NicConfig(
+        data_width=512,
+        clock_khz=250_000,
+        queues=16,
+        rx_buffer_bytes=65536,
+        tx_buffer_bytes=65536,
+        fetch_depth=256,
+        outstanding_reads=256,
+        outstanding_writes=64,
+    ),
+}
+_IOMMUS = {"10g": IommuConfig(), "100g": IommuConfig(data_width=512, walks=8, writes=16, reads=16, outstanding=256)}
+_OFFLOADS = {"classify": True, "rss": True, "steering_rules": 64, "tx_offload": True, "segmentation": True}
+OFFLOAD = "-offload"  #: behind a preset's name: the same with all that the NIC can know of packets
+
+PRESETS = MappingProxyType(_NICS | {name + OFFLOAD: replace(nic, **_OFFLOADS) for name, nic in _NICS.items()})
+IOMMU_PRESETS = MappingProxyType({name: _IOMMUS[name.removesuffix(OFFLOAD)] for name in PRESETS})
 CORES: Mapping[str, Mapping[str, NicConfig | IommuConfig]] = MappingProxyType({"nic": PRESETS, "iommu": IOMMU_PRESETS})
 
 

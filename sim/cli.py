@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from driver_model.cpu.profile import Profile
-from driver_model.drivers.nic import DeviceError
+from driver_model.drivers.device import DeviceError
 from driver_model.memory.ownership import OwnershipError
 from hw.config import CORES, core_preset
 from hw.export.verilog import export

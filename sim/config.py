@@ -7,8 +7,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from hw.bus.axi4 import PAGE_BYTES
+from hw.config import OFFLOAD, WIDTHS, IommuConfig, NicConfig
 from hw.config import PRESETS as NIC_PRESETS
-from hw.config import WIDTHS, IommuConfig, NicConfig
 from sim.host.delay import MIN_DELAY
 from sim.host.dram_config import DramConfig
 from sim.host.link_config import LINK_PRESETS, LinkConfig, cycles
@@ -137,17 +137,18 @@ class MachineConfig:
         return Iommu(self.iommu)
 
 
+_MACHINES = {
+    "10g": MachineConfig(nic=NIC_PRESETS["10g"]),
+    "100g": MachineConfig(
+        nic=NIC_PRESETS["100g"],
+        link=LINK_PRESETS["gen4-x16"],
+        dram=DramConfig(bandwidth_megabytes=76_800, outstanding=256),
+        host_width=512,
+        mac_mbps=100_000,
+    ),
+}
 PRESETS = MappingProxyType(
-    {
-        "10g": MachineConfig(nic=NIC_PRESETS["10g"]),
-        "100g": MachineConfig(
-            nic=NIC_PRESETS["100g"],
-            link=LINK_PRESETS["gen4-x16"],
-            dram=DramConfig(bandwidth_megabytes=76_800, outstanding=256),
-            host_width=512,
-            mac_mbps=100_000,
-        ),
-    }
+    {name: replace(_MACHINES[name.removesuffix(OFFLOAD)], nic=nic) for name, nic in NIC_PRESETS.items()}
 )
 
 

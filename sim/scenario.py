@@ -8,9 +8,10 @@ from fractions import Fraction
 
 from driver_model.cpu.profile import Profile
 from driver_model.cpu.system import System
+from driver_model.drivers.features import Properties
 from driver_model.drivers.host import Host
 from driver_model.drivers.nic import NicDriver
-from driver_model.drivers.queue import QueueConfig
+from driver_model.drivers.queue_config import Consumer, QueueConfig
 from driver_model.drivers.strategies import STRATEGIES
 from driver_model.events import EventLog
 from driver_model.memory.ownership import OwnershipChecker
@@ -29,6 +30,7 @@ from sim.platform import SimPlatform
 from sim.run import Measurement, RunConfig
 from sim.traffic.capture import Captured
 from sim.traffic.flows import mac_value, queue_mac
+from sim.traffic.steering import queue_by_address, queue_by_hash
 
 MICROSECOND = 10**6  #: in picoseconds
 STEP = 8 * MICROSECOND  #: between two looks at how far a run is, and two batches for the ownership checker
@@ -57,6 +59,7 @@ class Scenario:
     machine : the configuration that ``backend`` simulates
     config : the run
     program : XDP program instead of the verdict's own; it may give each frame a verdict of its own
+    consumer : takes the frames that pass instead of :attr:`passed`, the collector that checks them
     log : event log of the software; None leaves it off. With one, on a machine whose frames have serials,
         :attr:`happened` keeps the hardware's side
     """
@@ -68,6 +71,7 @@ class Scenario:
         config: RunConfig,
         *,
         program: XdpProgram | None = None,
+        consumer: Consumer | None = None,
         log: EventLog | None = None,
     ) -> None:
         config.check(machine)
@@ -97,6 +101,8 @@ class Scenario:
         self.frames = config.traffic.generate(machine.nic.clock_khz)
         buffer_length = STRATEGIES[config.strategy].buffer_length
         self.whole = all(len(frame.data) <= buffer_length for frame in self.frames)  # each in one buffer
+        spread = queue_by_hash if machine.nic.rss else queue_by_address
+        self._queue_of = spread(config.queues)
         self.seen = Collector(self._expected())  # what the driver saw
         self.left = Collector(self._expected())  # what left again
         self.sent: list[SentFrame] = []
@@ -110,13 +116,20 @@ class Scenario:
         queue = QueueConfig(
             strategy=STRATEGIES[config.strategy],
             program=self._observed(PROGRAMS[config.verdict] if program is None else program),
-            consumer=self.passed,
+            consumer=self.passed if consumer is None else consumer,
             rx_entries=config.ring,
             tx_entries=config.ring,
             moderation_cycles=config.moderation_cycles,
             moderation_count=config.moderation_count,
         )
-        self.driver = NicDriver(self.host, queue, config.queues)
+        nic = machine.nic
+        firmware = Properties(
+            classify=nic.classify,
+            tx_offload=nic.tx_offload,
+            segmentation=nic.segmentation,
+            max_frame=nic.max_frame,
+        )
+        self.driver = NicDriver(self.host, queue, config.queues, firmware)
 
     def run(self) -> Measurement:
         """Set up, play the traffic, wait until every frame is delivered or dropped, stop, and check that nothing is
@@ -143,9 +156,10 @@ class Scenario:
             self.iommu.open()
         self.driver.probe()
         core, registers = self.driver.core, self.driver.registers
-        for queue in range(self.config.queues):
-            claim = registers.queue["mac_address"].pack(address=mac_value(queue_mac(queue)), enable=1)
-            core.mmio_write(registers.address("mac_address", queue), claim)
+        if not self.machine.nic.rss:
+            for queue in range(self.config.queues):
+                claim = registers.queue["mac_address"].pack(address=mac_value(queue_mac(queue)), enable=1)
+                core.mmio_write(registers.address("mac_address", queue), claim)
         if self.iommu is not None:
             core.mmio_write(registers.address("device"), registers.port["device"].pack(device_id=DEVICE_ID))
         self.platform.set_carrier(True)
@@ -255,15 +269,11 @@ class Scenario:
     # Result
 
     def _expected(self) -> list[list[bytes]]:
-        """The frames sent to each queue: by destination address, those without one to queue 0."""
-        queue_of = self._queues_by_address()
+        """The frames sent to each queue: by RSS where the NIC has it, else by destination address."""
         expected: list[list[bytes]] = [[] for _ in range(self.config.queues)]
         for frame in self.frames:
-            expected[queue_of.get(frame.data[:6], 0)].append(frame.data)
+            expected[self._queue_of(frame.data)].append(frame.data)
         return expected
-
-    def _queues_by_address(self) -> dict[bytes, int]:
-        return {mac_value(queue_mac(q)).to_bytes(6, "little"): q for q in range(self.config.queues)}
 
     def _check_device(self) -> None:
         """Neither the device nor the IOMMU reported an error."""
@@ -348,11 +358,10 @@ class Scenario:
 
     def _check_sent(self) -> None:
         """Every frame that left is one that came, unchanged, whole and in its queue's order."""
-        queue_of = self._queues_by_address()
         for frame in self.sent:
             if frame.error or frame.underrun:
                 raise RunError(f"A frame left damaged in cycle {frame.last}: {frame!r}")
-            self.left.check(queue_of.get(frame.data[:6], 0), frame.data)
+            self.left.check(self._queue_of(frame.data), frame.data)
 
     def _cycles(self, times: list[int]) -> Fraction:
         """Hardware cycles for the deliveries at these times: what they took, or what the wire took if longer."""

@@ -6,21 +6,19 @@ from functools import partial
 from typing import NamedTuple
 
 from driver_model.cpu.core import Core
+from driver_model.drivers.device import POLL_STEP_PS, RESET_TIMEOUT_PS, DeviceError
+from driver_model.drivers.ethtool import Ethtool
 from driver_model.drivers.fault import QueueFault
+from driver_model.drivers.features import Capabilities, NetDevice, Properties
 from driver_model.drivers.host import Host
-from driver_model.drivers.queue import QueueConfig, QueuePair
+from driver_model.drivers.queue import QueuePair
+from driver_model.drivers.queue_config import QueueConfig
 from hw.abi.registers import Register, RegisterMap, register_map
 from hw.abi.rings import QueueError, QueueState
 
 MAP_VERSION = 1
-POLL_STEP_PS = 2 * 10**6  #: between two looks at a register that is waited for
-RESET_TIMEOUT_PS = 10**10
 STOP_TIMEOUT_PS = 10**10
 OPEN_TIMEOUT_PS = 10**12
-
-
-class DeviceError(RuntimeError):
-    """The device is not what the driver expects, or does not answer in time."""
 
 
 class QueueStatus(NamedTuple):
@@ -42,15 +40,20 @@ class NicDriver:
     host : the kernel
     config : how each queue pair is set up
     queues : queue pairs to use; all by default
+    properties : what firmware says about the device
 
     Attributes
     ----------
+    netdev, ethtool : the device's features, and its settings; none before :meth:`probe`. RSS, where it is built in,
+        spreads packets evenly over the queue pairs in use
     queues : the queue pairs, from :meth:`open` on; kept after :meth:`stop` for their statistics
     faults : directions that the device stopped because of an error, in the order in which the driver learned of them;
         the other queues go on, and the stopped ones start again by :meth:`stop` and :meth:`open`
     """
 
-    def __init__(self, host: Host, config: QueueConfig, queues: int | None = None) -> None:
+    def __init__(
+        self, host: Host, config: QueueConfig, queues: int | None = None, properties: Properties | None = None
+    ) -> None:
         if queues is not None and (not isinstance(queues, int) or isinstance(queues, bool)):
             raise TypeError(f"queues must be an integer or None, not {queues!r}")
         if queues is not None and queues < 1:
@@ -61,6 +64,8 @@ class NicDriver:
         self.queues: list[QueuePair] = []
         self.faults: list[QueueFault] = []
         self.registers: RegisterMap = register_map(1)
+        self._properties = Properties() if properties is None else properties
+        self._describe(Capabilities(queues=1, rss=False, rules=0, properties=Properties()), 1)
         self._wanted = queues
         self._control = 0
         self._opened = False
@@ -77,12 +82,14 @@ class NicDriver:
             raise DeviceError(
                 f"No Pagewheel NIC of register map version {MAP_VERSION}: its ID register reads {word:#x}"
             )
-        available = self.registers.port["capabilities"].get(self._read("capabilities"), "queues")
+        capabilities = Capabilities.decode(self.registers, self._read("capabilities"), self._properties)
+        available = capabilities.queues
         wanted = available if self._wanted is None else self._wanted
         if not 1 <= wanted <= available:
             raise DeviceError(f"The device has {available} queue pairs, not {wanted}")
         self.registers = register_map(available)
         self._wanted = wanted
+        self._describe(capabilities, wanted)
         self.reset()
 
     def reset(self) -> None:
@@ -97,6 +104,7 @@ class NicDriver:
         self._control = 0
         self.core.mmio_write(self.registers.address("control"), self.registers.port["control"].pack(reset=1))
         self._wait_clear("status", "resetting", "the function reset to end")
+        self.ethtool.forget()
         if self._opened:
             for queue in self._open_queues:
                 self._on(queue.core, f"close queue {queue.index}", partial(self._close, queue))
@@ -108,6 +116,7 @@ class NicDriver:
             raise DeviceError("The device must be probed before it is opened")
         if self._opened:
             raise DeviceError("The device is open already")
+        self.ethtool.restore()
         self.queues = []
         for index in range(self._wanted):
             core = self.host.cores[index % len(self.host.cores)]
@@ -185,7 +194,7 @@ class NicDriver:
     def _start(self, index: int) -> None:
         host, registers = self.host, self.registers
         at = index % len(host.cores)
-        queue = QueuePair(index, host.devices[at], host.softnets[at], registers, self.config, self._check)
+        queue = QueuePair(index, host.devices[at], host.softnets[at], registers, self.netdev, self.config, self._check)
         self.queues.append(queue)
         core = queue.core
         setup = {
@@ -268,6 +277,10 @@ class NicDriver:
         )
 
     # Helpers
+
+    def _describe(self, capabilities: Capabilities, queues: int) -> None:
+        self.netdev = NetDevice(capabilities)
+        self.ethtool = Ethtool(self.core, self.registers, self.netdev, queues)
 
     def _on(self, core: Core, name: str, function: Callable[[], None]) -> None:
         """Run a function in a process of the given core, and wait for it."""

@@ -1,65 +1,33 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """One queue pair of the driver: receiving, XDP, sending, and the NAPI poll that does all three."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
+from driver_model.drivers.features import NetDevice
+from driver_model.drivers.metadata import Checksum, RxMetadata
+from driver_model.drivers.offload import TxRequest
+from driver_model.drivers.queue_config import QueueConfig
 from driver_model.drivers.ring import (
     ERROR_MASK,
+    RX_CSUM_BAD,
+    RX_CSUM_MASK,
     RX_END_OF_PACKET,
     RX_FORMAT,
     WRITE_FAULT,
     CompletionRing,
     DescriptorRing,
-    check_entries,
     pack_fill,
 )
 from driver_model.drivers.statistics import QueueStatistics
-from driver_model.drivers.strategies.base import BufferStrategy
 from driver_model.drivers.transmit import TransmitRing
 from driver_model.memory.dma import Device
 from driver_model.net.napi import Napi, Softnet, napi_complete_done, napi_disable, napi_enable, napi_schedule
-from driver_model.net.xdp import XdpAction, XdpBuff, XdpProgram
+from driver_model.net.xdp import XdpAction, XdpBuff
 from hw.abi.registers import RegisterMap
 
 REFILL_RETRY_PS = 10**9  #: after an allocation failed, another try comes at the latest after this time (1 ms)
 FINISH_STEP_PS = 5 * 10**6  #: between two looks whether a stopping queue is done
-
-Fragment = tuple[Any, int, int]  #: buffer, offset of the bytes in it, their number
-Consumer = Callable[["QueuePair", Sequence[Fragment]], None]
-
-
-@dataclass(frozen=True, slots=True)
-class QueueConfig:
-    """How a queue pair is set up.
-
-    Attributes
-    ----------
-    strategy : class of its buffer strategy
-    program : XDP program
-    consumer : takes the frames that pass, ``consumer(queue, fragments)``, and gives each buffer back by
-        :meth:`QueuePair.release`; None if none can pass
-    rx_entries, tx_entries : ring sizes
-    moderation_cycles, moderation_count : an interrupt waits at most so many hardware cycles, and for so many
-    completions
-    """
-
-    strategy: type[BufferStrategy]
-    program: XdpProgram
-    consumer: Consumer | None = None
-    rx_entries: int = 512
-    tx_entries: int = 512
-    moderation_cycles: int = 0
-    moderation_count: int = 0
-
-    def __post_init__(self) -> None:
-        check_entries("rx_entries", self.rx_entries)
-        check_entries("tx_entries", self.tx_entries)
-        for name in ("moderation_cycles", "moderation_count"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or not 0 <= value < 1 << 16:
-                raise ValueError(f"{name} must be in 0..65535, not {value!r}")
 
 
 def _name(action: Any) -> str:
@@ -79,6 +47,7 @@ class QueuePair:
     index : number of the queue pair
     dev, softnet : the device and the network state of the queue's core
     registers : the device's register map
+    netdev : the device's features
     config : see :class:`QueueConfig`
     check : called in a process of the core when the queue seems to have stopped: an interrupt came and nothing had been
         completed, or a whole poll went by with the TX ring full
@@ -90,6 +59,7 @@ class QueuePair:
         dev: Device,
         softnet: Softnet,
         registers: RegisterMap,
+        netdev: NetDevice,
         config: QueueConfig,
         check: Callable[["QueuePair"], None],
     ) -> None:
@@ -102,7 +72,7 @@ class QueuePair:
         self.strategy = config.strategy(dev, config.rx_entries, self.napi)
         self.fill = DescriptorRing(dev, config.rx_entries)
         self.completions = CompletionRing(dev, config.rx_entries, RX_FORMAT)
-        self.tx = TransmitRing(dev, config.tx_entries, self.strategy, self.statistics, registers, index)
+        self.tx = TransmitRing(dev, config.tx_entries, self.strategy, self.statistics, registers, index, netdev)
         self.receiving = False
         self.closed = False  #: everything was given back
         self._check = check
@@ -113,10 +83,13 @@ class QueuePair:
         self._published = 0
         self._fragments: list[tuple[Any, int]] = []
         self._bad = False
-        self._xdp = XdpBuff(core, index)
+        self._netdev = netdev
+        self._metadata = RxMetadata(netdev)
+        self._xdp = XdpBuff(core, index, self._metadata)
         self._retry: Any = None
         self._op_descriptor = core.op("rx.descriptor")
         self._op_refill = core.op("rx.refill")
+        self._op_metadata = core.op("rx.metadata")
         self._op_xdp = core.op(config.program.operation)
         self._doorbell = registers.address("rx_doorbell", index)
         self._doorbell_consumer = registers.queue["rx_doorbell"].fields["completion_consumer"].lsb
@@ -217,7 +190,7 @@ class QueuePair:
         logged = self.core.log is not None
         spend, op_descriptor, op_xdp = self.core.spend, self._op_descriptor, self._op_xdp
         buffers, ids, entries = self._buffers, self._free_ids, self.config.rx_entries
-        strategy, statistics, xdp = self.strategy, self.statistics, self._xdp
+        strategy, statistics, xdp, metadata = self.strategy, self.statistics, self._xdp, self._metadata
         received, release, run = strategy.received, strategy.release, self.config.program.run
         begin, limit, headroom = xdp.begin, strategy.buffer_length, strategy.headroom
         drop = XdpAction.DROP
@@ -227,6 +200,7 @@ class QueuePair:
             if entry is None:
                 break
             spend(op_descriptor)
+            metadata.entry = entry
             buffer_id, length, _, _, _, _, _, error, flags = entry
             buffer = buffers[buffer_id] if buffer_id < entries else None
             if buffer is None:
@@ -256,6 +230,8 @@ class QueuePair:
                     self._finish()
                 continue
             work += 1
+            if flags & RX_CSUM_MASK == RX_CSUM_BAD:
+                statistics.rx_csum_bad += 1
             begin(buffer.address, headroom, length)
             spend(op_xdp)
             action = run(xdp)
@@ -280,6 +256,7 @@ class QueuePair:
             self.statistics.rx_errors += 1
             self._release_all(fragments)
             return
+        self.statistics.rx_csum_bad += self._metadata.entry[-1] & RX_CSUM_MASK == RX_CSUM_BAD
         buffer, length = fragments[0]
         self._xdp.begin(buffer.address, self.strategy.headroom, length)
         self.core.spend(self._op_xdp)
@@ -296,14 +273,26 @@ class QueuePair:
                 statistics.rx_xdp_tx_full += 1
         elif action is XdpAction.PASS and self.config.consumer is not None:
             statistics.rx_xdp_pass += 1
+            self._count_checksum()
             offset = self.strategy.headroom
-            self.config.consumer(self, [(buffer, offset, length) for buffer, length in fragments])
+            pieces = [(buffer, offset, length) for buffer, length in fragments]
+            self.config.consumer(self, pieces, self._metadata)
         else:
             if action is XdpAction.DROP:
                 statistics.rx_xdp_drop += 1
             else:
                 statistics.rx_xdp_aborted += 1
             self._release_all(fragments)
+
+    def _count_checksum(self) -> None:
+        """Count what a frame is handed up with, and charge its metadata where the device has any."""
+        netdev = self._netdev
+        if netdev.rx_checksum or netdev.rx_hash or netdev.rx_vlan:
+            self.core.spend(self._op_metadata)
+        summed, statistics = self._metadata.ip_summed, self.statistics
+        statistics.rx_csum_unnecessary += summed is Checksum.UNNECESSARY
+        statistics.rx_csum_complete += summed is Checksum.COMPLETE
+        statistics.rx_csum_none += summed is Checksum.NONE
 
     def _note(self, kind: str, function: str, buffer: Any, buffer_id: int | None = None) -> None:
         self.core.note(kind, function, self.index, buffer.address, buffer_id)
@@ -312,6 +301,11 @@ class QueuePair:
         """A consumer is done with a buffer."""
         self.strategy.release(buffer)
         self._note("return", "release", buffer)
+
+    def xmit(self, fragments: list[tuple[Any, int]], request: TxRequest) -> bool:
+        """A consumer, in the poll that called it, sends the received (buffer, length) pieces of a frame with offloads:
+        see :meth:`driver_model.drivers.transmit.TransmitRing.xmit`."""
+        return self.tx.xmit(fragments, request)
 
     def _release_all(self, fragments: list[tuple[Any, int]]) -> None:
         for buffer, _ in fragments:

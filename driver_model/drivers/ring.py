@@ -16,8 +16,10 @@ from hw.abi.rings import (
     INDEX_BITS,
     MAX_RING_ENTRIES,
     MIN_RING_ENTRIES,
+    ChecksumStatus,
     CompletionError,
     RxCompletion,
+    TxContext,
     TxDescriptor,
     TxDescriptorType,
 )
@@ -31,6 +33,7 @@ def _value(member: Any) -> int:
 
 _RX = Codec(RxCompletion)
 _TX = Codec(TxDescriptor)
+_CONTEXT = Codec(TxContext)
 
 FILL_FORMAT = Struct("<QHHI")  #: address, length, buffer_id, reserved
 RX_FORMAT = Struct(
@@ -40,21 +43,30 @@ TX_FORMAT = Struct("<QHHI")  #: address, length, buffer_id, control word
 TX_DONE_FORMAT = Struct("<HHIHIBB")  #: buffer_id, index, reserved, reserved, reserved, error, flags
 
 RX_END_OF_PACKET = _RX.mask("flags", "end_of_packet")
+RX_HASH_VALID = _RX.mask("flags", "hash_valid")
+RX_VLAN_VALID = _RX.mask("flags", "vlan_valid")
+RX_CSUM_MASK = _RX.mask("flags", "checksum_status")
+RX_CSUM_GOOD = _value(ChecksumStatus.GOOD) * (RX_CSUM_MASK & -RX_CSUM_MASK)
+RX_CSUM_BAD = _value(ChecksumStatus.BAD) * (RX_CSUM_MASK & -RX_CSUM_MASK)
 WRITE_FAULT = _value(CompletionError.WRITE_FAULT)
+OFFLOAD = _value(CompletionError.OFFLOAD)
 ERROR_MASK = (1 << _RX.fields["error"][1]) - 1
 
 
-def _tx_control(*flags: str) -> int:
+def _tx_control(*flags: str, **fields: int) -> int:
     base = _TX.fields["type"][0]
     word = _value(TxDescriptorType.DATA)
     for flag in flags:
         word |= _TX.mask("flags", flag) << (_TX.fields["flags"][0] - base)
+    for name, value in fields.items():
+        word |= value << (_TX.fields[name][0] - base)
     return word
 
 
 TX_DATA = _tx_control()
 TX_END_OF_PACKET = _tx_control("end_of_packet")
 TX_REPORT = _tx_control("report")
+MAX_CSUM_START, MAX_CSUM_OFFSET = ((1 << _TX.fields[f"checksum_{name}"][1]) - 1 for name in ("start", "offset"))
 
 _LAST = ENTRY_BYTES - 1
 _PHASE = _RX.mask("flags", "phase")
@@ -159,3 +171,14 @@ def pack_fill(dma_address: int, length: int, buffer_id: int) -> bytes:
 def pack_tx(dma_address: int, length: int, buffer_id: int, control: int) -> bytes:
     """Bytes of a :class:`hw.abi.rings.TxDescriptor`; ``control`` is :data:`TX_DATA` with flags."""
     return TX_FORMAT.pack(dma_address, length, buffer_id, control)
+
+
+def tx_control(*flags: str, csum_start: int = 0, csum_offset: int = 0) -> int:
+    """What a frame's last descriptor has in its control word for offloads, by the names of
+    :class:`hw.abi.rings.TxDataFlags`."""
+    return _tx_control(*flags, checksum_start=csum_start, checksum_offset=csum_offset)
+
+
+def tx_context(**fields: int) -> tuple[int, int, int, int]:
+    """A :class:`hw.abi.rings.TxContext` as :func:`pack_tx` takes a descriptor."""
+    return TX_FORMAT.unpack(_CONTEXT.pack(type=_value(TxDescriptorType.CONTEXT), **fields))

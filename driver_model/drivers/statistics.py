@@ -17,6 +17,10 @@ class QueueStatistics:
     rx_write_fault: int = 0  #: memory refused the device's write
     rx_length_errors: int = 0  #: a length of 0, or beyond what was posted
     rx_bad_buffer: int = 0  #: an id that is not posted
+    rx_csum_bad: int = 0  #: frames without error whose checksum the device found wrong
+    rx_csum_unnecessary: int = 0  #: of ``rx_xdp_pass``, handed up as CHECKSUM_UNNECESSARY
+    rx_csum_complete: int = 0  #: as CHECKSUM_COMPLETE
+    rx_csum_none: int = 0  #: as CHECKSUM_NONE
     rx_xdp_drop: int = 0
     rx_xdp_pass: int = 0
     rx_xdp_tx: int = 0  #: queued for sending
@@ -26,6 +30,12 @@ class QueueStatistics:
     tx_packets: int = 0  #: frames that the device completed, those with an error that it was asked to report left out
     tx_bytes: int = 0  #: their bytes
     tx_errors: int = 0  #: frames that the device refused and reported; ``counters.tx_*`` of the device have all
+    tx_offload_errors: int = 0  #: of those, refused because of an offload
+    tx_dropped: int = 0  #: frames for :meth:`~driver_model.drivers.queue.QueuePair.xmit` that found no room or mapping
+    tx_csum_partial: int = 0  #: frames queued with a checksum to insert
+    tx_added_vlan_packets: int = 0  #: with a VLAN tag to insert
+    tx_tso_packets: int = 0  #: to be segmented; each counts once in ``tx_packets``
+    tx_tso_bytes: int = 0  #: payload of those
     tx_aborted: int = 0  #: frames that were still queued when the queue was stopped
     interrupts: int = 0
     rx_stopped: int = 0  #: times the device stopped receiving because of an error

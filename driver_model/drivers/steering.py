@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from driver_model.cpu.core import Core
-from driver_model.drivers.nic import POLL_STEP_PS, RESET_TIMEOUT_PS, DeviceError
+from driver_model.drivers.device import POLL_STEP_PS, RESET_TIMEOUT_PS, DeviceError
 from hw.abi.registers import RegisterMap
 from hw.abi.rings import NetworkLayer, TransportLayer
 from hw.abi.steering import RuleError, rule_message, rule_places

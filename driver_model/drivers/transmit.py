@@ -3,9 +3,12 @@
 
 from typing import Any
 
+from driver_model.drivers.features import NetDevice
+from driver_model.drivers.offload import CSUM_BYTES, TxRequest, csum_replace_by_diff
 from driver_model.drivers.ring import (
     ERROR_MASK,
     INDEX_MASK,
+    OFFLOAD,
     TX_DATA,
     TX_DONE_FORMAT,
     TX_END_OF_PACKET,
@@ -20,6 +23,7 @@ from driver_model.memory.dma import Device
 from hw.abi.registers import RegisterMap
 
 _LAST = TX_DATA | TX_END_OF_PACKET
+_CONTEXT = (None, 0, False)  # what a slot holds for a descriptor without a buffer
 REPORT_INTERVAL = 32  #: descriptors after which the next end of a frame asks for a completion
 
 
@@ -37,6 +41,7 @@ class TransmitRing:
     strategy : whose buffers these are
     statistics : counters of the queue pair
     registers, index : register map, number of the queue pair
+    netdev : the device's features
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class TransmitRing:
         statistics: QueueStatistics,
         registers: RegisterMap,
         index: int,
+        netdev: NetDevice,
     ) -> None:
         self.dev = dev
         self.core = core = dev.core
@@ -59,6 +65,7 @@ class TransmitRing:
         self._strategy = strategy
         self._statistics = statistics
         self._index = index
+        self._netdev = netdev
         self._slots: list[tuple[Any, int, bool] | None] = [None] * entries
         self._batch: list[tuple[int, int, int, int]] = []
         self._cleaned = 0
@@ -71,12 +78,33 @@ class TransmitRing:
         self._doorbell = registers.address("tx_doorbell", index)
         self._doorbell_consumer = registers.queue["tx_doorbell"].fields["completion_consumer"].lsb
 
-    def queue(self, fragments: list[tuple[Any, int]]) -> bool:
+    def xmit(self, fragments: list[tuple[Any, int]], request: TxRequest) -> bool:
+        """Queue a frame with offloads, as :meth:`queue` does; ``ndo_start_xmit``. Raises ``OSError`` for what the
+        device does not do (:meth:`driver_model.drivers.offload.TxRequest.check`): the buffers are still the caller's
+        then, who may do in software what was asked for."""
+        lengths = [length for _, length in fragments]
+        request.check(self._netdev, lengths)
+        if request.gso_type is not None and self.running:
+            self._prepare_segments(fragments[0][0], request, sum(lengths))
+        queued = self.queue(fragments, request)
+        statistics = self._statistics
+        if not queued:
+            statistics.tx_dropped += 1
+            return False
+        statistics.tx_csum_partial += request.csum_start is not None
+        statistics.tx_added_vlan_packets += request.vlan_tci is not None
+        if request.gso_type is not None:
+            statistics.tx_tso_packets += 1
+            statistics.tx_tso_bytes += sum(lengths) - request.hdr_len
+        return True
+
+    def queue(self, fragments: list[tuple[Any, int]], request: TxRequest | None = None) -> bool:
         """Queue a frame, one (buffer, length) for each piece. False if there is no room, a piece cannot be mapped, or
-        sending has stopped: the buffers have then been given back."""
+        sending has stopped: the buffers have then been given back. A ``request`` has been checked."""
         strategy, checker = self._strategy, self.dev.checker
         count = len(fragments)
-        if count > self.entries - self.outstanding or not self.running:
+        context = request is not None and request.needs_context
+        if count + context > self.entries - self.outstanding or not self.running:
             self.full = self.running
             for buffer, _ in fragments:
                 self._release(buffer)
@@ -98,18 +126,32 @@ class TransmitRing:
         logged = core.log is not None
         slot = self._cleaned + self.outstanding
         mask = self.entries - 1
+        last = _LAST
+        if request is not None:
+            last |= request.control()
+            if context:
+                self._slots[slot & mask] = _CONTEXT
+                self._batch.append(request.context())
+                slot += 1
         for left, (dma_address, (buffer, length)) in enumerate(zip(addresses, fragments, strict=True), 1 - count):
             slot &= mask
             if checker is not None:
                 checker.posted(core, dma_address, length)
             self._slots[slot] = (buffer, length, not left)
-            self._batch.append((dma_address, length, slot, TX_DATA if left else _LAST))
+            self._batch.append((dma_address, length, slot, TX_DATA if left else last))
             if logged:
-                core.note("send", "xdp_tx", self._index, buffer.address, slot)
+                core.note("send", "xdp_tx" if request is None else "xmit", self._index, buffer.address, slot)
             slot += 1
-        core.spend(self._op_descriptor, count)
-        self.outstanding += count
+        core.spend(self._op_descriptor, count + context)
+        self.outstanding += count + context
         return True
+
+    def _prepare_segments(self, head: Any, request: TxRequest, length: int) -> None:
+        """Take the length out of the pseudo-header's sum: each segment has its own."""
+        assert request.csum_start is not None
+        place = head.address + self._strategy.headroom + request.csum_start + request.csum_offset
+        check = self.core.load_owned(place, CSUM_BYTES)
+        self.core.store_owned(place, csum_replace_by_diff(check, length - request.csum_start))
 
     def flush(self) -> None:
         """Publish what was queued, and the completions that were consumed."""
@@ -122,7 +164,7 @@ class TransmitRing:
             final = len(batch) - 1
             for number, (dma_address, length, slot, control) in enumerate(batch):
                 self._unreported += 1
-                if number == final or (self._unreported >= self._interval and control == _LAST):
+                if number == final or (self._unreported >= self._interval and control & TX_END_OF_PACKET):
                     control |= TX_REPORT
                     self._unreported = 0
                 entries.append(pack_tx(dma_address, length, slot, control))
@@ -146,15 +188,15 @@ class TransmitRing:
                     f"behind {self._cleaned}"
                 )
             self.core.spend(self._op_clean, count)
-            self._give_back(count, bool(error & ERROR_MASK))
+            self._give_back(count, error & ERROR_MASK)
 
     def drain(self) -> None:
         """Give back what was queued and never completed. The device has stopped."""
         self._batch = []
         for slot, entry in enumerate(self._slots):
-            if entry is not None:
+            self._slots[slot] = None
+            if entry is not None and entry is not _CONTEXT:
                 buffer, length, last = entry
-                self._slots[slot] = None
                 self._statistics.tx_aborted += last
                 self._transmitted(buffer, length)
         self.outstanding = 0
@@ -172,7 +214,7 @@ class TransmitRing:
         self._strategy.transmitted(buffer, length)
         self.core.note("return", "transmitted", self._index, buffer.address)
 
-    def _give_back(self, count: int, refused: bool) -> None:
+    def _give_back(self, count: int, error: int) -> None:
         slots, statistics = self._slots, self._statistics
         core = self.core
         logged = core.log is not None
@@ -183,16 +225,20 @@ class TransmitRing:
             entry = slots[slot]
             if entry is None:
                 raise RuntimeError(f"TX completion covers slot {slot}, where nothing is queued")
-            buffer, length, last = entry
             slots[slot] = None
+            if entry is _CONTEXT:
+                slot += 1
+                continue
+            buffer, length, last = entry
             if logged:
                 core.note("clean", "tx_clean", self._index, buffer.address, slot)
             slot += 1
             self._frame_bytes += length
             if last:
                 # The error is that of the frame which the completion's own descriptor ends.
-                if refused and not left:
+                if error and not left:
                     statistics.tx_errors += 1
+                    statistics.tx_offload_errors += error == OFFLOAD
                 else:
                     statistics.tx_packets += 1
                     statistics.tx_bytes += self._frame_bytes

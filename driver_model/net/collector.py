@@ -46,8 +46,8 @@ class Collector:
         """Frames that later ones have overtaken, for each queue."""
         return [done - received for done, received in zip(self._next, self.received, strict=True)]
 
-    def __call__(self, queue: Source, fragments: Sequence[tuple[Any, int, int]]) -> None:
-        """Take one frame."""
+    def __call__(self, queue: Source, fragments: Sequence[tuple[Any, int, int]], metadata: object = None) -> None:
+        """Take one frame; its metadata does not count."""
         core = queue.core
         load = core.load_owned
         core.spend(core.device_line, sum(-(-length // LINE) for _, _, length in fragments))

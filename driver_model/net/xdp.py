@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from driver_model.cpu.core import Core
+    from driver_model.net.xdp_metadata import XdpMetadata
 
 XDP_PACKET_HEADROOM = 256
 LINE = 64  #: bytes of a cache line
@@ -32,13 +33,15 @@ class XdpBuff:
     queue : index of the receive queue
     data_hard_start, data, data_end : physical addresses: start of the buffer, of the frame, and one past its last byte
     touched : bytes of the frame up to here were looked at; what lies beyond is not in the core's cache
+    metadata : what the driver tells of the frame beside its bytes, or None: for :mod:`driver_model.net.xdp_metadata`
     """
 
-    __slots__ = ("core", "data", "data_end", "data_hard_start", "queue", "touched")
+    __slots__ = ("core", "data", "data_end", "data_hard_start", "metadata", "queue", "touched")
 
-    def __init__(self, core: "Core", queue: int) -> None:
+    def __init__(self, core: "Core", queue: int, metadata: "XdpMetadata | None" = None) -> None:
         self.core = core
         self.queue = queue
+        self.metadata = metadata
         self.data_hard_start = 0
         self.data = 0
         self.data_end = 0

@@ -57,3 +57,17 @@ def rule_places(message: int, rules: int) -> list[int]:
 
 def _fold(address: int) -> int:
     return (address ^ address >> 32 ^ address >> 64 ^ address >> 96) & 0xFFFF_FFFF
+
+
+def rss_hash(key: bytes, message: bytes) -> int:
+    """The Toeplitz hash: for each bit of the message that is set, exclusive or of the 32 bits of the key that begin at
+    its place; all in the order of the wire, a byte's highest bit first. Its low 7 bits are the table's index."""
+    bits, value = int.from_bytes(key), int.from_bytes(message)
+    first = 8 * len(key) - 32
+    last = first - 8 * len(message) + 1
+    result = 0
+    while value:
+        lowest = value & -value
+        result ^= bits >> last + lowest.bit_length() - 1
+        value ^= lowest
+    return result & 0xFFFF_FFFF

@@ -39,7 +39,8 @@ def sequence_of(frame: bytes) -> int:
 
 
 class Flows:
-    """UDP/IPv4 flows that differ in addresses and ports, spread evenly over queues by destination MAC address.
+    """UDP/IPv4 flows that differ in addresses and ports, spread evenly over queues by destination MAC address, where
+    queues are told apart by that.
 
     Parameters
     ----------

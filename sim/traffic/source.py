@@ -32,7 +32,8 @@ class Traffic:
     ----------
     sizes : frame sizes on the wire as :func:`sim.traffic.sizes.parse_sizes` takes them, or ``capture``
     frames : how many; a capture is played once, whole, and up to this many if that is fewer
-    flows, queues : UDP flows, spread evenly over queues by destination address (no capture)
+    flows, queues : UDP flows, spread evenly over queues by destination address (no capture); a NIC with RSS spreads
+        them by their hashes instead
     rate : of the MAC, bits per second
     load : share of the line that is offered, above 0 and at most 1
     seed : of order, sizes and payload

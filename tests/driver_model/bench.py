@@ -7,9 +7,10 @@ from typing import Any
 
 from driver_model.cpu.profile import Profile
 from driver_model.cpu.system import System
+from driver_model.drivers.features import Properties
 from driver_model.drivers.host import Host
 from driver_model.drivers.nic import NicDriver
-from driver_model.drivers.queue import QueueConfig
+from driver_model.drivers.queue_config import QueueConfig
 from driver_model.drivers.strategies import strategy
 from driver_model.memory.ownership import OwnershipChecker
 from driver_model.net.collector import Collector
@@ -43,17 +44,21 @@ class Bench:
         memory: int = MEMORY,
         expected: Sequence[Sequence[bytes]] = (),
         consumer: Callable[..., None] | None = None,
+        rss: bool = False,
+        rules: int = 0,
+        properties: Properties | None = None,
         **config: Any,
     ) -> None:
         self.platform = FakePlatform(memory, log=False)
         self.system = System(self.platform, Profile.load("e5-1650v4"), cores)
         self.checker = OwnershipChecker(CYCLE_PS, device_log=True) if checked else None
-        self.nic = FakeNic(self.platform, queues, access_log=checked)
+        self.nic = FakeNic(self.platform, queues, access_log=checked, rss=rss, rules=rules)
         self.host = Host(self.system.cores, checker=self.checker)
         self.collector = Collector(expected)
         self.driver = NicDriver(
             self.host,
             QueueConfig(strategy(strategy_name), program(verdict), consumer or self.collector, **config),
+            properties=properties,
         )
         self.core = self.system.cores[0]
 

@@ -4,14 +4,16 @@
 from collections import deque
 from struct import Struct
 
+from hw.abi.codec import Codec
 from hw.abi.registers import register_map
-from hw.abi.rings import CompletionError, QueueError, QueueState, TxDescriptorType
+from hw.abi.rings import CompletionError, QueueError, QueueState, TxContext, TxDescriptorType
 from tests.driver_model.fake_platform import FakePlatform
 
 _MASK = 0xFFFF
 _ENTRY = Struct("<QHHI")
-_RX = Struct("<HH4xHHBBBB")
+_RX = Struct("<HHIHHBBBB")
 _TX = Struct("<HH10xBB")
+_CONTEXT = Codec(TxContext)
 _END_OF_PACKET, _REPORT = 1, 2  #: bits of TxDataFlags
 DMA_LATENCY_PS = 300_000
 
@@ -28,6 +30,7 @@ class FakeQueue:
         self.armed: tuple[int, int] | None = None
         self.waiting: deque[bytes] = deque()
         self.sent: list[bytes] = []
+        self.asked: list[tuple[object, int]] = []  #: of each frame sent, its context or None, and its control word
         self.dropped = 0
         self.tx_error = CompletionError.NONE  #: reported for every frame while set
 
@@ -44,20 +47,26 @@ class FakeNic:
     """The device. Frames are given to :meth:`receive`; what was sent is in :attr:`queues` ``[q].sent``.
 
     Doorbells and frames take effect ``DMA_LATENCY_PS`` later, all that wait at once. ``accesses`` collects what the
-    device touched, as the ownership checker wants it: (cycle, address, length, is_write).
+    device touched, as the ownership checker wants it: (cycle, address, length, is_write). Of RSS and steering rules, it
+    keeps what it was told: ``port`` has the values of its registers, ``rules`` the rules by their place.
     """
 
-    def __init__(self, platform: FakePlatform, queues: int = 2, *, access_log: bool = False) -> None:
+    def __init__(
+        self, platform: FakePlatform, queues: int = 2, *, access_log: bool = False, rss: bool = False, rules: int = 0
+    ) -> None:
         self.platform = platform
         self.map = register_map(queues)
         self.queues = [FakeQueue() for _ in range(queues)]
         self.accesses: list[tuple[int, int, int, bool]] | None = [] if access_log else None
         self.control = 0
+        self.built = {"rss": rss, "steering_rules": rules}
+        self.port: dict[str, int] = {}
+        self.rules: dict[int, tuple[int, ...]] = {}
         self.stuck = False  #: never report a queue as stopped, nor a reset as done
         self.magic = self.map.port["id"].reset
         self.bad_doorbells = 0
         self._due = False
-        self._port = {register.offset: name for name, register in self.map.port.items()}
+        self._port_names = {register.offset: name for name, register in self.map.port.items()}
         self._queue = {register.offset: name for name, register in self.map.queue.items()}
         platform.on_write = self._write
         platform.on_read = self._read
@@ -66,7 +75,7 @@ class FakeNic:
 
     def _locate(self, offset: int) -> tuple[int, str]:
         if offset < self.map.queue_base:
-            return -1, self._port[offset]
+            return -1, self._port_names[offset]
         page, inside = divmod(offset - self.map.queue_base, self.map.queue_stride)
         return page, self._queue[inside]
 
@@ -77,6 +86,12 @@ class FakeNic:
                 self.control = value & 3
                 if value & self.map.port["control"].pack(reset=1):
                     self.queues = [FakeQueue() for _ in self.queues]
+                    self.port.clear()
+                    self.rules.clear()
+            elif name == "rule_command":
+                self._rule(value)
+            else:
+                self.port[name] = value
             return
         queue = self.queues[index]
         if name == "rx_doorbell":
@@ -103,13 +118,22 @@ class FakeNic:
             queue.registers[name] = value
         self._schedule()
 
+    def _rule(self, value: int) -> None:
+        command = self.map.port["rule_command"]
+        index = command.get(value, "index")
+        if command.get(value, "insert"):
+            names = ("rule_source0", "rule_source1", "rule_destination0", "rule_destination1", "rule_flow")
+            self.rules[index] = tuple(self.port[name] for name in names)
+        else:
+            del self.rules[index]
+
     def _read(self, offset: int) -> tuple[int, bool]:
         index, name = self._locate(offset)
         if index < 0:
             registers = self.map.port
             values = {
                 "id": registers["id"].reset & ~0xFFFFFFFF | self.magic & 0xFFFFFFFF,
-                "capabilities": registers["capabilities"].pack(queues=len(self.queues), beat_bytes=8),
+                "capabilities": registers["capabilities"].pack(queues=len(self.queues), beat_bytes=8, **self.built),
                 "status": registers["status"].pack(carrier=1, resetting=self.stuck),
             }
             return values.get(name, 0), False
@@ -184,12 +208,14 @@ class FakeNic:
         *,
         end: bool = True,
         error: CompletionError = CompletionError.NONE,
+        told: tuple[int, int, int, int, int] = (0, 0, 0, 0, 0),
+        flags: int = 0,
     ) -> None:
-        """Write an RX completion."""
+        """Write an RX completion; ``told`` are hash, checksum, VLAN, header length and packet type."""
         size = queue.registers["rx_completion_size"]
         index = queue.rx_producer
         phase = 0 if index // size & 1 else 0x80
-        raw = _RX.pack(buffer_id, length, 0, 0, 0, 0, error.value, phase | end)
+        raw = _RX.pack(buffer_id, length, *told, error.value, phase | end | flags)
         self.write(queue.registers["rx_completion_base"] + 16 * (index % size), raw)
         queue.rx_producer = (index + 1) & _MASK
 
@@ -197,8 +223,14 @@ class FakeNic:
         setup = queue.registers
         base, size = setup["tx_ring_base"], setup["tx_ring_size"]
         frame = b""
+        context: object = None
         while queue.tx_consumer != queue.tx_producer:
-            address, length, buffer_id, control = _ENTRY.unpack(self.read(base + 16 * (queue.tx_consumer % size), 16))
+            entry = self.read(base + 16 * (queue.tx_consumer % size), 16)
+            address, length, buffer_id, control = _ENTRY.unpack(entry)
+            if control & 15 == TxDescriptorType.CONTEXT.value:
+                context = _CONTEXT.unpack(entry)
+                queue.tx_consumer = (queue.tx_consumer + 1) & _MASK
+                continue
             if control & 15 != TxDescriptorType.DATA.value:
                 raise AssertionError(f"TX descriptor of type {control & 15}")
             frame += self.read(address, length)
@@ -207,7 +239,8 @@ class FakeNic:
             if flags & _END_OF_PACKET:
                 if queue.tx_error is CompletionError.NONE:
                     queue.sent.append(frame)
-                frame = b""
+                    queue.asked.append((context, control))
+                frame, context = b"", None
             if flags & _REPORT:
                 entries = setup["tx_completion_size"]
                 phase = 0 if queue.tx_done // entries & 1 else 0x80

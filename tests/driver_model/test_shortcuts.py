@@ -38,7 +38,7 @@ def behaviour(strategy: str, verdict: str, seed: int) -> list[Any]:
     return [writes, times, bench.system.operations(), [queue.sent for queue in bench.nic.queues]]
 
 
-def give_back(queue: Any, fragments: Any) -> None:
+def give_back(queue: Any, fragments: Any, metadata: Any) -> None:
     """A consumer that looks at nothing."""
     for buffer, _, _ in fragments:
         queue.release(buffer)

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Parameters of the hardware are judged where they are given."""
 
+from dataclasses import replace
+
 import pytest
 
-from hw.config import preset
+from hw.config import IOMMU_PRESETS, PRESETS, preset
 
 
 @pytest.mark.parametrize(
@@ -33,3 +35,14 @@ def test_steering_is_built_as_asked_for(rules):
 def test_number_of_read_ids_is_checked(ids):
     with pytest.raises(ValueError, match=f"read_ids must be a power of two in 1..32, not {ids}"):
         preset("10g", read_ids=ids)
+
+
+@pytest.mark.parametrize("name", ["10g", "100g"])
+def test_each_preset_is_there_with_all_offloads_and_differs_in_nothing_else(name):
+    config = PRESETS[f"{name}-offload"]
+    assert (config.classify, config.rss, config.tx_offload, config.segmentation) == (True,) * 4
+    assert config.steering_rules >= 64
+    off = {"classify": False, "rss": False, "steering_rules": 0, "tx_offload": False, "segmentation": False}
+    assert replace(config, **off) == PRESETS[name]
+    assert IOMMU_PRESETS[f"{name}-offload"] == IOMMU_PRESETS[name]
+    assert set(IOMMU_PRESETS) == set(PRESETS)

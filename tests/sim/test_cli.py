@@ -24,11 +24,14 @@ def refusal(*arguments):
     return " ".join(result.stderr.split())
 
 
+PRESET = "Preset must be one of 10g, 100g, 10g-offload, 100g-offload"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["run", "strategy"], "Experiment must be one of strategies, iotlb_window, protection, line_rate, latency"),
-        (["run", "strategies", "--preset", "40g"], "Preset must be one of 10g, 100g, not '40g'"),
+        (["run", "strategies", "--preset", "40g"], f"{PRESET}, not '40g'"),
         (["run", "strategies", "--backend", "icarus"], "Backend must be one of verilator, amaranth, not 'icarus'"),
         (["run", "strategies", "--set", "speed=1"], "There is no parameter 'speed'; the machine has nic, link"),
         (["run", "strategies", "--set", "speed=1"], "experiment strategies has strategies, verdicts, traffic"),
@@ -47,7 +50,7 @@ def refusal(*arguments):
         (["timeline", "--traffic", "64+imix"], "of one strategy, verdict, traffic and IOMMU mode, not of 2 cases"),
         (["timeline", "--verdict", "keep"], "verdicts must be of drop, tx, pass, not 'keep'"),
         (["stats", "--strategy", "hope"], "strategies must be of page_per_packet, page_pool, not 'hope'"),
-        (["verilog", "-o", "out", "--preset", "1g"], "Preset must be one of 10g, 100g, not '1g'"),
+        (["verilog", "-o", "out", "--preset", "1g"], f"{PRESET}, not '1g'"),
         (["verilog", "-o", "out", "--core", "mac"], "Core must be one of nic, iommu, not 'mac'"),
         (["verilog", "-o", "out", "--core", "iommu", "--set", "nic.queues=4"], "iommu.NAME=VALUE, not 'nic.queues'"),
         (
@@ -55,9 +58,9 @@ def refusal(*arguments):
             "iommu.walks must be an integer in 1..32",
         ),
         (["verilog", "-o", __file__, "--core", "iommu"], "-o must name a folder, not the file"),
-        (["run", "iotlb_window", "--preset", "1g"], "Preset must be one of 10g, 100g, not '1g'"),
+        (["run", "iotlb_window", "--preset", "1g"], f"{PRESET}, not '1g'"),
         (["costs", "z80"], "Profile must be one of e5-1650v4, not 'z80'"),
-        (["bench", "--preset", "1g"], "Preset must be one of 10g, 100g, not '1g'"),
+        (["bench", "--preset", "1g"], f"{PRESET}, not '1g'"),
     ],
 )
 def test_refusals_name_what_is_allowed(arguments, message):

@@ -6,7 +6,7 @@ import shutil
 import pytest
 from typer.testing import CliRunner
 
-from driver_model.drivers.nic import DeviceError
+from driver_model.drivers.device import DeviceError
 from driver_model.memory.ownership import OwnershipError, Violation
 from sim import cli
 from sim.backends import build

@@ -3,8 +3,9 @@
 
 import pytest
 
-from driver_model.drivers.nic import DeviceError, NicDriver
-from driver_model.drivers.queue import QueueConfig
+from driver_model.drivers.device import DeviceError
+from driver_model.drivers.nic import NicDriver
+from driver_model.drivers.queue_config import QueueConfig
 from driver_model.drivers.strategies import STRATEGIES, strategy
 from driver_model.net.xdp import program
 from hw.abi.rings import QueueError, QueueState

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from driver_model.drivers.queue import QueueConfig
+from driver_model.drivers.queue_config import QueueConfig
 from driver_model.drivers.strategies.page_pool import PagePoolStrategy
 from driver_model.events import EventLog
 from driver_model.memory.dma import DMA_MAPPING_ERROR, Device, DmaDirection
@@ -184,9 +184,11 @@ def test_other_verdicts_drop_and_count(run_: Callable[[XdpBuff], Any]) -> None:
 def test_a_consumer_that_holds_every_buffer_does_not_end_reception(name: str) -> None:
     """With memory exhausted the ring runs dry; when buffers come back, no interrupt tells, a timer does."""
     held: list[Any] = []
-    bench = Bench(
-        name, "pass", consumer=lambda queue, fragments: held.extend(fragments), memory=128 * 4096, rx_entries=64
-    )
+
+    def hold(queue: Any, fragments: Any, metadata: Any) -> None:
+        held.extend(fragments)
+
+    bench = Bench(name, "pass", consumer=hold, memory=128 * 4096, rx_entries=64)
     sent = frames(400, 3, high=60)
 
     def run() -> None:

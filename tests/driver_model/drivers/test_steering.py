@@ -10,7 +10,7 @@ import pytest
 
 from driver_model.cpu.profile import Profile
 from driver_model.cpu.system import System
-from driver_model.drivers.nic import DeviceError
+from driver_model.drivers.device import DeviceError
 from driver_model.drivers.steering import Flow, SteeringFullError, SteeringRules
 from hw.abi.registers import register_map
 from hw.abi.rings import NetworkLayer, TransportLayer

@@ -3,6 +3,7 @@
 
 import random
 from functools import reduce
+from ipaddress import ip_address
 from operator import xor
 
 import pytest
@@ -15,6 +16,7 @@ from hw.abi.steering import (
     RSS_TABLE_ROW,
     RULE_BANKS,
     RuleError,
+    rss_hash,
     rule_hash,
     rule_message,
     rule_places,
@@ -22,6 +24,7 @@ from hw.abi.steering import (
 )
 from hw.nic.interfaces import HashTypes, RuleWindow
 from hw.nic.register_block import register_layout
+from tests.hw.nic.rx.flows import SUITE, SUITE_KEY
 
 
 def crc32c(message, value=0):
@@ -58,6 +61,16 @@ def test_the_hash_is_linear_as_hardware_takes_it():
     for _ in range(50):
         left, right = rng.getrandbits(96), rng.getrandbits(96)
         assert rule_hash(left) ^ rule_hash(right) == rule_hash(left ^ right)
+
+
+@pytest.mark.parametrize("vector", SUITE)
+def test_software_hashes_as_the_published_vectors_say(vector):
+    destination, destination_port, source, source_port, of_addresses, of_ports = vector
+    addresses = ip_address(source).packed + ip_address(destination).packed
+    ports = source_port.to_bytes(2) + destination_port.to_bytes(2)
+    assert rss_hash(SUITE_KEY, addresses) == of_addresses
+    assert rss_hash(SUITE_KEY, addresses + ports) == of_ports
+    assert rss_hash(SUITE_KEY, bytes(12)) == 0
 
 
 def test_registers_are_as_the_hardware_takes_them():

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What the device found out about a received packet, as a driver hands it up."""
+
+import errno
+from enum import IntEnum
+
+from driver_model.drivers.features import Feature, NetDevice
+from driver_model.drivers.ring import RX_CSUM_BAD, RX_CSUM_GOOD, RX_CSUM_MASK, RX_HASH_VALID, RX_VLAN_VALID
+from driver_model.net.xdp_metadata import XdpRssType
+from hw.abi.codec import Codec
+from hw.abi.rings import NetworkLayer, RxCompletion, TransportLayer
+
+_CODEC = Codec(RxCompletion)
+_NETWORK = _CODEC.mask("packet_type", "network")
+_TRANSPORT_SHIFT = _NETWORK.bit_length()
+_NETWORKS = {layer.value: layer for layer in NetworkLayer.__members__.values()}
+_TRANSPORTS = {layer.value: layer for layer in TransportLayer.__members__.values()}
+_IP = {NetworkLayer.IPV4: XdpRssType.L3_IPV4, NetworkLayer.IPV6: XdpRssType.L3_IPV6}
+_PORTS = {TransportLayer.TCP: XdpRssType.L4_TCP, TransportLayer.UDP: XdpRssType.L4_UDP}
+
+
+class Checksum(IntEnum):
+    """``skb->ip_summed``, with the kernel's values."""
+
+    NONE = 0  #: nobody has looked, or it is wrong: the stack sums
+    UNNECESSARY = 1  #: the device has checked it, it is right
+    COMPLETE = 2  #: the device has not judged, but summed the packet: ``csum``
+    PARTIAL = 3  #: to be sent: the device is to complete it
+
+
+class RxMetadata:
+    """Metadata of the frame at hand. One is reused for a whole queue: it tells of a frame only until the program or
+    consumer that got it returns.
+
+    What its :class:`~driver_model.drivers.features.Feature` is off for is not told, nor what the device did not find.
+
+    Parameters
+    ----------
+    netdev : the device
+
+    Attributes
+    ----------
+    entry : the completion that the frame ended with, as :data:`driver_model.drivers.ring.RX_FORMAT` unpacks it
+    """
+
+    __slots__ = ("_netdev", "entry")
+
+    def __init__(self, netdev: NetDevice) -> None:
+        self._netdev = netdev
+        self.entry: tuple[int, ...] = (0,) * 9
+
+    @property
+    def packet_type(self) -> tuple[NetworkLayer, TransportLayer]:
+        """What the parser recognised; nothing where the device says nonsense."""
+        value = self.entry[6]
+        network = _NETWORKS.get(value & _NETWORK, NetworkLayer.OTHER)
+        return network, _TRANSPORTS.get(value >> _TRANSPORT_SHIFT, TransportLayer.OTHER)
+
+    @property
+    def header_length(self) -> int:
+        """Bytes of the headers that the parser recognised; 0 where it knew none."""
+        return self.entry[5]
+
+    @property
+    def ip_summed(self) -> Checksum:
+        """UNNECESSARY for a checksum that is right, NONE for a wrong one; COMPLETE for what of IP was not judged, such
+        as ICMP and fragments; NONE for all else."""
+        status = self.entry[8] & RX_CSUM_MASK
+        if not self._netdev.rx_checksum or status == RX_CSUM_BAD:
+            return Checksum.NONE
+        if status == RX_CSUM_GOOD:
+            return Checksum.UNNECESSARY
+        return Checksum.COMPLETE if self.packet_type[0] in _IP else Checksum.NONE
+
+    @property
+    def csum(self) -> int | None:
+        """Ones' complement sum of all bytes behind the Ethernet header, tags and padding among them, as little-endian
+        words; it counts with COMPLETE."""
+        return self.entry[3] if self._netdev.rx_checksum else None
+
+    @property
+    def hash(self) -> int | None:
+        """RSS hash."""
+        hashed = self.entry[8] & RX_HASH_VALID and self._netdev.rx_hash
+        return self.entry[2] if hashed else None
+
+    @property
+    def hash_type(self) -> XdpRssType:
+        """What was hashed; a driver for SKBs makes PKT_HASH_TYPE_L4, L3 and NONE of it."""
+        if self.hash is None:
+            return XdpRssType.NONE
+        network, transport = self.packet_type
+        kind = _IP.get(network, XdpRssType.NONE)
+        if f"{transport.name}_{network.name}".lower() in self._netdev.hash_types:
+            kind |= XdpRssType.L4 | _PORTS[transport]
+        return kind
+
+    @property
+    def vlan_tci(self) -> int | None:
+        """Tag control information of the first VLAN tag, which is still in the frame."""
+        tagged = self.entry[8] & RX_VLAN_VALID and self._netdev.rx_vlan
+        return self.entry[4] if tagged else None
+
+    def xmo_rx_hash(self) -> tuple[int, XdpRssType] | None:
+        """For :func:`driver_model.net.xdp_metadata.bpf_xdp_metadata_rx_hash`."""
+        self._require(Feature.RXHASH, "hashes")
+        value = self.hash
+        return None if value is None else (value, self.hash_type)
+
+    def xmo_rx_vlan_tag(self) -> int | None:
+        """For :func:`driver_model.net.xdp_metadata.bpf_xdp_metadata_rx_vlan_tag`."""
+        self._require(Feature.HW_VLAN_CTAG_RX, "VLAN tags")
+        return self.vlan_tci
+
+    def _require(self, feature: Feature, what: str) -> None:
+        if feature not in self._netdev.capabilities.features:
+            raise OSError(errno.EOPNOTSUPP, f"The device does not tell {what}")

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""How the driver's queue pairs are set up, and who takes the frames that pass."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from driver_model.drivers.metadata import RxMetadata
+from driver_model.drivers.ring import check_entries
+from driver_model.drivers.strategies.base import BufferStrategy
+from driver_model.net.xdp import XdpProgram
+
+if TYPE_CHECKING:
+    from driver_model.drivers.queue import QueuePair
+
+Fragment = tuple[Any, int, int]  #: buffer, offset of the bytes in it, their number
+Consumer = Callable[["QueuePair", Sequence[Fragment], RxMetadata], None]
+
+
+@dataclass(frozen=True, slots=True)
+class QueueConfig:
+    """How a queue pair is set up.
+
+    Attributes
+    ----------
+    strategy : class of its buffer strategy
+    program : XDP program
+    consumer : takes the frames that pass, ``consumer(queue, fragments, metadata)``, and gives each buffer back by
+        :meth:`QueuePair.release` or sends it by :meth:`QueuePair.xmit`; None if none can pass
+    rx_entries, tx_entries : ring sizes
+    moderation_cycles, moderation_count : an interrupt waits at most so many hardware cycles, and for so many
+    completions
+    """
+
+    strategy: type[BufferStrategy]
+    program: XdpProgram
+    consumer: Consumer | None = None
+    rx_entries: int = 512
+    tx_entries: int = 512
+    moderation_cycles: int = 0
+    moderation_count: int = 0
+
+    def __post_init__(self) -> None:
+        check_entries("rx_entries", self.rx_entries)
+        check_entries("tx_entries", self.tx_entries)
+        for name in ("moderation_cycles", "moderation_count"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or not 0 <= value < 1 << 16:
+                raise ValueError(f"{name} must be in 0..65535, not {value!r}")

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Metadata of a received packet for XDP programs: the ``bpf_xdp_metadata_rx_*`` kfuncs (``net/core/xdp.c``)."""
+
+import errno
+from enum import IntFlag
+from typing import Protocol
+
+from driver_model.net.xdp import XdpBuff
+
+VLAN_PROTOCOL = slice(12, 14)  #: of a tagged Ethernet frame
+
+
+class XdpRssType(IntFlag):
+    """``enum xdp_rss_hash_type``, with the kernel's values: what of the packet was hashed."""
+
+    NONE = 0
+    L3_IPV4 = 1 << 0
+    L3_IPV6 = 1 << 1
+    L4 = 1 << 3  #: the ports too; the protocol's bit is set as well
+    L4_TCP = 1 << 4
+    L4_UDP = 1 << 5
+
+
+class XdpMetadata(Protocol):
+    """What a driver tells of the frame at hand: ``struct xdp_metadata_ops``. None: not known of this frame; raises
+    ``OSError`` EOPNOTSUPP for what the device never tells."""
+
+    def xmo_rx_hash(self) -> tuple[int, XdpRssType] | None:
+        """RSS hash, and what was hashed."""
+
+    def xmo_rx_vlan_tag(self) -> int | None:
+        """Tag control information of the first VLAN tag."""
+
+
+def _of(xdp: XdpBuff) -> XdpMetadata:
+    if xdp.metadata is None:
+        raise OSError(errno.EOPNOTSUPP, "The driver has no metadata")
+    xdp.core.spend(xdp.core.op("xdp.metadata"))
+    return xdp.metadata
+
+
+def bpf_xdp_metadata_rx_hash(xdp: XdpBuff) -> tuple[int, XdpRssType]:
+    """RSS hash and its type. Raises ``OSError``: ENODATA if the frame has none, EOPNOTSUPP if no frame has."""
+    found = _of(xdp).xmo_rx_hash()
+    if found is None:
+        raise OSError(errno.ENODATA, "The frame was not hashed")
+    return found
+
+
+def bpf_xdp_metadata_rx_vlan_tag(xdp: XdpBuff) -> tuple[int, int]:
+    """Protocol and tag control information of the first VLAN tag. Raises ``OSError`` as the hash does.
+
+    The device leaves the tag in the frame, where the protocol is read.
+    """
+    tag = _of(xdp).xmo_rx_vlan_tag()
+    if tag is None:
+        raise OSError(errno.ENODATA, "The frame has no VLAN tag")
+    return int.from_bytes(xdp.load(VLAN_PROTOCOL.start, 2)), tag

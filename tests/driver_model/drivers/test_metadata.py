@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What is handed up of each completion, with each feature on and off."""
+
+import errno
+from typing import Any
+
+import pytest
+
+from driver_model.drivers.features import Capabilities, Feature, NetDevice, Properties
+from driver_model.drivers.metadata import Checksum, RxMetadata
+from driver_model.drivers.rss import DEFAULT_TYPES
+from driver_model.net.xdp_metadata import XdpRssType
+from hw.abi.codec import Codec
+from hw.abi.rings import ChecksumStatus, NetworkLayer, RxCompletion, TransportLayer
+from tests.driver_model.bench import Bench
+
+CODEC = Codec(RxCompletion)
+OTHER, GOOD, BAD, NOT = NetworkLayer.OTHER, ChecksumStatus.GOOD, ChecksumStatus.BAD, ChecksumStatus.NOT_CHECKED
+V4, V6, TCP, UDP, FRAGMENT = (
+    *(NetworkLayer.IPV4, NetworkLayer.IPV6, TransportLayer.TCP),
+    *(
+        TransportLayer.UDP,
+        TransportLayer.FRAGMENT,
+    ),
+)
+
+
+def told(network: Any, transport: Any = TransportLayer.OTHER, status: Any = NOT, *flags: str) -> dict[str, Any]:
+    """Of a completion, what the hardware found out, as a fake device writes it."""
+    word = status.value << (CODEC.mask("flags", "checksum_status").bit_length() - 2)
+    for flag in flags:
+        word |= CODEC.mask("flags", flag)
+    return {"told": (0xDEADBEEF, 0x1234, 0x6ABC, 54, network.value | transport.value << 4), "flags": word}
+
+
+def metadata(completion: dict[str, Any], netdev: NetDevice | None = None) -> RxMetadata:
+    result = RxMetadata(device() if netdev is None else netdev)
+    result.entry = (0, 60, *completion["told"], 0, completion["flags"])
+    return result
+
+
+def device(features: Feature | None = None) -> NetDevice:
+    netdev = NetDevice(Capabilities(2, True, 64, Properties(classify=True)))
+    netdev.hash_types = DEFAULT_TYPES
+    if features is not None:
+        netdev.set_features(features)
+    return netdev
+
+
+@pytest.mark.parametrize(
+    ("completion", "expected"),
+    [
+        (told(V4, TCP, GOOD), Checksum.UNNECESSARY),
+        (told(V6, UDP, GOOD), Checksum.UNNECESSARY),
+        (told(V4, TCP, BAD), Checksum.NONE),
+        (told(V4, TransportLayer.OTHER, BAD), Checksum.NONE),
+        (told(V4, FRAGMENT, NOT), Checksum.COMPLETE),
+        (told(V6, UDP, NOT), Checksum.COMPLETE),
+        (told(OTHER), Checksum.NONE),
+        (told(NetworkLayer.MALFORMED), Checksum.NONE),
+    ],
+)
+def test_verdicts(completion: dict[str, Any], expected: Checksum) -> None:
+    found = metadata(completion)
+    assert found.ip_summed is expected
+    assert found.csum == 0x1234
+    assert found.header_length == 54
+    off = metadata(completion, device(Feature.RXHASH))
+    assert (off.ip_summed, off.csum) == (Checksum.NONE, None)
+
+
+@pytest.mark.parametrize(
+    ("network", "transport", "types", "expected"),
+    [
+        (V4, TCP, DEFAULT_TYPES, XdpRssType.L3_IPV4 | XdpRssType.L4 | XdpRssType.L4_TCP),
+        (V6, UDP, DEFAULT_TYPES, XdpRssType.L3_IPV6 | XdpRssType.L4 | XdpRssType.L4_UDP),
+        (V4, UDP, frozenset(("ipv4", "tcp_ipv4")), XdpRssType.L3_IPV4),
+        (V6, FRAGMENT, DEFAULT_TYPES, XdpRssType.L3_IPV6),
+        (V4, TransportLayer.OTHER, DEFAULT_TYPES, XdpRssType.L3_IPV4),
+    ],
+)
+def test_hashes_and_their_types(network: Any, transport: Any, types: frozenset[str], expected: XdpRssType) -> None:
+    netdev = device()
+    netdev.hash_types = types
+    found = metadata(told(network, transport, GOOD, "hash_valid"), netdev)
+    assert found.xmo_rx_hash() == (found.hash, found.hash_type) == (0xDEADBEEF, expected)
+    netdev.set_features(Feature.RXCSUM)
+    assert (found.hash, found.hash_type, found.xmo_rx_hash()) == (None, XdpRssType.NONE, None)
+    without = metadata(told(network, transport, GOOD))
+    assert (without.hash, without.hash_type, without.xmo_rx_hash()) == (None, XdpRssType.NONE, None)
+
+
+def test_tags() -> None:
+    found = metadata(told(V4, TCP, GOOD, "vlan_valid"))
+    assert found.vlan_tci == found.xmo_rx_vlan_tag() == 0x6ABC
+    assert metadata(told(V4, TCP, GOOD)).vlan_tci is None
+    assert metadata(told(V4, TCP, GOOD, "vlan_valid"), device(Feature.RXCSUM)).vlan_tci is None
+
+
+def test_nonsense_of_the_device_is_nothing() -> None:
+    found = metadata({"told": (1, 2, 3, 4, 0xFF), "flags": 0xFF})
+    assert found.packet_type == (NetworkLayer.OTHER, TransportLayer.OTHER)
+    assert (found.ip_summed, found.hash_type) == (Checksum.NONE, XdpRssType.NONE)
+
+
+def test_a_device_without_parser_tells_nothing_and_says_so() -> None:
+    found = RxMetadata(NetDevice(Capabilities(2, False, 0, Properties())))
+    assert (found.ip_summed, found.csum, found.hash, found.vlan_tci) == (Checksum.NONE, None, None, None)
+    for ask in (found.xmo_rx_hash, found.xmo_rx_vlan_tag):
+        with pytest.raises(OSError, match="does not tell") as refusal:
+            ask()
+        assert refusal.value.errno == errno.EOPNOTSUPP
+
+
+def test_the_driver_hands_each_frames_metadata_up_counts_verdicts_and_charges_it() -> None:
+    got: list[Any] = []
+
+    def take(queue: Any, fragments: Any, found: RxMetadata) -> None:
+        got.append((found.ip_summed, found.hash, found.vlan_tci, len(fragments)))
+        for buffer, _, _ in fragments:
+            queue.release(buffer)
+
+    bench = Bench("page_pool", "pass", consumer=take, rss=True, rx_entries=16)
+    good, bad = told(V4, TCP, GOOD, "hash_valid"), told(V4, TCP, BAD, "hash_valid", "vlan_valid")
+
+    def run() -> None:
+        bench.start()
+        queue = bench.nic.queues[0]
+        for number, (completion, end) in enumerate(((good, True), (bad, False), (bad, True), (told(V6), True))):
+            queue.fill_consumer += 1
+            bench.nic.complete(queue, number, 60, end=end, **completion)
+        bench.nic.receive(0, [])
+        bench.wait(lambda: len(got) == 3, "three frames")
+        bench.finish()
+
+    bench.run(run)
+    assert got == [
+        (Checksum.UNNECESSARY, 0xDEADBEEF, None, 1),
+        (Checksum.NONE, 0xDEADBEEF, 0x6ABC, 2),
+        (Checksum.COMPLETE, None, None, 1),
+    ]
+    counted = {name: bench.total(f"rx_csum_{name}") for name in ("unnecessary", "complete", "none", "bad")}
+    assert counted == {"unnecessary": 1, "complete": 1, "none": 1, "bad": 1}
+    assert bench.core.op("rx.metadata").count == 3
+
+
+def test_without_features_nothing_is_charged() -> None:
+    bench = Bench("page_pool", "pass", expected=[[bytes(60)]], rx_entries=16)
+
+    def run() -> None:
+        bench.start()
+        bench.nic.receive(0, [bytes(60)])
+        bench.wait(lambda: bench.total("rx_packets") == 1, "the frame")
+        bench.finish()
+
+    bench.run(run)
+    assert bench.core.op("rx.metadata").count == 0
+    assert bench.total("rx_csum_none") == 1

@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Presets of the machine follow those of the NIC."""
+
+from dataclasses import replace
+
+import pytest
+
+from hw.config import PRESETS as NIC_PRESETS
+from sim.config import PRESETS, preset
+
+
+@pytest.mark.parametrize("name", ["10g", "100g"])
+def test_a_machine_with_offloads_differs_in_its_nic_alone(name):
+    machine = preset(f"{name}-offload")
+    assert machine.nic == NIC_PRESETS[f"{name}-offload"]
+    assert replace(machine, nic=NIC_PRESETS[name]) == PRESETS[name]
+
+
+def test_every_preset_of_the_nic_has_a_machine():
+    assert set(PRESETS) == set(NIC_PRESETS)
