@@ -165,7 +165,7 @@ def test_port_registers_are_outputs_and_pulses_last_a_cycle():
         (MAP.address("device") + 8, Response.DECERR),
         (0x3F8, Response.DECERR),
         (0xFF8, Response.DECERR),
-        (MAP.address("mac_address", 0) + 8, Response.DECERR),
+        (MAP.address("rx_header", 0) + 8, Response.DECERR),
         (MAP.queue_base + QUEUES * MAP.queue_stride, Response.DECERR),
         (MAP.queue_base + QUEUES * MAP.queue_stride + 0x810, Response.DECERR),
         (MAP.address("device") + 4, Response.SLVERR),
