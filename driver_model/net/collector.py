@@ -17,12 +17,19 @@ class Source(Protocol):
         """Take a buffer back."""
 
 
+class Metadata(Protocol):
+    """What comes with a frame beside its fragments: of that, only headers in a buffer of their own count here."""
+
+    header: tuple[int, int] | None
+
+
 class CollectorError(AssertionError):
     """A frame came out of the driver that should not have."""
 
 
 class Collector:
-    """Takes ``(buffer, offset, length)`` fragments from the driver, compares, and releases the buffers at once.
+    """Takes ``(buffer, offset, length)`` fragments from the driver, behind headers that were split off, compares, and
+    releases the buffers at once.
 
     Frames may be missing, because hardware drops; those skipped are counted in ``missing`` as soon as a later one
     comes. A frame that was not sent, was changed, comes twice or out of order raises :class:`CollectorError`.
@@ -46,12 +53,17 @@ class Collector:
         """Frames that later ones have overtaken, for each queue."""
         return [done - received for done, received in zip(self._next, self.received, strict=True)]
 
-    def __call__(self, queue: Source, fragments: Sequence[tuple[Any, int, int]], metadata: object = None) -> None:
-        """Take one frame; its metadata does not count."""
+    def __call__(
+        self, queue: Source, fragments: Sequence[tuple[Any, int, int]], metadata: Metadata | None = None
+    ) -> None:
+        """Take one frame."""
         core = queue.core
         load = core.load_owned
-        core.spend(core.device_line, sum(-(-length // LINE) for _, _, length in fragments))
-        frame = b"".join([load(buffer.address + offset, length) for buffer, offset, length in fragments])
+        pieces = [(buffer.address + offset, length) for buffer, offset, length in fragments]
+        if metadata is not None and metadata.header is not None:
+            pieces.insert(0, metadata.header)
+        core.spend(core.device_line, sum(-(-length // LINE) for _, length in pieces))
+        frame = b"".join([load(address, length) for address, length in pieces])
         for buffer, _, _ in fragments:
             queue.release(buffer)
         self.check(queue.index, frame)
