@@ -4,6 +4,8 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from driver_model.net.xdp_metadata import XdpMetadata
+
 LINE = 64  #: bytes of a cache line; the collector is the first to touch each
 
 
@@ -15,12 +17,6 @@ class Source(Protocol):
 
     def release(self, buffer: Any) -> None:
         """Take a buffer back."""
-
-
-class Metadata(Protocol):
-    """What comes with a frame beside its fragments: of that, only headers in a buffer of their own count here."""
-
-    header: tuple[int, int] | None
 
 
 class CollectorError(AssertionError):
@@ -54,9 +50,9 @@ class Collector:
         return [done - received for done, received in zip(self._next, self.received, strict=True)]
 
     def __call__(
-        self, queue: Source, fragments: Sequence[tuple[Any, int, int]], metadata: Metadata | None = None
+        self, queue: Source, fragments: Sequence[tuple[Any, int, int]], metadata: XdpMetadata | None = None
     ) -> None:
-        """Take one frame."""
+        """Take one frame; of its metadata only headers that lie apart count."""
         core = queue.core
         load = core.load_owned
         pieces = [(buffer.address + offset, length) for buffer, offset, length in fragments]
