@@ -68,7 +68,7 @@ class PostedIndices(wiring.Component):
         last, first, limit, ahead, forward, reach = (
             Signal(INDEX_BITS, name=n) for n in ("last", "first", "limit", "ahead", "forward", "reach")
         )
-        sound = Signal()
+        sound, counts = Signal(), Signal()
         # The index of each queue's last doorbell, even if that has yet to be checked: should it be refused, then the
         # queue stops, and no later one counts.
         latest = Signal(data.ArrayLayout(INDEX_BITS, self._config.queues))
@@ -88,9 +88,13 @@ class PostedIndices(wiring.Component):
             m.d.sync += latest[rung.queue].eq(rung.index)
         m.d.sync += [ahead.eq(read.index - first), forward.eq(read.index - last), reach.eq(limit)]
         m.d.sync += sound.eq((ahead <= reach) & (forward <= reach))
-        with m.If(judged.valid & sound):
+        m.d.comb += [
+            counts.eq(judged.valid & self.live.bit_select(judged.queue, 1)),
+            self.refused.eq(counts & ~sound),
+            self.refused_queue.eq(judged.queue),
+        ]
+        with m.If(counts & sound):
             m.d.sync += self.posted[judged.queue].eq(judged.index)
-        m.d.comb += [self.refused.eq(judged.valid & ~sound), self.refused_queue.eq(judged.queue)]
         for queue in range(self._config.queues):
             with m.If(self.clear[queue]):
                 m.d.sync += [self.posted[queue].eq(0), latest[queue].eq(0)]

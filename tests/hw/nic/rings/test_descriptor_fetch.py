@@ -209,6 +209,22 @@ def test_one_descriptor_a_cycle_is_fetched_from_far_away(width, cycles):
     assert bench.arrivals[0] < 60 + 35
 
 
+def test_one_descriptor_a_cycle_is_fetched_for_many_queues():
+    """Whole lines in turns: in steady state no cycle is lost."""
+    queues = 8
+    bench = Bench(32, latency=40).build(data_width=512, fetch_depth=32, queues=queues)
+
+    async def software(ctx):
+        await bench.start(ctx, *range(queues))
+        for queue in range(queues):
+            await bench.ring(ctx, queue, 32)
+        for queue in range(queues):
+            await bench.available(ctx, queue, 32)
+
+    bench.run(software)
+    assert bench.arrivals[-1] - bench.arrivals[0] <= 32 * queues + 8
+
+
 def test_one_descriptor_a_cycle_is_taken_and_fetched():
     """The cache holds a fraction of the ring, the latency is hidden, and takes make room as fast as fetches fill it."""
     bench = Bench(256, latency=20).build(data_width=512, fetch_depth=64)

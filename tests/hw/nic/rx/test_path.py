@@ -187,7 +187,7 @@ def test_a_frame_waits_for_buffers_only_while_a_fetch_is_under_way_and_not_for_e
         await bench.send(ctx, frames[1])
         await ctx.tick().repeat(60)
         assert len(bench.queue_events) == 1
-        await bench.settle(ctx, 2, bound=60)
+        await bench.settle(ctx, 2, bound=80)
         assert bench.drops(DropReason.NO_BUFFER) == 2
 
         await bench.post(ctx, descriptors(buffers)[:1])
