@@ -234,6 +234,7 @@ PRESETS = MappingProxyType(
             fetch_depth=256,
             outstanding_reads=256,
             outstanding_writes=64,
+            read_ids=16,
         ),
     }
 )
