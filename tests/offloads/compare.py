@@ -55,7 +55,7 @@ class Comparison:
         for queue in range(design.nic.queues):
             rings = RINGS + queue * (receive.RING_BYTES + send.RING_BYTES)
             buffers = RX_BUFFERS + queue * receive.BUFFER_BYTES
-            self._receivers.append(ReceiveQueue(memory, rings, buffers, rng))
+            self._receivers.append(ReceiveQueue(memory, rings, buffers, random.Random(f"{seed} {queue}")))
             self._senders.append(SendQueue(memory, rings + receive.RING_BYTES, queue))
         self._queues = self._receivers, self._senders
         self._drops: Counter[DropReason] = Counter()
@@ -98,7 +98,9 @@ class Comparison:
             segments -= len(sendings[-1].frames)
         sendings += [refused_request(rng, longest) for _ in range(REFUSED)]
         rng.shuffle(sendings)
-        self._round(settings, [wire_frame(rng, settings.max_length) for _ in range(frames)], sendings)
+        self._round(
+            settings, [wire_frame(rng, settings.min_length, settings.max_length) for _ in range(frames)], sendings
+        )
 
     def _round(self, settings: Settings, frames: list[WireFrame], sendings: list[Sending]) -> None:
         for offset, value in settings.writes(self._registers):

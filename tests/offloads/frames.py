@@ -34,8 +34,8 @@ class WireFrame:
         return DropReason.OVERSIZE if len(self.data) > max_length else None
 
 
-def wire_frame(rng: random.Random, max_length: int) -> WireFrame:
-    """A random one; of those that are no random noise most are sound, or nearly."""
+def wire_frame(rng: random.Random, min_length: int, max_length: int) -> WireFrame:
+    """A random one: most are sound, or nearly, and some beyond these limits."""
     kind = rng.choices(("any", "bad FCS", "runt", "jumbo", "oversize", "extension"), (88, 3, 3, 2, 0.5, 3.5))[0]
     if kind == "jumbo":
         return WireFrame(bytes(random_packet(rng, rng.randrange(1000, 9000))))
@@ -44,7 +44,7 @@ def wire_frame(rng: random.Random, max_length: int) -> WireFrame:
     if kind == "extension":
         return WireFrame(bytes(_extended(rng)))
     data = random_frame(rng)
-    return WireFrame(data[: rng.randrange(1, 60)] if kind == "runt" else data, kind == "bad FCS")
+    return WireFrame(data[: rng.randrange(1, max(2, min_length))] if kind == "runt" else data, kind == "bad FCS")
 
 
 def _extended(rng: random.Random) -> Packet:

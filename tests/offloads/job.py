@@ -9,7 +9,7 @@ from sim.backends.base import Backend
 from sim.config import MachineConfig
 from tests.offloads.compare import Comparison
 
-ROUND = 250  #: frames received, checksum requests, and segments
+ROUND = 125  #: frames received, checksum requests, and segments
 
 
 def job(backend: Backend, design: MachineConfig, argument: Any) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def job(backend: Backend, design: MachineConfig, argument: Any) -> dict[str, Any
                 break
             comparison.random_round(*(max(0, min(ROUND, each)) for each in left))
             rounds += 1
-            if rounds % 5 == 0:
+            if rounds % 10 == 0:
                 report(f"{comparison.done} after {backend.cycle} cycles in {time.monotonic() - begin:.0f} s")
     except AssertionError as difference:
         raise AssertionError(f"seed {seed}, round {rounds}, cycle {backend.cycle}: {difference}") from difference
