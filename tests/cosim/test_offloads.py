@@ -10,7 +10,7 @@ from sim.backends.base import launch
 from tests.offloads.machine import machine
 
 SEED = 1
-PACKETS = 300
+PACKETS = 500
 LAYERS = {f"{network} {transport}" for network in ("IPV4", "IPV6") for transport in ("TCP", "UDP")}
 
 

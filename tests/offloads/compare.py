@@ -135,6 +135,7 @@ class Comparison:
                 expected = classify(frame.data)
                 opinion = scapy_verdict(frame.data, expected)
                 assert opinion in (None, expected.status), f"scapy finds it {opinion}: {expected}, {frame.data.hex()}"
+                self.covered["scapy", "no opinion" if opinion is None else f"agrees: {opinion.name}"] += 1
                 rss_hash = settings.hash(expected)
                 queue = self._receivers[settings.queue(rss_hash)]
                 queue.awaited.append(Awaited(frame.data, expected, rss_hash))
