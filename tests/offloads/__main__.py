@@ -13,12 +13,13 @@ def main() -> None:
     parser.add_argument("--packets", type=int, default=5000, help="frames to receive, to sum, and segments to send")
     parser.add_argument("--seed", type=int, default=0, help="of all that is random")
     parser.add_argument("--width", type=int, nargs="+", choices=WIDTHS, default=[64, 512], help="bits of the datapath")
+    parser.add_argument("--stalls", type=int, default=0, help="hold back all streams in so many of 256 cycles")
     parser.add_argument("--backend", choices=BACKENDS, default="verilator")
     options = parser.parse_args()
     for width in options.width:
         print(f"{width} bits, seed {options.seed}")
-        argument = {"packets": options.packets, "seed": options.seed, "progress": True}
-        result = launch(options.backend, machine(width), "tests.offloads.job:job", argument)
+        argument = {"packets": options.packets, "seed": options.seed, "stalls": options.stalls, "progress": True}
+        result = launch(options.backend, machine(width, stalls=options.stalls > 0), "tests.offloads.job:job", argument)
         for direction, kind, count in result["covered"]:
             print(f"{count:8} {direction:10}{kind}")
         print(

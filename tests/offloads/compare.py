@@ -25,6 +25,7 @@ from tests.offloads.settings import Settings
 
 REFUSED = 8  #: requests of a round that cannot be done
 GAPS = (0, 0, 1, 1, 1, 1, 2, 20)  #: from a frame's start to the next one's, in times that it takes at line rate
+STALLED_PACE = 4  #: times as long are these gaps where streams are held back, lest the packet buffer overflows
 PERIOD = 400  #: cycles between two looks at the rings
 LIMIT = 400_000  #: cycles that a round may take
 QUIET = 5  #: looks without news, until nothing more is expected to come
@@ -36,13 +37,20 @@ TX_BUFFERS = 40 << 20
 class Comparison:
     """All offloads of a machine just after reset. ``AssertionError`` tells the first difference.
 
+    Parameters
+    ----------
+    backend, design : the machine
+    seed : of all that is random
+    stalls : hold back every stream at random in so many of 256 cycles, on a machine built with stalls
+
     Attributes
     ----------
     covered : what was compared so far, by direction and kind
     """
 
-    def __init__(self, backend: Backend, design: MachineConfig, seed: str):
+    def __init__(self, backend: Backend, design: MachineConfig, seed: str, stalls: int = 0):
         self._backend, self._nic = backend, design.nic
+        self._pace = STALLED_PACE if stalls else 1
         self._rng = rng = random.Random(seed)
         self._registers = register_map(design.nic.queues)
         self._mailbox = MailboxClient(backend)
@@ -61,6 +69,8 @@ class Comparison:
         self._drops: Counter[DropReason] = Counter()
         self.covered: Counter[tuple[str, str]] = Counter()
         self._set_up()
+        if stalls:
+            self._mailbox.set_stalls(stalls, rng.getrandbits(32))
 
     @property
     def done(self) -> tuple[int, int, int]:
@@ -143,7 +153,9 @@ class Comparison:
                 self._drops[reason] += 1
             self.covered["receive", _kind(expected) if reason is None else f"dropped: {reason.name}"] += 1
             played.append((start, frame.data, 0, frame.bad_fcs))
-            start += ceil(self._line.frame_cycles(max(len(frame.data), MIN_FRAME)) * self._rng.choice(GAPS))
+            start += ceil(
+                self._line.frame_cycles(max(len(frame.data), MIN_FRAME)) * self._rng.choice(GAPS) * self._pace
+            )
         self._player.play(played)
 
     def _send(self, sendings: Iterable[Sending]) -> None:

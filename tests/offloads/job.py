@@ -13,11 +13,11 @@ ROUND = 125  #: frames received, checksum requests, and segments
 
 
 def job(backend: Backend, design: MachineConfig, argument: Any) -> dict[str, Any]:
-    """Compare ``argument["packets"]`` received frames, checksum requests and segments of ``argument["seed"]``; for
-    :func:`sim.backends.base.launch`."""
+    """Compare ``argument["packets"]`` received frames, checksum requests and segments of ``argument["seed"]``, with
+    ``argument["stalls"]``, if there are any; for :func:`sim.backends.base.launch`."""
     report: Callable[[str], None] = print if argument.get("progress") else lambda line: None
     packets, seed = argument["packets"], argument["seed"]
-    comparison = Comparison(backend, design, f"{seed} of {design.nic.data_width}")
+    comparison = Comparison(backend, design, f"{seed} of {design.nic.data_width}", argument.get("stalls", 0))
     begin, rounds = time.monotonic(), 0
     try:
         comparison.published_hashes()

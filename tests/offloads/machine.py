@@ -10,9 +10,9 @@ QUEUES = 4
 WIDEST, WIDEST_MBPS = 512, 100_000
 
 
-def machine(width: int) -> MachineConfig:
+def machine(width: int, *, stalls: bool = False) -> MachineConfig:
     """A NIC of this datapath width on a chip, whose wire carries 100 Gbit/s at 512 bits and as much less as it is
-    narrower."""
+    narrower; streams can be held back or not."""
     nic = NicConfig(
         data_width=width,
         clock_khz=250_000,
@@ -28,4 +28,5 @@ def machine(width: int) -> MachineConfig:
         dram=DramConfig(bandwidth_megabytes=76_800),
         host_width=width,
         mac_mbps=WIDEST_MBPS * width // WIDEST,
+        stalls=stalls,
     )
