@@ -108,9 +108,8 @@ class Comparison:
             segments -= len(sendings[-1].frames)
         sendings += [refused_request(rng, longest) for _ in range(REFUSED)]
         rng.shuffle(sendings)
-        self._round(
-            settings, [wire_frame(rng, settings.min_length, settings.max_length) for _ in range(frames)], sendings
-        )
+        limits = settings.min_length, settings.max_length
+        self._round(settings, [wire_frame(rng, *limits) for _ in range(frames)], sendings)
 
     def _round(self, settings: Settings, frames: list[WireFrame], sendings: list[Sending]) -> None:
         for offset, value in settings.writes(self._registers):
@@ -153,9 +152,8 @@ class Comparison:
                 self._drops[reason] += 1
             self.covered["receive", _kind(expected) if reason is None else f"dropped: {reason.name}"] += 1
             played.append((start, frame.data, 0, frame.bad_fcs))
-            start += ceil(
-                self._line.frame_cycles(max(len(frame.data), MIN_FRAME)) * self._rng.choice(GAPS) * self._pace
-            )
+            gap = self._rng.choice(GAPS) * self._pace
+            start += ceil(gap * self._line.frame_cycles(max(len(frame.data), MIN_FRAME)))
         self._player.play(played)
 
     def _send(self, sendings: Iterable[Sending]) -> None:
@@ -174,6 +172,7 @@ class Comparison:
             assert not frame.error, f"a frame left damaged: {frame}"
             assert not frame.underrun, f"the NIC paused inside of a frame: {frame}"
             queue = frame.data[MARK][1]
+            assert queue < len(self._senders), f"a frame of no queue left: {frame}"
             self._senders[queue].sent(frame.data)
         news = len(frames) > 0
         for queue, (receiver, sender) in enumerate(zip(self._receivers, self._senders, strict=True)):
