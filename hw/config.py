@@ -237,6 +237,7 @@ _NICS = {
         fetch_depth=256,
         outstanding_reads=256,
         outstanding_writes=64,
+        read_ids=16,
     ),
 }
 _IOMMUS = {"10g": IommuConfig(), "100g": IommuConfig(data_width=512, walks=8, writes=16, reads=16, outstanding=256)}

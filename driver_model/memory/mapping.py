@@ -112,9 +112,17 @@ class Mapping:
     """
 
     __slots__ = (
-        "address", "coherent", "direction", "dma_address", "ended", "history", "reachable_until", "size", "stop",
+        "address",
+        "coherent",
+        "direction",
+        "dma_address",
+        "ended",
+        "history",
+        "reachable_until",
+        "size",
+        "stop",
         "tested",
-    )  # fmt: skip
+    )
 
     def __init__(
         self, dma_address: int, address: int, size: int, direction: DmaDirection, coherent: bool, first: Handover

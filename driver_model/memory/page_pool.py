@@ -82,10 +82,32 @@ class PagePool:
     """
 
     __slots__ = (
-        "alloc_cache", "checker", "core", "destroyed", "destroyed_at", "dma_map", "dma_sync", "hold_cnt", "mapped",
-        "op_alloc", "op_put_direct", "op_put_ring", "op_refill", "op_slow", "p", "pages", "release_cnt", "released",
-        "ring", "ring_lock", "ring_size", "spend", "statistics", "warned_at", "warnings",
-    )  # fmt: skip
+        "alloc_cache",
+        "checker",
+        "core",
+        "destroyed",
+        "destroyed_at",
+        "dma_map",
+        "dma_sync",
+        "hold_cnt",
+        "mapped",
+        "op_alloc",
+        "op_put_direct",
+        "op_put_ring",
+        "op_refill",
+        "op_slow",
+        "p",
+        "pages",
+        "release_cnt",
+        "released",
+        "ring",
+        "ring_lock",
+        "ring_size",
+        "spend",
+        "statistics",
+        "warned_at",
+        "warnings",
+    )
 
     def __init__(self, params: PagePoolParams, ring_size: int) -> None:
         self.p = params

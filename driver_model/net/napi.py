@@ -56,9 +56,19 @@ class Napi:
     """
 
     __slots__ = (
-        "disabled", "list_owner", "missed", "name", "op_complete", "op_poll", "op_schedule", "poll", "polls",
-        "scheduled", "softnet", "weight",
-    )  # fmt: skip
+        "disabled",
+        "list_owner",
+        "missed",
+        "name",
+        "op_complete",
+        "op_poll",
+        "op_schedule",
+        "poll",
+        "polls",
+        "scheduled",
+        "softnet",
+        "weight",
+    )
 
     def __init__(
         self, softnet: Softnet, poll: Callable[[int], int], weight: int = NAPI_POLL_WEIGHT, name: str = "napi"

@@ -73,10 +73,8 @@ class RxChecksum(wiring.Component):
         m = Module()
         beat = self.beats.payload
         ends = {"frame": beat.count, "packet": beat.packet_count, "header": beat.header_count}
-        last = register_stage(
-            m, "masked", self.beats.valid, first=beat.first, keep=beat.keep,
-            **{name: self._mask(count) for name, count in ends.items()},
-        )  # fmt: skip
+        masked = {name: self._mask(count) for name, count in ends.items()}
+        last = register_stage(m, "masked", self.beats.valid, first=beat.first, keep=beat.keep, **masked)
         terms = {name: _words(getattr(last, name)) for name in ends}
         for level in range(self._levels):
             sums = {name: Cat(_sums(words)) for name, words in terms.items()}
@@ -91,15 +89,11 @@ class RxChecksum(wiring.Component):
             m.d.sync += [totals[name].eq(Mux(last.first, 0, totals[name]) + terms[name][0]) for name in ends]
 
         plan = delay(m, "plan", self._levels, self.plan.valid, plan=self.plan.payload).plan
-        added = register_stage(
-            m, "added", ended, plan=plan, frame=totals["frame"], packet=totals["packet"] + plan.payload_rest,
-            header=totals["header"] + plan.header_rest,
-        )  # fmt: skip
+        packet, header = totals["packet"] + plan.payload_rest, totals["header"] + plan.header_rest
+        added = register_stage(m, "added", ended, plan=plan, frame=totals["frame"], packet=packet, header=header)
         # The sum of two halves of 16 bits carries at most once more.
-        folded = register_stage(
-            m, "folded", added.valid, plan=added.plan, frame=_fold(added.frame),
-            packet_good=_fold(added.packet) == ZERO, header_good=_fold(added.header) == ZERO,
-        )  # fmt: skip
+        good = {f"{name}_good": _fold(getattr(added, name)) == ZERO for name in ("packet", "header")}
+        folded = register_stage(m, "folded", added.valid, plan=added.plan, frame=_fold(added.frame), **good)
         plan = folded.plan
         status = Signal(ChecksumStatus)
         bad_sum = (plan.check_header & ~folded.header_good) | (plan.check_payload & ~folded.packet_good)

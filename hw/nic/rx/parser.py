@@ -33,7 +33,7 @@ from hw.nic.rx.headers import (
     index_bits,
     swap,
 )
-from hw.nic.rx.pipeline import register_stage
+from hw.nic.rx.pipeline import next_stage, register_stage
 
 # From the EtherType's word to the last of an IPv6 header behind two tags.
 FIRST_WORD, LAST_WORD = 3, 15
@@ -127,10 +127,8 @@ class RxParser(wiring.Component):
         def ethertype_is(kind: int) -> Value:
             return Mux(two, is_one_of(20, kind), Mux(one, is_one_of(16, kind), is_one_of(12, kind)))
 
-        return register_stage(
-            m, "tagged", last.valid, beat=last.beat, index=last.index, window=last.window,
-            one=one, two=two, ipv4=ethertype_is(IPV4_TYPE), ipv6=ethertype_is(IPV6_TYPE),
-        )  # fmt: skip
+        ipv4, ipv6 = ethertype_is(IPV4_TYPE), ethertype_is(IPV6_TYPE)
+        return next_stage(m, "tagged", last, "beat index window", one=one, two=two, ipv4=ipv4, ipv6=ipv6)
 
     def _align(self, m: Module, last: Any) -> SimpleNamespace:
         """Move the IP header to bit 0."""
@@ -139,17 +137,25 @@ class RxParser(wiring.Component):
             self._bytes(last.window, 22, IPV6_BYTES),
             Mux(last.one, self._bytes(last.window, 18, IPV6_BYTES), self._bytes(last.window, 14, IPV6_BYTES)),
         )
-        tags = [Mux(present, ~self._bytes(last.window, byte, 2), 0)
-                for present, byte in ((last.one, 14), (last.one, 16), (last.two, 18), (last.two, 20))]  # fmt: skip
+        places = (last.one, 14), (last.one, 16), (last.two, 18), (last.two, 20)
+        tags = [Mux(present, ~self._bytes(last.window, byte, 2), 0) for present, byte in places]
         # Up to and including the last whole word of the Ethernet header.
         words = ETHERNET_BYTES * 8 // WORD_BITS + last.one + last.two
         length = (last.index << self._shift) + last.beat.count
-        return register_stage(
-            m, "aligned", last.valid, beat=last.beat, index=last.index, ip=ip, ipv4=last.ipv4, ipv6=last.ipv6,
-            words=words[:3], length=length, vlan=Mux(last.one, swap(self._bytes(last.window, 14, 2)), 0),
-            vlan_valid=last.one, first_tag=tags[0] + tags[1], second_tag=tags[2] + tags[3],
+        return next_stage(
+            m,
+            "aligned",
+            last,
+            "beat index ipv4 ipv6",
+            ip=ip,
+            words=words[:3],
+            length=length,
+            vlan=Mux(last.one, swap(self._bytes(last.window, 14, 2)), 0),
+            vlan_valid=last.one,
+            first_tag=tags[0] + tags[1],
+            second_tag=tags[2] + tags[3],
             base_words=words + Mux(last.ipv6, IPV6_BYTES // 4, 0),
-        )  # fmt: skip
+        )
 
     def _locate(self, m: Module, last: Any) -> SimpleNamespace:
         """Read the IP header; find where it and the packet end."""
@@ -162,19 +168,24 @@ class RxParser(wiring.Component):
         # What turns the sum of the packet into that of payload and pseudo header. A right IPv4 header sums to zero, so
         # all of the pseudo header is missing. IPv6's has addresses and length in common with it; the rest is too much.
         excess = Cat(~last.ip[:32], ~last.ip[48:64], C(0, 16))
-        return register_stage(
-            m, "located", last.valid, beat=last.beat, index=last.index, length=last.length, words=last.words,
-            ipv4=last.ipv4, ipv6=last.ipv6, vlan=last.vlan, vlan_valid=last.vlan_valid,
+        return next_stage(
+            m,
+            "located",
+            last,
+            "beat index length words ipv4 ipv6 vlan vlan_valid",
             good=Mux(last.ipv6, v6.version == 6, v4_good),
             packet_end=_start(last.base_words) + Mux(last.ipv6, v6_length, total_length),
             transport_word=(last.base_words + Mux(last.ipv6, 0, v4.words))[:5],
             payload_length=Mux(last.ipv6, v6_length, v4_length[:16]),
             fragment=Mux(last.ipv6, protocol == FRAGMENT_PROTOCOL, v4_fragment),
-            tcp=protocol == TCP_PROTOCOL, udp=protocol == UDP_PROTOCOL, protocol=protocol,
-            source=Mux(last.ipv6, v6.source, v4.source), destination=Mux(last.ipv6, v6.destination, v4.destination),
+            tcp=protocol == TCP_PROTOCOL,
+            udp=protocol == UDP_PROTOCOL,
+            protocol=protocol,
+            source=Mux(last.ipv6, v6.source, v4.source),
+            destination=Mux(last.ipv6, v6.destination, v4.destination),
             addends=Mux(last.ipv6, excess, Cat(v4.source, v4.destination)),
             untag=last.first_tag + last.second_tag,
-        )  # fmt: skip
+        )
 
     def _measure(self, m: Module, last: Any) -> Any:
         """Count the beat's bytes before each end, and keep its words of the transport header."""
@@ -193,10 +204,8 @@ class RxParser(wiring.Component):
                 chosen = last.beat.data.word_select(lane, WORD_BITS)
                 taken = Value.cast(transport)[i * WORD_BITS : (i + 1) * WORD_BITS]
                 m.d.sync += taken.eq(chosen)
-        stage = register_stage(
-            m, "measured", last.valid, beat=last.beat, index=last.index,
-            header_count=bytes_before(_start(last.transport_word)), packet_count=bytes_before(last.packet_end),
-        )  # fmt: skip
+        header_count, packet_count = bytes_before(_start(last.transport_word)), bytes_before(last.packet_end)
+        stage = next_stage(m, "measured", last, "beat index", header_count=header_count, packet_count=packet_count)
         out = self.measured.payload
         m.d.comb += [self.measured.valid.eq(stage.valid), out.index.eq(stage.index)]
         m.d.comb += [out[name].eq(stage.beat[name]) for name, _ in ObservedBeat(self._config)]
@@ -206,35 +215,42 @@ class RxParser(wiring.Component):
     def _frame(self, m: Module, last: Any) -> SimpleNamespace:
         """A frame is whole: compare its length."""
         addends = [last.addends.word_select(i, 16) for i in range(4)]
-        return register_stage(
-            m, "frame", last.valid & last.beat.keep, words=last.words, ipv4=last.ipv4, ipv6=last.ipv6,
-            vlan=last.vlan, vlan_valid=last.vlan_valid, transport_word=last.transport_word,
-            payload_length=last.payload_length, fragment=last.fragment, tcp=last.tcp, udp=last.udp,
-            source=last.source, destination=last.destination,
+        return next_stage(
+            m,
+            "frame",
+            last,
+            "words ipv4 ipv6 vlan vlan_valid transport_word payload_length fragment tcp udp source destination untag",
+            valid=last.valid & last.beat.keep,
             linked=last.length >= _start(last.words),
             good=last.good & (last.packet_end <= last.length),
-            untag=last.untag, low=addends[0] + addends[1], high=addends[2] + addends[3],
+            low=addends[0] + addends[1],
+            high=addends[2] + addends[3],
             # IPv6's length stands in its header.
             pseudo=(last.protocol << 8) + Mux(last.ipv6, 0, swap(last.payload_length)),
-        )  # fmt: skip
+        )
 
     def _check(self, m: Module, last: Any, transport: Any) -> SimpleNamespace:
         """Compare the transport header with the packet."""
         length, udp_length = last.payload_length, swap(transport.udp_length)
         whole = last.linked & last.good & ~last.fragment
-        return register_stage(
-            m, "checked", last.valid, linked=last.linked, good=last.good, fragment=last.fragment,
-            tcp=whole & last.tcp, udp=whole & last.udp, words=last.words, ipv4=last.ipv4, ipv6=last.ipv6,
-            vlan=last.vlan, vlan_valid=last.vlan_valid, transport_word=last.transport_word,
-            source=last.source, destination=last.destination,
-            source_port=transport.source_port, destination_port=transport.destination_port,
+        tcp_fits = (length >= MIN_TCP_WORDS * 4) & (length >= (transport.tcp_words << 2))
+        return next_stage(
+            m,
+            "checked",
+            last,
+            "linked good fragment words ipv4 ipv6 vlan vlan_valid transport_word source destination untag",
+            tcp=whole & last.tcp,
+            udp=whole & last.udp,
+            source_port=transport.source_port,
+            destination_port=transport.destination_port,
             tcp_words=transport.tcp_words,
-            tcp_good=(length >= MIN_TCP_WORDS * 4) & (transport.tcp_words >= MIN_TCP_WORDS)
-            & (length >= (transport.tcp_words << 2)),
+            tcp_good=(transport.tcp_words >= MIN_TCP_WORDS) & tcp_fits,
             udp_good=(length >= UDP_BYTES) & (udp_length >= UDP_BYTES) & (length >= udp_length),
-            udp_fills=length == udp_length, udp_summed=transport.udp_checksum != 0,
-            untag=last.untag, addends=last.low + last.high, pseudo=last.pseudo + last.untag,
-        )  # fmt: skip
+            udp_fills=length == udp_length,
+            udp_summed=transport.udp_checksum != 0,
+            addends=last.low + last.high,
+            pseudo=last.pseudo + last.untag,
+        )
 
     def _conclude(self, m: Module, last: Any) -> None:
         """Name what was found."""

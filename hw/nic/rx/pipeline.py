@@ -18,6 +18,15 @@ def register_stage(m: Module, name: str, valid: ValueLike, **values: ValueLike) 
     return stage
 
 
+def next_stage(
+    m: Module, name: str, last: SimpleNamespace, kept: str, *, valid: ValueLike | None = None, **found: ValueLike
+) -> SimpleNamespace:
+    """The stage behind ``last``: those of its values that ``kept`` names, separated by spaces, and what was found.
+    ``valid`` is that of ``last`` where it is not given."""
+    before = {key: getattr(last, key) for key in kept.split()}
+    return register_stage(m, name, last.valid if valid is None else valid, **before, **found)
+
+
 def delay(m: Module, name: str, stages: int, valid: ValueLike, **values: Any) -> SimpleNamespace:
     """``values`` that go with ``valid``, some stages later; none at all is allowed."""
     stage = SimpleNamespace(valid=valid, **values)

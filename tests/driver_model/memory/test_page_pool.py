@@ -100,10 +100,18 @@ def test_counters_of_a_script() -> None:
     assert bench.checker is not None
     bench.checker.finish()
     assert pool.statistics.netlink() == {
-        "alloc-fast": 309, "alloc-slow": 3, "alloc-slow-high-order": 0, "alloc-empty": 3, "alloc-refill": 1,
-        "alloc-waive": 0, "recycle-cached": 209, "recycle-cache-full": 103, "recycle-ring": 79,
-        "recycle-ring-full": 24, "recycle-released-refcnt": 1,
-    }  # fmt: skip
+        "alloc-fast": 309,
+        "alloc-slow": 3,
+        "alloc-slow-high-order": 0,
+        "alloc-empty": 3,
+        "alloc-refill": 1,
+        "alloc-waive": 0,
+        "recycle-cached": 209,
+        "recycle-cache-full": 103,
+        "recycle-ring": 79,
+        "recycle-ring-full": 24,
+        "recycle-released-refcnt": 1,
+    }
 
 
 def test_cost_comes_from_what_happened() -> None:

@@ -104,9 +104,8 @@ def test_port_drops_name_their_reason_and_every_frame_is_counted_with_its_length
     bench.run(scenario)
     assert [event["length"] for event in bench.frame_events] == lengths
     reasons = [DropReason(event["reason"]) if event["dropped"] else None for event in bench.frame_events]
-    assert reasons == [
-        DropReason.RUNT, None, None, DropReason.OVERSIZE, DropReason.BAD_FCS, DropReason.RUNT, DropReason.LINK_DOWN,
-    ]  # fmt: skip
+    too_short, too_long = DropReason.RUNT, DropReason.OVERSIZE
+    assert reasons == [too_short, None, None, too_long, DropReason.BAD_FCS, too_short, DropReason.LINK_DOWN]
     assert [len(frame) for frame in bench.received(buffers)] == [60, 9216]
 
 

@@ -102,10 +102,9 @@ def test_sums_may_begin_and_end_up_anywhere(width):
     bench, rng = TxBench(config), random.Random(width)
     placer = Placer(bench, rng)
     requests = []
-    for start, offset, length in [
-        (0, 0, 14), (13, 0, 15), (13, 1, 16), (255, 63, 320), (255, 0, 300), (63, 0, 65), (62, 1, 65), (64, 63, 129),
-        (7, 0, 64), (1, 62, 65),
-    ]:  # fmt: skip
+    starts, offsets = (0, 13, 13, 255, 255, 63, 62, 64, 7, 1), (0, 0, 1, 63, 0, 0, 1, 63, 0, 62)
+    lengths = (14, 15, 16, 320, 300, 65, 65, 129, 64, 65)
+    for start, offset, length in zip(starts, offsets, lengths, strict=True):
         frame = rng.randbytes(length)
         total = sum(byte << (0 if place % 2 else 8) for place, byte in enumerate(frame[start:]))
         while total >> 16:
