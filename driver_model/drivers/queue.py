@@ -6,7 +6,7 @@ from typing import Any
 
 from driver_model.drivers.features import NetDevice
 from driver_model.drivers.header_buffers import HEADER_BUFFER_BYTES, HeaderBuffers
-from driver_model.drivers.metadata import Checksum, RxMetadata
+from driver_model.drivers.metadata import RxMetadata
 from driver_model.drivers.offload import TxRequest
 from driver_model.drivers.queue_config import QueueConfig
 from driver_model.drivers.ring import (
@@ -289,11 +289,7 @@ class QueuePair:
             else:
                 statistics.rx_xdp_tx_full += 1
         elif action is XdpAction.PASS and self.config.consumer is not None:
-            statistics.rx_xdp_pass += 1
-            self._count_checksum()
-            if self._metadata.header is not None:
-                statistics.rx_hsplit_packets += 1
-                statistics.rx_hsplit_bytes += self._metadata.header[1]
+            self._hand_up()
             offset = self.strategy.headroom
             pieces = [(buffer, offset, length) for buffer, length in fragments]
             self.config.consumer(self, pieces, self._metadata)
@@ -304,15 +300,12 @@ class QueuePair:
                 statistics.rx_xdp_aborted += 1
             self._release_all(fragments)
 
-    def _count_checksum(self) -> None:
-        """Count what a frame is handed up with, and charge its metadata where the device has any."""
+    def _hand_up(self) -> None:
+        """Count a frame that is handed up, and charge its metadata where the device has any."""
         netdev = self._netdev
         if netdev.rx_checksum or netdev.rx_hash or netdev.rx_vlan:
             self.core.spend(self._op_metadata)
-        summed, statistics = self._metadata.ip_summed, self.statistics
-        statistics.rx_csum_unnecessary += summed is Checksum.UNNECESSARY
-        statistics.rx_csum_complete += summed is Checksum.COMPLETE
-        statistics.rx_csum_none += summed is Checksum.NONE
+        self.statistics.count_pass(self._metadata)
 
     def _note(self, kind: str, function: str, buffer: Any, buffer_id: int | None = None) -> None:
         self.core.note(kind, function, self.index, buffer.address, buffer_id)

@@ -3,6 +3,8 @@
 
 from dataclasses import asdict, dataclass
 
+from driver_model.drivers.metadata import Checksum, RxMetadata
+
 
 @dataclass(slots=True)
 class QueueStatistics:
@@ -42,6 +44,17 @@ class QueueStatistics:
     interrupts: int = 0
     rx_stopped: int = 0  #: times the device stopped receiving because of an error
     tx_stopped: int = 0  #: times it stopped sending because of one
+
+    def count_pass(self, metadata: RxMetadata) -> None:
+        """A frame is handed up with this."""
+        summed, header = metadata.ip_summed, metadata.header
+        self.rx_xdp_pass += 1
+        self.rx_csum_unnecessary += summed is Checksum.UNNECESSARY
+        self.rx_csum_complete += summed is Checksum.COMPLETE
+        self.rx_csum_none += summed is Checksum.NONE
+        if header is not None:
+            self.rx_hsplit_packets += 1
+            self.rx_hsplit_bytes += header[1]
 
     def ethtool(self, queue: int) -> dict[str, int]:
         """Under ethtool's names, with the queue's number."""

@@ -49,8 +49,8 @@ class RxPath(wiring.Component):
     The classifier is there where ``config.classify`` says so; a frame then waits for what is known of it:
     :attr:`hw.nic.rx.classifier.RxClassifier.latency`.
 
-    A frame whose headers are split off has two writes, of a beat each at least, where a whole one has one: at 512 bits a
-    64-byte frame then takes two cycles of ``write`` instead of one.
+    A frame whose headers are split off has two writes, of a beat each at least, where a whole one has one: at 512 bits
+    a 64-byte frame then takes two cycles of ``write`` instead of one.
 
     Frames keep the order of the wire from end to end. A frame that waits for a fetch holds up those behind it, at most
     ``starvation`` cycles. A queue is ``busy`` from the cycle after a buffer for a frame was looked up, until the
