@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.abi.rings import INDEX_BITS, LINE_BYTES
+from hw.bus.skid import SkidBuffer
 from hw.config import NicConfig
 from hw.nic.interfaces import HeaderArea, QueueWrite
 from hw.nic.queue_memory import QueueMemory
@@ -24,7 +25,7 @@ class RxHeaderSplit(wiring.Component):
     segments of its queue, but for headers and dropped ones, have gone by since the queue was started, modulo the
     entries of its completion ring.
 
-    One segment a cycle, and one cycle for each frame that is split; three cycles from a segment to its own, or to that
+    One segment a cycle, and one cycle for each frame that is split; four cycles from a segment to its own, or to that
     of its headers.
 
     Members
@@ -92,10 +93,12 @@ class RxHeaderSplit(wiring.Component):
 
         # Its headers, if they are to be split off, and then the segment.
         held = Signal(data.StructLayout({**stage, "line": 58}))
-        headers, output = Signal(), self.output.payload
+        m.submodules.skid = skid = SkidBuffer(Segment(config))
+        wiring.connect(m, skid.output, wiring.flipped(self.output))
+        headers, leaves, output = Signal(), skid.input.ready, skid.input.payload
         m.d.comb += [
-            moves.eq(~held.valid | (self.output.ready & ~headers)),
-            self.output.valid.eq(held.valid),
+            moves.eq(~held.valid | (leaves & ~headers)),
+            skid.input.valid.eq(held.valid),
             *(output[name].eq(held.segment[name]) for name, _ in output.shape() if name != "header"),
         ]
         with m.If(headers):
@@ -112,6 +115,6 @@ class RxHeaderSplit(wiring.Component):
                 held.line.eq(placed.first + placed.lines),
                 headers.eq(placed.valid & placed.segment.split),
             ]
-        with m.Elif(self.output.ready):
+        with m.Elif(leaves):
             m.d.sync += headers.eq(0)
         return m

@@ -112,7 +112,7 @@ class RxPath(wiring.Component):
         words = config.rx_buffer_bytes // config.beat_bytes
         m.submodules.buffer = buffer = PacketBuffer(config.data_width, words, WriteBeat(config))
         # Planned segments lie in the planner's FIFO, in the writer's, and in the registers behind them.
-        limit = 2 * config.fetch_depth + 4 * config.outstanding_writes + 8
+        limit = 2 * config.fetch_depth + 4 * config.outstanding_writes + 10
         m.submodules.in_flight = in_flight = InFlight(config.queues, limit)
 
         self._classify(m, ingress, steering)

@@ -49,7 +49,7 @@ class RxPlanner(wiring.Component):
 
     **Timing.** One frame a cycle is decided while each fits one buffer, of any queues, or is dropped at once; one that
     is split takes two cycles of the output. Its segment is committed seven cycles after the frame came, eight where
-    header split is built in, whose output is three cycles later. Its descriptor is read before it is known what the
+    header split is built in, whose output is four cycles later. Its descriptor is read before it is known what the
     frames before it take, on the guess that each takes one; a frame of n > 1 buffers refutes that, and takes 16 + 2n
     cycles, in which no other is decided.
 
@@ -193,8 +193,10 @@ class RxPlanner(wiring.Component):
         m.submodules.split = split = RxHeaderSplit(self._config)
         connect(m, planned, split.input)
         connect(m, split.output, flipped(output))
+        # Registers are written long before their queue is started, and come from far away.
         for listener in (lookups, split):
-            connect(m, flipped(self.queue_write), listener.queue_write)
+            for name in listener.queue_write.signature.members:
+                m.d.sync += getattr(listener.queue_write, name).eq(getattr(self.queue_write, name))
         m.d.comb += split.clear.eq(self.clear)
 
     def _keep_room(self, m: Module, lookups: RxLookups, decision: RxDecision, fifo: CommitFifo) -> None:

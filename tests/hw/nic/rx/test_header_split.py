@@ -146,7 +146,7 @@ def test_pace_and_latency_are_as_stated():
     sim.add_clock(1e-6)
     sim.add_testbench(bench)
     sim.run()
-    assert [valid for valid, _ in came] == [0] * 3 + [1] * 37
+    assert [valid for valid, _ in came] == [0] * 4 + [1] * 36
     assert all(ready for _, ready in came[:23])
     assert [ready for _, ready in came[23:39]] == [0, 1] * 8
 
@@ -162,7 +162,7 @@ def test_after_reset_in_traffic_it_is_as_after_power_on():
             ctx.set(dut.input.payload, {"queue": 1, "length": 9, "split": 1})
             ctx.set(dut.input.valid, 1)
             ctx.set(dut.output.ready, 1)
-            for _ in range(12):
+            for _ in range(13):
                 _, _, valid, header, address = await ctx.tick().sample(
                     dut.output.valid, dut.output.payload.header, dut.output.payload.address
                 )
