@@ -77,7 +77,9 @@ class DescriptorFetch(wiring.Component):
         m.submodules.arrivals = arrivals = DescriptorArrivals(config)
         m.submodules.faults = faults = QueueFaults(config)
         # Whose each fetch under way is.
-        m.submodules.fetches = fetches = SyncFIFO(width=ceil_log2(config.queues), depth=config.outstanding_reads)
+        # Yosys knows no memory of words without bits.
+        width = max(1, ceil_log2(config.queues))
+        m.submodules.fetches = fetches = SyncFIFO(width=width, depth=config.outstanding_reads)
         live = Signal(config.queues)
         taken = Signal(data.ArrayLayout(INDEX_BITS, config.queues))
         take, port = self.descriptors.take, self.descriptors
