@@ -37,6 +37,7 @@ class NicConfig:
     classify : headers of received frames are parsed, and their checksums judged, for their completions
     rss : receive-side scaling: a Toeplitz hash and a table of queues; needs ``classify``
     steering_rules : exact steering rules that fit: 0 (none, and no table), or 64 to 512; they need ``classify``
+    header_split : headers of received TCP and UDP packets can go to buffers of their own; needs ``classify``
     tx_offload : checksums and VLAN tags can be inserted into frames that are sent
     segmentation : TCP segmentation offload; needs tx_offload
     serial_width : bits of the simulation-only frame number; 0 leaves it and all trace points out
@@ -57,6 +58,7 @@ class NicConfig:
     classify: bool = False
     rss: bool = False
     steering_rules: int = 0
+    header_split: bool = False
     tx_offload: bool = False
     segmentation: bool = False
     serial_width: int = 0
@@ -83,7 +85,7 @@ class NicConfig:
             raise ValueError(
                 f"max_burst_bytes must be at most 256 beats of {self.beat_bytes} bytes, not {self.max_burst_bytes!r}"
             )
-        for name in ("classify", "rss"):
+        for name in ("classify", "rss", "header_split"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} must be a bool, not {getattr(self, name)!r}")
         if self.steering_rules or isinstance(self.steering_rules, bool):
@@ -91,6 +93,8 @@ class NicConfig:
         for name in ("rss", "steering_rules"):
             if getattr(self, name) and not self.classify:
                 raise ValueError(f"{name} needs classify: only of a parsed frame is it known whose it is")
+        if self.header_split and not self.classify:
+            raise ValueError("header_split needs classify: only of a parsed frame is it known where its headers end")
         if not isinstance(self.tx_offload, bool):
             raise TypeError(f"tx_offload must be a bool, not {self.tx_offload!r}")
         if not isinstance(self.segmentation, bool):
@@ -237,7 +241,14 @@ _NICS = {
     ),
 }
 _IOMMUS = {"10g": IommuConfig(), "100g": IommuConfig(data_width=512, walks=8, writes=16, reads=16, outstanding=256)}
-_OFFLOADS = {"classify": True, "rss": True, "steering_rules": 64, "tx_offload": True, "segmentation": True}
+_OFFLOADS = {
+    "classify": True,
+    "rss": True,
+    "steering_rules": 64,
+    "header_split": True,
+    "tx_offload": True,
+    "segmentation": True,
+}
 OFFLOAD = "-offload"  #: behind a preset's name: the same with all that the NIC can know of packets
 
 PRESETS = MappingProxyType(_NICS | {name + OFFLOAD: replace(nic, **_OFFLOADS) for name, nic in _NICS.items()})

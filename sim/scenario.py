@@ -182,8 +182,12 @@ class Scenario:
         times, lengths, read, check, run = self.times, self.lengths, self.platform.read, self.seen.check, program.run
         drop, passes = XdpAction.DROP, XdpAction.PASS
 
+        def header_of(xdp: XdpBuff) -> tuple[int, int]:
+            apart = None if xdp.metadata is None else xdp.metadata.header
+            return (xdp.data, 0) if apart is None else apart
+
         def note(xdp: XdpBuff) -> XdpAction:
-            time, length = xdp.core.time, xdp.data_end - xdp.data
+            time, length = xdp.core.time, header_of(xdp)[1] + xdp.data_end - xdp.data
             action = run(xdp)
             if action is drop or action is passes:
                 times.append(time)
@@ -191,7 +195,7 @@ class Scenario:
             return action
 
         def check_and_note(xdp: XdpBuff) -> XdpAction:
-            check(xdp.queue, read(xdp.data, xdp.data_end - xdp.data))
+            check(xdp.queue, read(*header_of(xdp)) + read(xdp.data, xdp.data_end - xdp.data))
             return note(xdp)
 
         return replace(program, run=check_and_note if self.config.checkers and self.whole else note)

@@ -4,6 +4,7 @@
 import errno
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from types import MappingProxyType
 
 from driver_model.cpu.core import Core
@@ -20,6 +21,14 @@ class RxfhParam:
     indir: tuple[int, ...]
     key: bytes
     hfunc: str = "toeplitz"
+
+
+class TcpDataSplit(IntEnum):
+    """``ETHTOOL_A_RINGS_TCP_DATA_SPLIT``, with the kernel's values."""
+
+    UNKNOWN = 0
+    DISABLED = 1
+    ENABLED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +86,28 @@ class Ethtool:
         if Feature.NTUPLE not in self._netdev.features:
             for location in tuple(self._rules):
                 self._delete(location)
+
+    # Rings: -g, -G tcp-data-split
+
+    @property
+    def tcp_data_split(self) -> TcpDataSplit:
+        """Whether packets are split, or will be when the device is opened; UNKNOWN where it cannot split."""
+        netdev = self._netdev
+        if not netdev.capabilities.header_split:
+            return TcpDataSplit.UNKNOWN
+        return TcpDataSplit.ENABLED if netdev.tcp_data_split else TcpDataSplit.DISABLED
+
+    def set_tcp_data_split(self, *, enable: bool) -> None:
+        """Split packets or not. Raises ``OSError`` also EBUSY while the device is open, and EINVAL while packets go to
+        an XDP program that must have each whole, as the kernel does (``net/ethtool/rings.c``)."""
+        netdev = self._netdev
+        if not netdev.capabilities.header_split:
+            raise OSError(errno.EOPNOTSUPP, "The device has no tcp-data-split")
+        if netdev.running:
+            raise OSError(errno.EBUSY, "tcp-data-split can be set only while the device is closed")
+        if enable and netdev.single_buffer_xdp:
+            raise OSError(errno.EINVAL, "tcp-data-split cannot be enabled with single buffer XDP")
+        netdev.tcp_data_split = enable
 
     # RSS: -x, -X, -n and -N rx-flow-hash
 

@@ -68,26 +68,28 @@ class Capabilities:
     rss : receive-side scaling is built in
     rules : exact steering rules that fit; 0 for none
     properties : what no register tells
+    header_split : headers of received packets can go to buffers of their own
     """
 
     queues: int
     rss: bool
     rules: int
     properties: Properties
+    header_split: bool = False
 
     @classmethod
     def decode(cls, registers: RegisterMap, word: int, properties: Properties) -> "Capabilities":
         """From the value of register CAPABILITIES and from firmware."""
         register = registers.port["capabilities"]
-        rss, rules = bool(register.get(word, "rss")), register.get(word, "steering_rules")
-        return cls(register.get(word, "queues"), rss, rules, properties)
+        rss, split = (bool(register.get(word, name)) for name in ("rss", "header_split"))
+        return cls(register.get(word, "queues"), rss, register.get(word, "steering_rules"), properties, split)
 
     @property
     def features(self) -> Feature:
         """What can be switched on: ``hw_features``."""
         properties = self.properties
         found = Feature(0)
-        if properties.classify or self.rss or self.rules:
+        if properties.classify or self.rss or self.rules or self.header_split:
             found |= Feature.RXCSUM | Feature.HW_VLAN_CTAG_RX
         if self.rss:
             found |= Feature.RXHASH
@@ -106,15 +108,21 @@ class NetDevice:
     Parameters
     ----------
     capabilities : what the device can do; all of it is on at first
+    single_buffer_xdp : packets go to an XDP program that must have each whole (``dev_xdp_sb_prog_count``)
 
     Attributes
     ----------
+    running : the device is open (``netif_running``)
+    tcp_data_split : packets are split from the next time on that the device is opened; off at first, and no feature
     rx_checksum, rx_hash, rx_vlan : whether RXCSUM, RXHASH and HW_VLAN_CTAG_RX are on, which is asked for every packet
     hash_types : RSS hash types that are on, as register RSS_TYPES names them
     """
 
-    def __init__(self, capabilities: Capabilities) -> None:
+    def __init__(self, capabilities: Capabilities, *, single_buffer_xdp: bool = False) -> None:
         self.capabilities = capabilities
+        self.single_buffer_xdp = single_buffer_xdp
+        self.running = False
+        self.tcp_data_split = False
         self.hash_types: frozenset[str] = frozenset()
         self._switch(capabilities.features)
 

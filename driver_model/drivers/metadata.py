@@ -41,13 +41,16 @@ class RxMetadata:
     Attributes
     ----------
     entry : the completion that the frame ended with, as :data:`driver_model.drivers.ring.RX_FORMAT` unpacks it
+    header : physical address and bytes of the frame's headers where they lie apart, in a header buffer; its fragments
+        have what is behind them
     """
 
-    __slots__ = ("_netdev", "entry")
+    __slots__ = ("_netdev", "entry", "header")
 
     def __init__(self, netdev: NetDevice) -> None:
         self._netdev = netdev
         self.entry: tuple[int, ...] = (0,) * 9
+        self.header: tuple[int, int] | None = None
 
     @property
     def packet_type(self) -> tuple[NetworkLayer, TransportLayer]:

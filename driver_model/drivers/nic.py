@@ -108,7 +108,7 @@ class NicDriver:
         if self._opened:
             for queue in self._open_queues:
                 self._on(queue.core, f"close queue {queue.index}", partial(self._close, queue))
-            self._opened = False
+            self._opened = self.netdev.running = False
 
     def open(self) -> None:
         """Start all queue pairs, then reception and transmission."""
@@ -121,7 +121,7 @@ class NicDriver:
         for index in range(self._wanted):
             core = self.host.cores[index % len(self.host.cores)]
             self._on(core, f"open queue {index}", partial(self._start, index))
-        self._opened = True
+        self._opened = self.netdev.running = True
         self._enable(rx=True, tx=True)
 
     def stop(self) -> None:
@@ -135,7 +135,7 @@ class NicDriver:
         for queue in self._open_queues:
             self._on(queue.core, f"stop queue {queue.index}", partial(self._stop, queue))
         self._enable(rx=False, tx=False)
-        self._opened = False
+        self._opened = self.netdev.running = False
 
     def stop_queue(self, index: int) -> None:
         """Stop one queue pair as :meth:`stop` does, in traffic or not: the others go on, and the device counts frames
@@ -209,9 +209,10 @@ class NicDriver:
             "moderation": registers.queue["moderation"].pack(
                 cycles=self.config.moderation_cycles, count=self.config.moderation_count, vector=index
             ),
-            "rx_control": 1,
-            "tx_control": 1,
         }
+        if self.netdev.capabilities.header_split:
+            setup["rx_header"] = 0 if queue.headers is None else queue.headers.word(registers.queue["rx_header"])
+        setup |= {"rx_control": 1, "tx_control": 1}
         for name, value in setup.items():
             core.mmio_write(registers.address(name, index), value)
         if index not in self._vectors:
@@ -279,7 +280,7 @@ class NicDriver:
     # Helpers
 
     def _describe(self, capabilities: Capabilities, queues: int) -> None:
-        self.netdev = NetDevice(capabilities)
+        self.netdev = NetDevice(capabilities, single_buffer_xdp=self.config.program.single_buffer)
         self.ethtool = Ethtool(self.core, self.registers, self.netdev, queues)
 
     def _on(self, core: Core, name: str, function: Callable[[], None]) -> None:

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 from driver_model.drivers.features import NetDevice
-from driver_model.drivers.metadata import Checksum, RxMetadata
+from driver_model.drivers.header_buffers import HEADER_BUFFER_BYTES, HeaderBuffers
+from driver_model.drivers.metadata import RxMetadata
 from driver_model.drivers.offload import TxRequest
 from driver_model.drivers.queue_config import QueueConfig
 from driver_model.drivers.ring import (
@@ -14,6 +15,7 @@ from driver_model.drivers.ring import (
     RX_CSUM_MASK,
     RX_END_OF_PACKET,
     RX_FORMAT,
+    RX_HEADER_SPLIT,
     WRITE_FAULT,
     CompletionRing,
     DescriptorRing,
@@ -40,7 +42,7 @@ class QueuePair:
 
     Receiving: each completion is checked (the device's word is not trusted), its bytes are made the CPU's, and the
     frame goes to the XDP program. Its buffer is then free, queued for sending, or the consumer's. At the end of a poll
-    the ring is filled again and one doorbell publishes both RX indices.
+    the ring is filled again and one doorbell publishes both RX indices, and with them gives header buffers back.
 
     Parameters
     ----------
@@ -72,6 +74,7 @@ class QueuePair:
         self.strategy = config.strategy(dev, config.rx_entries, self.napi)
         self.fill = DescriptorRing(dev, config.rx_entries)
         self.completions = CompletionRing(dev, config.rx_entries, RX_FORMAT)
+        self.headers = HeaderBuffers(dev, config.rx_entries) if netdev.tcp_data_split else None
         self.tx = TransmitRing(dev, config.tx_entries, self.strategy, self.statistics, registers, index, netdev)
         self.receiving = False
         self.closed = False  #: everything was given back
@@ -216,6 +219,10 @@ class QueuePair:
                 if logged:
                     self._note("receive", "rx_completion", buffer, buffer_id)
                 received(buffer, length)
+            if flags & RX_HEADER_SPLIT:
+                size += self._split_off(entry)
+            elif not self._fragments:
+                metadata.header = None
             error &= ERROR_MASK
             if error:
                 self._bad = True
@@ -248,6 +255,16 @@ class QueuePair:
         statistics.rx_bytes += size
         return work
 
+    def _split_off(self, entry: tuple[int, ...]) -> int:
+        """The frame that this completion begins has its headers in a header buffer. Returns their bytes."""
+        length, headers = entry[5], self.headers
+        if headers is None or self._fragments or not 0 < length <= HEADER_BUFFER_BYTES:
+            self.statistics.rx_length_errors += 1
+            self._bad = True
+            return 0
+        self._metadata.header = headers.address(self.completions.consumer - 1), length
+        return length
+
     def _finish(self) -> None:
         """The last buffer of a frame over several, or of one with an error, has come."""
         fragments, self._fragments = self._fragments, []
@@ -272,8 +289,7 @@ class QueuePair:
             else:
                 statistics.rx_xdp_tx_full += 1
         elif action is XdpAction.PASS and self.config.consumer is not None:
-            statistics.rx_xdp_pass += 1
-            self._count_checksum()
+            self._hand_up()
             offset = self.strategy.headroom
             pieces = [(buffer, offset, length) for buffer, length in fragments]
             self.config.consumer(self, pieces, self._metadata)
@@ -284,15 +300,12 @@ class QueuePair:
                 statistics.rx_xdp_aborted += 1
             self._release_all(fragments)
 
-    def _count_checksum(self) -> None:
-        """Count what a frame is handed up with, and charge its metadata where the device has any."""
+    def _hand_up(self) -> None:
+        """Count a frame that is handed up, and charge its metadata where the device has any."""
         netdev = self._netdev
         if netdev.rx_checksum or netdev.rx_hash or netdev.rx_vlan:
             self.core.spend(self._op_metadata)
-        summed, statistics = self._metadata.ip_summed, self.statistics
-        statistics.rx_csum_unnecessary += summed is Checksum.UNNECESSARY
-        statistics.rx_csum_complete += summed is Checksum.COMPLETE
-        statistics.rx_csum_none += summed is Checksum.NONE
+        self.statistics.count_pass(self._metadata)
 
     def _note(self, kind: str, function: str, buffer: Any, buffer_id: int | None = None) -> None:
         self.core.note(kind, function, self.index, buffer.address, buffer_id)
@@ -380,4 +393,6 @@ class QueuePair:
         self.strategy.close()
         self.fill.free()
         self.completions.free()
+        if self.headers is not None:
+            self.headers.free()
         self.tx.free()

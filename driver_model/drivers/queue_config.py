@@ -26,7 +26,8 @@ class QueueConfig:
     strategy : class of its buffer strategy
     program : XDP program
     consumer : takes the frames that pass, ``consumer(queue, fragments, metadata)``, and gives each buffer back by
-        :meth:`QueuePair.release` or sends it by :meth:`QueuePair.xmit`; None if none can pass
+        :meth:`QueuePair.release` or sends it by :meth:`QueuePair.xmit`; None if none can pass. Headers that were split
+        off are ``metadata.header``, in memory that stays the driver's.
     rx_entries, tx_entries : ring sizes
     moderation_cycles, moderation_count : an interrupt waits at most so many hardware cycles, and for so many
     completions

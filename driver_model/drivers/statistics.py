@@ -3,6 +3,8 @@
 
 from dataclasses import asdict, dataclass
 
+from driver_model.drivers.metadata import Checksum, RxMetadata
+
 
 @dataclass(slots=True)
 class QueueStatistics:
@@ -15,12 +17,14 @@ class QueueStatistics:
     rx_bytes: int = 0  #: their bytes
     rx_errors: int = 0  #: of those, dropped because the device reported an error or nonsense; by cause:
     rx_write_fault: int = 0  #: memory refused the device's write
-    rx_length_errors: int = 0  #: a length of 0, or beyond what was posted
+    rx_length_errors: int = 0  #: a length of 0, or beyond what was posted; or headers where none can be
     rx_bad_buffer: int = 0  #: an id that is not posted
     rx_csum_bad: int = 0  #: frames without error whose checksum the device found wrong
     rx_csum_unnecessary: int = 0  #: of ``rx_xdp_pass``, handed up as CHECKSUM_UNNECESSARY
     rx_csum_complete: int = 0  #: as CHECKSUM_COMPLETE
     rx_csum_none: int = 0  #: as CHECKSUM_NONE
+    rx_hsplit_packets: int = 0  #: of ``rx_xdp_pass``, handed up with their headers apart
+    rx_hsplit_bytes: int = 0  #: bytes of those headers
     rx_xdp_drop: int = 0
     rx_xdp_pass: int = 0
     rx_xdp_tx: int = 0  #: queued for sending
@@ -40,6 +44,17 @@ class QueueStatistics:
     interrupts: int = 0
     rx_stopped: int = 0  #: times the device stopped receiving because of an error
     tx_stopped: int = 0  #: times it stopped sending because of one
+
+    def count_pass(self, metadata: RxMetadata) -> None:
+        """A frame is handed up with this."""
+        summed, header = metadata.ip_summed, metadata.header
+        self.rx_xdp_pass += 1
+        self.rx_csum_unnecessary += summed is Checksum.UNNECESSARY
+        self.rx_csum_complete += summed is Checksum.COMPLETE
+        self.rx_csum_none += summed is Checksum.NONE
+        if header is not None:
+            self.rx_hsplit_packets += 1
+            self.rx_hsplit_bytes += header[1]
 
     def ethtool(self, queue: int) -> dict[str, int]:
         """Under ethtool's names, with the queue's number."""

@@ -4,6 +4,8 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from driver_model.net.xdp_metadata import XdpMetadata
+
 LINE = 64  #: bytes of a cache line; the collector is the first to touch each
 
 
@@ -22,7 +24,8 @@ class CollectorError(AssertionError):
 
 
 class Collector:
-    """Takes ``(buffer, offset, length)`` fragments from the driver, compares, and releases the buffers at once.
+    """Takes ``(buffer, offset, length)`` fragments from the driver, behind headers that were split off, compares, and
+    releases the buffers at once.
 
     Frames may be missing, because hardware drops; those skipped are counted in ``missing`` as soon as a later one
     comes. A frame that was not sent, was changed, comes twice or out of order raises :class:`CollectorError`.
@@ -46,12 +49,17 @@ class Collector:
         """Frames that later ones have overtaken, for each queue."""
         return [done - received for done, received in zip(self._next, self.received, strict=True)]
 
-    def __call__(self, queue: Source, fragments: Sequence[tuple[Any, int, int]], metadata: object = None) -> None:
-        """Take one frame; its metadata does not count."""
+    def __call__(
+        self, queue: Source, fragments: Sequence[tuple[Any, int, int]], metadata: XdpMetadata | None = None
+    ) -> None:
+        """Take one frame; of its metadata only headers that lie apart count."""
         core = queue.core
         load = core.load_owned
-        core.spend(core.device_line, sum(-(-length // LINE) for _, _, length in fragments))
-        frame = b"".join([load(buffer.address + offset, length) for buffer, offset, length in fragments])
+        pieces = [(buffer.address + offset, length) for buffer, offset, length in fragments]
+        if metadata is not None and metadata.header is not None:
+            pieces.insert(0, metadata.header)
+        core.spend(core.device_line, sum(-(-length // LINE) for _, length in pieces))
+        frame = b"".join([load(address, length) for address, length in pieces])
         for buffer, _, _ in fragments:
             queue.release(buffer)
         self.check(queue.index, frame)

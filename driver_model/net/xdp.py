@@ -84,15 +84,17 @@ class XdpProgram:
     name : for messages
     run : the program
     operation : primitive of the cost profile that each run is charged; what the program loads and stores comes on top
+    single_buffer : it must have each packet whole, in one buffer: with such a program no headers are split off
     """
 
     name: str
     run: Callable[[XdpBuff], XdpAction]
     operation: str = "xdp.run"
+    single_buffer: bool = True
 
 
 def _always(action: XdpAction) -> XdpProgram:
-    return XdpProgram(action.name.lower(), lambda xdp: action)
+    return XdpProgram(action.name.lower(), lambda xdp: action, single_buffer=action is XdpAction.TX)
 
 
 PROGRAMS = MappingProxyType(

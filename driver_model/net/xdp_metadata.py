@@ -23,7 +23,15 @@ class XdpRssType(IntFlag):
 
 class XdpMetadata(Protocol):
     """What a driver tells of the frame at hand: ``struct xdp_metadata_ops``. None: not known of this frame; raises
-    ``OSError`` EOPNOTSUPP for what the device never tells."""
+    ``OSError`` EOPNOTSUPP for what the device never tells.
+
+    Attributes
+    ----------
+    header : physical address and bytes of headers that lie apart; then the :class:`driver_model.net.xdp.XdpBuff` has
+        what is behind them
+    """
+
+    header: tuple[int, int] | None
 
     def xmo_rx_hash(self) -> tuple[int, XdpRssType] | None:
         """RSS hash, and what was hashed."""
@@ -52,7 +60,11 @@ def bpf_xdp_metadata_rx_vlan_tag(xdp: XdpBuff) -> tuple[int, int]:
 
     The device leaves the tag in the frame, where the protocol is read.
     """
-    tag = _of(xdp).xmo_rx_vlan_tag()
+    metadata = _of(xdp)
+    tag = metadata.xmo_rx_vlan_tag()
     if tag is None:
         raise OSError(errno.ENODATA, "The frame has no VLAN tag")
-    return int.from_bytes(xdp.load(VLAN_PROTOCOL.start, 2)), tag
+    at = VLAN_PROTOCOL.start
+    header = metadata.header
+    protocol = xdp.load(at, 2) if header is None else xdp.core.load_owned(header[0] + at, 2)
+    return int.from_bytes(protocol), tag

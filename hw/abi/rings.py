@@ -119,15 +119,20 @@ class RxCompletionFlags(data.Struct):
     hash_valid: 1
     vlan_valid: 1
     checksum_status: ChecksumStatus
-    #: The frame's first ``header_length`` bytes are in a header buffer; this one, the frame's first, begins with the
-    #: byte after them, and ``length`` counts from there. An error of either's write shows here.
+    #: The frame's first ``header_length`` bytes are in the header buffer of this completion's slot; this buffer, the
+    #: frame's first, begins with the byte after them, and ``length`` counts from there. An error of either's write
+    #: shows here.
     header_split: 1
     reserved: 1
     phase: 1
 
 
 class RxCompletion(data.Struct):
-    """RX completion ring: one filled buffer. A frame over several buffers has one each, in order."""
+    """RX completion ring: one filled buffer. A frame over several buffers has one each, in order.
+
+    With ``header_split``, slot n of the ring has header buffer n of register RX_HEADER beside it, which goes to
+    software with the completion, and back to the NIC with the consumer index: it needs no ring of its own.
+    """
 
     buffer_id: BUFFER_ID_BITS
     length: 16  #: bytes of the frame in this buffer

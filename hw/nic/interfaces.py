@@ -275,6 +275,21 @@ class QueueTxEvent(wiring.Signature):
         )
 
 
+class HeaderSetting(data.Struct):
+    """Low bits of register RX_HEADER."""
+
+    enable: 1
+    size: 2
+
+
+class HeaderArea(data.Struct):
+    """Register RX_HEADER."""
+
+    setting: HeaderSetting
+    below: 3
+    address: 58
+
+
 class HashTypes(data.Struct):
     """Register RSS_TYPES."""
 

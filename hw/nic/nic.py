@@ -247,11 +247,12 @@ class Nic(wiring.Component):
         ]
 
     def _set_steering(self, m, registers, rx):
-        """The registers of RSS and of steering rules, where they are built in."""
+        """The registers of RSS and of steering rules, where they are built in, and what of RX is."""
         config = self._config
         m.d.comb += [
             registers.capabilities.steering_rules.eq(config.steering_rules),
             registers.capabilities.rss.eq(config.rss),
+            registers.capabilities.header_split.eq(config.header_split),
         ]
         if config.rss:
             keys = [getattr(registers, f"rss_key{number}").key for number in range(RSS_KEY_BYTES // WORD_BYTES)]

@@ -16,7 +16,14 @@ from hw.bus.axi_lite import DATA_WIDTH, AXILiteSignature
 from hw.config import NicConfig
 from hw.nic.interfaces import IndirectionPort, QueueWrite
 from hw.nic.lifecycle import RINGS, QueueStatus
-from hw.nic.register_decoder import RegisterDecoder, in_table, is_counter, is_shadowed, port_registers
+from hw.nic.register_decoder import (
+    RegisterDecoder,
+    in_table,
+    is_counter,
+    is_shadowed,
+    port_registers,
+    queue_registers,
+)
 from hw.nic.register_shadow import RegisterShadow
 
 _OFFSET_LSB = exact_log2(WORD_BYTES)
@@ -41,7 +48,7 @@ class RegisterBlock(wiring.Component):
     no register at that address                                   DECERR        none
     address not a multiple of 8; write with a strobe off          SLVERR        none
     write to a read-only, read of a write-only register           SLVERR        none, reads as 0
-    ring base or size while the direction is not DISABLED         SLVERR        none
+    ring base or size, or RX_HEADER, while not DISABLED           SLVERR        none
     ``enable`` = 1 while the direction is DRAINING or in ERROR    SLVERR        none
     RSS table entries that name a queue that does not exist       SLVERR        none
     any write during a function reset                             SLVERR        none
@@ -238,7 +245,7 @@ class RegisterBlock(wiring.Component):
 
         # One cycle finds what is neither in the shadow nor a counter, the next takes it or one of those.
         values = []
-        for name, register in self._map.queue.items():
+        for name, register in queue_registers(self._config).items():
             if not is_counter(name):
                 values.append(Mux(access[f"at_{name}"], status.get(name, register.reset), 0))
         for name, register in self._single.items():

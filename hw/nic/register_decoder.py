@@ -21,6 +21,12 @@ def port_registers(config: NicConfig) -> Mapping[str, Register]:
     return {name: register for name, register in registers if not name.startswith(absent)}
 
 
+def queue_registers(config: NicConfig) -> Mapping[str, Register]:
+    """Registers of each queue pair that a NIC with these parameters has."""
+    registers = register_map(config.queues).queue.items()
+    return {name: register for name, register in registers if config.header_split or name != "rx_header"}
+
+
 def is_counter(name: str) -> bool:
     """A register that :class:`hw.nic.stats.counters.Stats` holds."""
     return "." in name
@@ -41,6 +47,7 @@ _KINDS = ("mapped", "readable", "writable", "counter", "shadowed", "in_table", "
 _RULES = {f"{ring}_{what}": f"{way}_ring" for way in RINGS for ring in RINGS[way] for what in ("base", "size")} | {
     f"{way}_{what}": f"{way}_{what}" for way in RINGS for what in ("control", "doorbell")
 }
+_RULES |= {"rx_header": "rx_ring"}
 
 
 class RegisterDecoder(wiring.Component):
@@ -61,7 +68,7 @@ class RegisterDecoder(wiring.Component):
 
     def __init__(self, config: NicConfig):
         self._map = register_map(config.queues)
-        self._pages = port_registers(config), self._map.queue
+        self._pages = port_registers(config), queue_registers(config)
         singles = [f"at_{name}" for page in self._pages for name in page if not is_counter(name) and not in_table(name)]
         fields = (*_KINDS, *dict.fromkeys(_RULES.values()), *singles)
         super().__init__(

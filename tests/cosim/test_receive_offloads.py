@@ -34,13 +34,26 @@ KINDS = ("good", "good", "good", "checksum", "payload", "ip header")  #: what is
 
 
 def hand_up(backend: Backend, machine: MachineConfig, runs: list[Mapping[str, Any]]) -> list[Any]:
-    """Run after run, what was handed up and what programs could know of it; and the counters."""
+    """Run after run, what was handed up and what programs could know of it, and the counters; at last the first run
+    again with headers split off."""
     results = []
     for number, traffic in enumerate(runs):
         if number:
             backend.reset()
         results.append(receive(backend, machine, traffic))
-    return results
+    backend.reset()
+    return [*results, receive(backend, machine, runs[0], Split)]
+
+
+class Split(Scenario):
+    """With packets split, after the device was closed for it."""
+
+    def _open(self) -> None:
+        super()._open()
+        self.driver.stop()
+        self.driver.ethtool.set_tcp_data_split(enable=True)
+        self.driver.open()
+        self.driver.status(0, "rx")  # behind it, every register write has arrived
 
 
 def receive(
@@ -48,6 +61,7 @@ def receive(
 ) -> dict[str, Any]:
     handed: list[list[Any]] = []
     hints: list[list[Any]] = []
+    split: list[int] = []
 
     def look(xdp: XdpBuff) -> XdpAction:
         found: list[Any] = []
@@ -61,14 +75,18 @@ def receive(
 
     def take(queue: Any, fragments: Any, metadata: Any) -> None:
         frame = b"".join(queue.core.load_owned(buffer.address + at, length) for buffer, at, length in fragments)
+        apart = 0
+        if metadata.header is not None:
+            apart, frame = metadata.header[1], queue.core.load_owned(*metadata.header) + frame
         network, transport = metadata.packet_type
         checked = [metadata.ip_summed, metadata.csum, metadata.hash, metadata.hash_type, metadata.vlan_tci]
         handed.append([queue.index, frame.hex(), network.name, transport.name, metadata.header_length, *checked])
-        scenario.passed(queue, fragments)
+        split.append(apart)
+        scenario.passed(queue, fragments, metadata)
 
     config = RunConfig(Traffic(**traffic), verdict="pass", cores=2, queues=QUEUES)
-    scenario = kind(backend, machine, config, program=XdpProgram("look", look), consumer=take)
-    return {"statistics": dict(scenario.run().statistics), "handed": handed, "hints": hints}
+    scenario = kind(backend, machine, config, program=XdpProgram("look", look, single_buffer=False), consumer=take)
+    return {"statistics": dict(scenario.run().statistics), "handed": handed, "hints": hints, "split": split}
 
 
 def random_received(rng: random.Random) -> bytes:
@@ -157,7 +175,7 @@ def received(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[bytes], lis
 
 
 def test_each_packet_comes_to_its_hashs_queue_with_scapys_verdict_its_tag_and_its_sum(received: Any) -> None:
-    frames, (result, _) = received
+    frames, (result, *_) = received
     expected: list[list[bytes]] = [[] for _ in range(QUEUES)]
     for frame in frames:
         found = hashed(Ether(frame))
@@ -183,7 +201,7 @@ def test_each_packet_comes_to_its_hashs_queue_with_scapys_verdict_its_tag_and_it
 
 
 def test_programs_get_hash_and_tag_and_the_counters_tell_the_verdicts(received: Any) -> None:
-    frames, (result, _) = received
+    frames, (result, *_) = received
     statistics = result["statistics"]
     total = {
         name: sum(statistics[f"queue{queue}_rx_csum_{name}"] for queue in range(QUEUES))
@@ -207,7 +225,7 @@ def test_programs_get_hash_and_tag_and_the_counters_tell_the_verdicts(received: 
 
 
 def test_flows_spread_over_the_queues_and_each_stays_in_order_in_its_own(received: Any) -> None:
-    _, (_, result) = received
+    _, (_, result, _) = received
     queues: dict[str, int] = {}
     last: dict[str, int] = {}
     count = [0] * QUEUES
@@ -222,6 +240,20 @@ def test_flows_spread_over_the_queues_and_each_stays_in_order_in_its_own(receive
     assert len(queues) == FLOWS
     assert sum(count) == FLOW_FRAMES
     assert all(count), count
+
+
+def test_with_headers_split_off_all_of_that_is_the_same(received: Any) -> None:
+    _, (whole, _, result) = received
+    assert not any(whole["split"])
+    assert sorted(map(repr, result["handed"])) == sorted(map(repr, whole["handed"]))
+    assert sorted(map(repr, result["hints"])) == sorted(map(repr, whole["hints"]))
+    for (_, raw, _, transport, header_length, *_), apart in zip(result["handed"], result["split"], strict=True):
+        splits = transport in ("TCP", "UDP") and 2 * header_length < len(raw)
+        assert apart == (header_length if splits else 0)
+    statistics, split = result["statistics"], [length for length in result["split"] if length]
+    assert len(split) > 100
+    assert sum(statistics[f"queue{queue}_rx_hsplit_packets"] for queue in range(QUEUES)) == len(split)
+    assert sum(statistics[f"queue{queue}_rx_hsplit_bytes"] for queue in range(QUEUES)) == sum(split)
 
 
 # Settings

@@ -46,13 +46,14 @@ class Bench:
         consumer: Callable[..., None] | None = None,
         rss: bool = False,
         rules: int = 0,
+        headers: Callable[[bytes], int] | None = None,
         properties: Properties | None = None,
         **config: Any,
     ) -> None:
         self.platform = FakePlatform(memory, log=False)
         self.system = System(self.platform, Profile.load("e5-1650v4"), cores)
         self.checker = OwnershipChecker(CYCLE_PS, device_log=True) if checked else None
-        self.nic = FakeNic(self.platform, queues, access_log=checked, rss=rss, rules=rules)
+        self.nic = FakeNic(self.platform, queues, access_log=checked, rss=rss, rules=rules, headers=headers)
         self.host = Host(self.system.cores, checker=self.checker)
         self.collector = Collector(expected)
         self.driver = NicDriver(

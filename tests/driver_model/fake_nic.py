@@ -2,11 +2,12 @@
 """A NIC without hardware: rings, doorbells, arming and interrupts as ``hw/abi`` says, in plain Python."""
 
 from collections import deque
+from collections.abc import Callable
 from struct import Struct
 
 from hw.abi.codec import Codec
 from hw.abi.registers import register_map
-from hw.abi.rings import CompletionError, QueueError, QueueState, TxContext, TxDescriptorType
+from hw.abi.rings import CompletionError, QueueError, QueueState, RxCompletion, TxContext, TxDescriptorType
 from tests.driver_model.fake_platform import FakePlatform
 
 _MASK = 0xFFFF
@@ -15,6 +16,7 @@ _RX = Struct("<HHIHHBBBB")
 _TX = Struct("<HH10xBB")
 _CONTEXT = Codec(TxContext)
 _END_OF_PACKET, _REPORT = 1, 2  #: bits of TxDataFlags
+_HEADER_SPLIT = Codec(RxCompletion).mask("flags", "header_split")
 DMA_LATENCY_PS = 300_000
 
 
@@ -48,18 +50,27 @@ class FakeNic:
 
     Doorbells and frames take effect ``DMA_LATENCY_PS`` later, all that wait at once. ``accesses`` collects what the
     device touched, as the ownership checker wants it: (cycle, address, length, is_write). Of RSS and steering rules, it
-    keeps what it was told: ``port`` has the values of its registers, ``rules`` the rules by their place.
+    keeps what it was told: ``port`` has the values of its registers, ``rules`` the rules by their place. ``headers``
+    says how many bytes of a frame are headers that can be split off; without it, header split is not built in.
     """
 
     def __init__(
-        self, platform: FakePlatform, queues: int = 2, *, access_log: bool = False, rss: bool = False, rules: int = 0
+        self,
+        platform: FakePlatform,
+        queues: int = 2,
+        *,
+        access_log: bool = False,
+        rss: bool = False,
+        rules: int = 0,
+        headers: Callable[[bytes], int] | None = None,
     ) -> None:
         self.platform = platform
         self.map = register_map(queues)
         self.queues = [FakeQueue() for _ in range(queues)]
         self.accesses: list[tuple[int, int, int, bool]] | None = [] if access_log else None
         self.control = 0
-        self.built = {"rss": rss, "steering_rules": rules}
+        self.built = {"rss": rss, "steering_rules": rules, "header_split": headers is not None}
+        self.headers = headers
         self.port: dict[str, int] = {}
         self.rules: dict[int, tuple[int, ...]] = {}
         self.stuck = False  #: never report a queue as stopped, nor a reset as done
@@ -186,7 +197,8 @@ class FakeNic:
             frame = queue.waiting[0]
             posted = (queue.fill_producer - queue.fill_consumer) & _MASK
             taken: list[tuple[int, int, bytes]] = []
-            rest = frame
+            header = self._header(queue, frame)
+            rest = frame[len(header) :]
             while rest and len(taken) < posted:
                 slot = (queue.fill_consumer + len(taken)) % size
                 address, length, buffer_id, _ = _ENTRY.unpack(self.read(base + 16 * slot, 16))
@@ -196,9 +208,25 @@ class FakeNic:
                 return
             queue.waiting.popleft()
             queue.fill_consumer = (queue.fill_consumer + len(taken)) & _MASK
+            told = (0, 0, 0, len(header), 0)
             for number, (address, buffer_id, piece) in enumerate(taken, 1):
+                flags = _HEADER_SPLIT if header and number == 1 else 0
                 self.write(address, piece)
-                self.complete(queue, buffer_id, len(piece), end=number == len(taken))
+                self.complete(queue, buffer_id, len(piece), end=number == len(taken), told=told, flags=flags)
+
+    def _header(self, queue: FakeQueue, frame: bytes) -> bytes:
+        """The headers of the queue's next frame, which are written to their buffer, if they can be split off."""
+        register = self.map.queue["rx_header"]
+        word = queue.registers.get("rx_header", 0)
+        if self.headers is None or not register.get(word, "enable"):
+            return b""
+        size, header = 64 << register.get(word, "size"), frame[: self.headers(frame)]
+        if not len(header) <= size or len(header) == len(frame):
+            return b""
+        slot = queue.rx_producer % queue.registers["rx_completion_size"]
+        if header:
+            self.write((register.get(word, "address") << 6) + slot * size, header)
+        return header
 
     def complete(
         self,

@@ -13,6 +13,8 @@ from hw.config import IOMMU_PRESETS, PRESETS, preset
     [
         ({"rss": 1}, TypeError, "rss must be a bool, not 1"),
         ({"rss": True}, ValueError, "rss needs classify"),
+        ({"header_split": 1}, TypeError, "header_split must be a bool, not 1"),
+        ({"header_split": True}, ValueError, "header_split needs classify"),
         ({"steering_rules": 64}, ValueError, "steering_rules needs classify"),
         ({"steering_rules": 32}, ValueError, "steering_rules that are not 0 must be a power of two in 64..512, not 32"),
         ({"steering_rules": 96}, ValueError, "must be a power of two in 64..512, not 96"),
@@ -20,7 +22,7 @@ from hw.config import IOMMU_PRESETS, PRESETS, preset
         ({"steering_rules": False}, TypeError, "steering_rules that are not 0 must be an integer, not False"),
     ],
 )
-def test_steering_that_cannot_be_built_is_refused(changes, error, message):
+def test_what_packets_are_parsed_for_and_cannot_be_built_is_refused(changes, error, message):
     with pytest.raises(error, match=message):
         preset("10g", **changes)
 
@@ -40,9 +42,9 @@ def test_number_of_read_ids_is_checked(ids):
 @pytest.mark.parametrize("name", ["10g", "100g"])
 def test_each_preset_is_there_with_all_offloads_and_differs_in_nothing_else(name):
     config = PRESETS[f"{name}-offload"]
-    assert (config.classify, config.rss, config.tx_offload, config.segmentation) == (True,) * 4
+    switches = ("classify", "rss", "header_split", "tx_offload", "segmentation")
+    assert all(getattr(config, switch) is True for switch in switches)
     assert config.steering_rules >= 64
-    off = {"classify": False, "rss": False, "steering_rules": 0, "tx_offload": False, "segmentation": False}
-    assert replace(config, **off) == PRESETS[name]
+    assert replace(config, steering_rules=0, **dict.fromkeys(switches, False)) == PRESETS[name]
     assert IOMMU_PRESETS[f"{name}-offload"] == IOMMU_PRESETS[name]
     assert set(IOMMU_PRESETS) == set(PRESETS)

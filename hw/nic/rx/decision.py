@@ -19,8 +19,9 @@ class Verdict(data.StructLayout):
     valid, final : there is one; it is its frame's last, and what was given before belongs to it
     first : what was given before, and was not followed by a final one, is forgotten
     drop, reason : the frame is dropped; nothing that was given before belongs to it
+    split : the frame's headers go to a header buffer
     address, length, buffer_id : where it goes, as in :class:`hw.nic.rx.layouts.Segment`
-    frame_length, queue : of the frame
+    queue : of the frame
     """
 
     def __init__(self, config: NicConfig):
@@ -31,10 +32,10 @@ class Verdict(data.StructLayout):
                 "first": 1,
                 "drop": 1,
                 "reason": DropReason,
+                "split": 1,
                 "address": 64,
                 "length": 16,
                 "buffer_id": BUFFER_ID_BITS,
-                "frame_length": 16,
                 "queue": range(config.queues),
             }
         )
@@ -150,10 +151,10 @@ class RxDecision(wiring.Component):
             verdict.first.eq(~collecting),
             verdict.drop.eq(drops),
             verdict.reason.eq(judged.reason),
+            verdict.split.eq(judged.split),
             verdict.address.eq(entry.address),
             verdict.length.eq(Mux(covers, remaining, entry.length)),
             verdict.buffer_id.eq(entry.buffer_id),
-            verdict.frame_length.eq(judged.length),
             verdict.queue.eq(judged.queue),
         ]
         with m.If(full):

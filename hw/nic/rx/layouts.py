@@ -70,6 +70,14 @@ class SteeredFrame(data.StructLayout):
         )
 
 
+class PlannedSegment(data.StructLayout):
+    """A :class:`Segment` of a frame whose headers have none yet. ``split``: theirs is to go before it."""
+
+    def __init__(self, config: NicConfig):
+        segment = {name: field.shape for name, field in Segment(config) if name != "header"}
+        super().__init__({"split": 1, **segment})
+
+
 class Segment(data.StructLayout):
     """The next bytes of the packet buffer, and where they go.
 

@@ -3,12 +3,14 @@
 
 from itertools import pairwise
 
-from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.hdl import Module, Mux, Shape, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.abi.rings import DropReason
 from hw.config import NicConfig
+from hw.nic.interfaces import HeaderSetting, QueueWrite
+from hw.nic.queue_register import QueueRegister
 from hw.nic.rx.frame_window import FrameKey
 
 
@@ -21,12 +23,14 @@ class Lookup(data.StructLayout):
     reason : why it is dropped
     many : one of as many lookups of this frame as it takes
     first : the first of them
-    length, queue, place : of the frame, see :class:`hw.nic.rx.frame_window.FrameKey`
+    split : its headers go to a header buffer
+    length : bytes that go to buffers of the fill ring
+    queue, place : of the frame, see :class:`hw.nic.rx.frame_window.FrameKey`; what else of that is here does not count
     """
 
     def __init__(self, config: NicConfig):
         key = {name: field.shape for name, field in FrameKey(config) if name != "select"}
-        super().__init__({"found": 1, "reason": DropReason, "many": 1, "first": 1, **key})
+        super().__init__({"found": 1, "reason": DropReason, "many": 1, "first": 1, "split": 1, **key})
 
 
 class RxLookups(wiring.Component):
@@ -54,30 +58,33 @@ class RxLookups(wiring.Component):
     waits : one-hot, queue of a frame that must be finished before its queue may stop
     restart, many : see above; ``many`` changes with the begin of ``restart``
     output_valid, output : frames that were issued, a :class:`Lookup`
+    queue_write : only where header split is built in: register writes. What RX_HEADER says is looked up with the frame;
+        it cannot change before the frame is decided.
     """
 
     def __init__(self, config: NicConfig):
         self._config = config
-        super().__init__(
-            {
-                "enable": In(config.queues),
-                "starvation": In(16),
-                "head_valid": In(1),
-                "head": In(FrameKey(config)),
-                "advance": Out(1),
-                "buffers": In(config.queues),
-                "slots": In(config.queues),
-                "pending": In(config.queues),
-                "room": In(1),
-                "lookup": Out(config.queues),
-                "issued": Out(1),
-                "waits": Out(config.queues),
-                "restart": In(1),
-                "many": In(1),
-                "output_valid": Out(1),
-                "output": Out(Lookup(config)),
-            }
-        )
+        members = {
+            "enable": In(config.queues),
+            "starvation": In(16),
+            "head_valid": In(1),
+            "head": In(FrameKey(config)),
+            "advance": Out(1),
+            "buffers": In(config.queues),
+            "slots": In(config.queues),
+            "pending": In(config.queues),
+            "room": In(1),
+            "lookup": Out(config.queues),
+            "issued": Out(1),
+            "waits": Out(config.queues),
+            "restart": In(1),
+            "many": In(1),
+            "output_valid": Out(1),
+            "output": Out(Lookup(config)),
+        }
+        if config.header_split:
+            members["queue_write"] = In(QueueWrite(config))
+        super().__init__(members)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -121,11 +128,25 @@ class RxLookups(wiring.Component):
             entering.reason.eq(Mux(full, DropReason.COMPLETION_FULL, DropReason.NO_BUFFER)),
             entering.many.eq(self.many),
             entering.first.eq(~begun),
-            *(entering[name].eq(head[name]) for name in ("length", "queue", "place")),
+            *(entering[name].eq(head[name]) for name, _ in FrameKey(self._config) if name != "select"),
         ]
         with m.If(~usable.any()):
             m.d.sync += entering.reason.eq(DropReason.QUEUE_DISABLED)
+        if self._config.header_split:
+            self._split(m, stages)
         return m
+
+    def _split(self, m: Module, stages: list[Signal]) -> None:
+        """Find out on the way which frames are split, and what is then left for buffers."""
+        read, known, counted = stages
+        m.submodules.area = area = QueueRegister(self._config, "rx_header", width=Shape.cast(HeaderSetting).width)
+        setting = data.View(HeaderSetting, area.reads[0].value)
+        wiring.connect(m, area.write, wiring.flipped(self.queue_write))
+        m.d.comb += area.reads[0].queue.eq(read.queue)
+        m.d.sync += [
+            known.split.eq(setting.enable & (read.headers != 0) & (read.headers <= setting.size + 1)),
+            counted.length.eq(Mux(known.split, known.behind, known.length)),
+        ]
 
     def _wait(self, m: Module, waits: Value, tired: Signal) -> None:
         """Note when the next frame has waited long enough."""

@@ -49,6 +49,9 @@ class RxPath(wiring.Component):
     The classifier is there where ``config.classify`` says so; a frame then waits for what is known of it:
     :attr:`hw.nic.rx.classifier.RxClassifier.latency`.
 
+    A frame whose headers are split off has two writes, of a beat each at least, where a whole one has one: at 512 bits
+    a 64-byte frame then takes two cycles of ``write`` instead of one.
+
     Frames keep the order of the wire from end to end. A frame that waits for a fetch holds up those behind it, at most
     ``starvation`` cycles. A queue is ``busy`` from the cycle after a buffer for a frame was looked up, until the
     entries of all buffers that were taken have been handed to the completion writer, and some cycles longer.
@@ -56,7 +59,8 @@ class RxPath(wiring.Component):
     Members
     -------
     wire, rx_enable, carrier, min_length, max_length : see :class:`hw.nic.rx.ingress.RxIngress`
-    default_queue, queue_write, rss, rules : see :class:`hw.nic.rx.steering.RxSteering`
+    default_queue, rss, rules : see :class:`hw.nic.rx.steering.RxSteering`
+    queue_write : register writes, of MAC_ADDRESS, and of what header split needs
     starvation, descriptors, fault : see :class:`hw.nic.rx.planner.RxPlanner`
     write : see :class:`hw.nic.rx.writer.RxWriter`
     control, completions : lifecycle, and the completion writer
@@ -107,8 +111,8 @@ class RxPath(wiring.Component):
         m.submodules.writer = writer = RxWriter(config)
         words = config.rx_buffer_bytes // config.beat_bytes
         m.submodules.buffer = buffer = PacketBuffer(config.data_width, words, WriteBeat(config))
-        # Planned segments lie in the planner's FIFO, in the writer's, and in the registers between them.
-        limit = 2 * config.fetch_depth + 4 * config.outstanding_writes + 4
+        # Planned segments lie in the planner's FIFO, in the writer's, and in the registers behind them.
+        limit = 2 * config.fetch_depth + 4 * config.outstanding_writes + 8
         m.submodules.in_flight = in_flight = InFlight(config.queues, limit)
 
         self._classify(m, ingress, steering)
@@ -152,6 +156,8 @@ class RxPath(wiring.Component):
             in_flight.finish_queue.eq(writer.entry.payload.queue),
             self.control.busy.eq(planner.busy | in_flight.busy),
         ]
+        if config.header_split:
+            join(m, flipped(self.queue_write), planner.queue_write)
         if config.rss:
             join(m, flipped(self.rss), steering.rss)
         if config.steering_rules:

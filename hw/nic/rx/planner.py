@@ -12,6 +12,7 @@ from hw.nic.interfaces import (
     CompletionSlots,
     DescriptorPort,
     QueueRxEvent,
+    QueueWrite,
     TracePoint,
     queue_fault_stream,
 )
@@ -19,7 +20,8 @@ from hw.nic.rings.faults import QueueFaults
 from hw.nic.rx.decision import RxDecision
 from hw.nic.rx.fill_supply import FillSupply
 from hw.nic.rx.frame_window import FrameWindow
-from hw.nic.rx.layouts import Segment, SteeredFrame
+from hw.nic.rx.header_split import RxHeaderSplit
+from hw.nic.rx.layouts import PlannedSegment, Segment, SteeredFrame
 from hw.nic.rx.lookups import RxLookups
 from hw.nic.rx.slot_supply import SlotSupply
 
@@ -31,7 +33,7 @@ class RxPlanner(wiring.Component):
 
     ::
 
-        input ─► window ─► lookups ─► decision ─► segments ─► output
+        input ─► window ─► lookups ─► decision ─► segments ─► header split ─► output
                             │   ▲         │
                             ▼   │         ├─► take, reserve
                     fill and slot supply ◄┘
@@ -40,10 +42,16 @@ class RxPlanner(wiring.Component):
     of them leave the cache, as many completion slots are reserved, and the segments become visible, in one cycle;
     before that nothing has happened that would have to be undone.
 
-    **Timing.** One frame a cycle is decided while each fits one buffer, of any queues, or is dropped at once. Its
-    segment is committed seven cycles after the frame came. Its descriptor is read before it is known what the frames
-    before it take, on the guess that each takes one; a frame of n > 1 buffers refutes that, and takes 16 + 2n cycles,
-    in which no other is decided.
+    Where header split is built in, and register RX_HEADER of the queue lets it, a frame is split if its TCP or UDP
+    header was recognised, all its headers fit a header buffer, and bytes are left behind them. Descriptors then cover
+    only these, and a segment for the headers goes before theirs, which takes neither a descriptor nor a slot: see
+    :class:`hw.nic.rx.header_split.RxHeaderSplit`.
+
+    **Timing.** One frame a cycle is decided while each fits one buffer, of any queues, or is dropped at once; one that
+    is split takes two cycles of the output. Its segment is committed seven cycles after the frame came, eight where
+    header split is built in, whose output is three cycles later. Its descriptor is read before it is known what the
+    frames before it take, on the guess that each takes one; a frame of n > 1 buffers refutes that, and takes 16 + 2n
+    cycles, in which no other is decided.
 
     A frame is dropped, for the first of these that holds:
 
@@ -69,6 +77,8 @@ class RxPlanner(wiring.Component):
     fault : queues to stop
     event : frames dropped here, with their segment's commit
     dropped : trace point of those
+    queue_write : only where header split is built in: register writes; those of the rings and RX_HEADER come only while
+        the queue is neither enabled nor busy, here or behind the output
     """
 
     def __init__(self, config: NicConfig):
@@ -85,6 +95,8 @@ class RxPlanner(wiring.Component):
             "fault": Out(queue_fault_stream(config)),
             "event": Out(QueueRxEvent(config)),
         }
+        if config.header_split:
+            members["queue_write"] = In(QueueWrite(config))
         if config.serial_width:
             members["dropped"] = Out(TracePoint(config))
         super().__init__(members)
@@ -99,16 +111,16 @@ class RxPlanner(wiring.Component):
         m.submodules.decision = decision = RxDecision(config)
         m.submodules.faults = faults = QueueFaults(config, sources=1)
         # Deep enough for the longest frame while the one before it is being moved.
-        m.submodules.fifo = fifo = CommitFifo(Segment(config), 2 * config.fetch_depth)
+        m.submodules.fifo = fifo = CommitFifo(PlannedSegment(config), 2 * config.fetch_depth)
         for inner, outer in (
             (window.input, self.input),
             (buffers.descriptors, self.descriptors),
             (free.slots, self.slots),
             (faults.faults, self.fault),
-            (fifo.output, self.output),
         ):
             connect(m, inner, flipped(outer))
         connect(m, decision.take, buffers.take, free.take)
+        self._split(m, lookups, fifo)
         verdict = decision.verdict
         m.d.comb += [
             lookups.enable.eq(self.enable & ~faults.failed),
@@ -140,20 +152,21 @@ class RxPlanner(wiring.Component):
             fifo.commit.eq(verdict.final),
             fifo.rewind.eq(verdict.first | verdict.drop),
             fifo.payload.address.eq(verdict.address),
-            fifo.payload.length.eq(Mux(verdict.drop, verdict.frame_length, verdict.length)),
+            fifo.payload.length.eq(Mux(verdict.drop, window.aside.length, verdict.length)),
             fifo.payload.buffer_id.eq(verdict.buffer_id),
             fifo.payload.queue.eq(verdict.queue),
             fifo.payload.end_of_packet.eq(verdict.final),
             fifo.payload.drop.eq(verdict.drop),
+            fifo.payload.split.eq(verdict.split & verdict.first & ~verdict.drop),
             fifo.payload.info.eq(window.aside.info),
             fifo.payload.serial.eq(window.aside.serial),
             self.event.strobe.eq(verdict.final & verdict.drop),
             self.event.dropped.eq(verdict.drop),
             self.event.queue.eq(verdict.queue),
-            self.event.length.eq(verdict.frame_length),
+            self.event.length.eq(window.aside.length),
             self.event.reason.eq(verdict.reason),
         ]
-        self._keep_room(m, lookups, decision)
+        self._keep_room(m, lookups, decision, fifo)
         if config.serial_width:
             m.d.comb += [
                 self.dropped.strobe.eq(self.event.strobe),
@@ -163,7 +176,28 @@ class RxPlanner(wiring.Component):
             ]
         return m
 
-    def _keep_room(self, m: Module, lookups: RxLookups, decision: RxDecision) -> None:
+    def _split(self, m: Module, lookups: RxLookups, fifo: CommitFifo) -> None:
+        """Give headers segments of their own, where that is built in."""
+        planned, output = fifo.output, self.output
+        if not self._config.header_split:
+            m.d.comb += [
+                output.valid.eq(planned.valid),
+                planned.ready.eq(output.ready),
+                *(
+                    output.payload[name].eq(planned.payload[name])
+                    for name, _ in planned.payload.shape()
+                    if name != "split"
+                ),
+            ]
+            return
+        m.submodules.split = split = RxHeaderSplit(self._config)
+        connect(m, planned, split.input)
+        connect(m, split.output, flipped(output))
+        for listener in (lookups, split):
+            connect(m, flipped(self.queue_write), listener.queue_write)
+        m.d.comb += split.clear.eq(self.clear)
+
+    def _keep_room(self, m: Module, lookups: RxLookups, decision: RxDecision, fifo: CommitFifo) -> None:
         """Issue lookups only while there is room for the segment of each."""
         depth = 2 * self._config.fetch_depth
         # Segments that were or will be pushed and have not left: with the lookups under way, and without.
@@ -171,7 +205,7 @@ class RxPlanner(wiring.Component):
         issued, left = Signal(), Signal()
         m.d.sync += [
             issued.eq(lookups.issued),
-            left.eq(self.output.valid & self.output.ready),
+            left.eq(fifo.output.valid & fifo.output.ready),
             kept.eq(kept + Mux(decision.verdict.final, decision.segments, 0) - left),
             ahead.eq(Mux(decision.restart, kept, ahead) + issued - left),
             lookups.room.eq(ahead < depth - _UNSEEN),

@@ -26,6 +26,7 @@ def capabilities(properties: Properties = ALL, **fields: int) -> Capabilities:
         ({}, Properties(classify=True), RX),
         ({"rss": 1}, Properties(), RX | Feature.RXHASH),
         ({"steering_rules": 64}, Properties(), RX | Feature.NTUPLE),
+        ({"header_split": 1}, Properties(), RX),
         ({}, Properties(tx_offload=True), TX),
         ({}, Properties(tx_offload=True, segmentation=True), TX | Feature.TSO | Feature.TSO6),
         ({"rss": 1, "steering_rules": 64}, ALL, ~Feature(0)),

@@ -23,6 +23,7 @@ class Told:
 
     def __init__(self, rss: tuple[int, XdpRssType] | None = None, tag: int | None = None) -> None:
         self.rss, self.tag = rss, tag
+        self.header: tuple[int, int] | None = None
 
     def xmo_rx_hash(self) -> tuple[int, XdpRssType] | None:
         return self.rss
@@ -46,6 +47,14 @@ def test_hash_and_tag() -> None:
     assert bpf_xdp_metadata_rx_hash(xdp) == (7, XdpRssType.L3_IPV6)
     assert bpf_xdp_metadata_rx_vlan_tag(xdp) == (0x88A8, 0x2005)
     assert bench.core.op("xdp.metadata").count == 2
+
+
+def test_the_tags_protocol_is_in_headers_that_lie_apart() -> None:
+    told = Told(tag=0x2005)
+    bench, xdp, page = program_sees(told)
+    told.header = page.address, 58
+    bench.core.store(page.address + 12, b"\x81\x00")
+    assert bpf_xdp_metadata_rx_vlan_tag(xdp) == (0x8100, 0x2005)
 
 
 @pytest.mark.parametrize("kfunc", [bpf_xdp_metadata_rx_hash, bpf_xdp_metadata_rx_vlan_tag])

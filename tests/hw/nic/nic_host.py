@@ -12,7 +12,7 @@
 
     host.run(bench)
 
-Memory holds for each queue its four rings, and behind them buffers that are handed out round robin.
+Memory holds for each queue its four rings, and behind them header buffers, and buffers that are handed out round robin.
 """
 
 import random
@@ -41,7 +41,7 @@ from tests.hw.axi_memory import AxiMemory
 FILL, RX_COMPLETION, TX_RING, TX_COMPLETION = (
     Codec(c) for c in (FillDescriptor, RxCompletion, TxDescriptor, TxCompletion)
 )
-END_OF_PACKET = RX_COMPLETION.mask("flags", "end_of_packet")
+END_OF_PACKET, HEADER_SPLIT = (RX_COMPLETION.mask("flags", name) for name in ("end_of_packet", "header_split"))
 TX_FLAGS = TxDataFlags.as_shape()
 ENTRIES = 64
 BUFFER_BYTES = 2048
@@ -56,6 +56,7 @@ class Queue:
     base: int
     posted: int = 0
     received: int = 0
+    header_bytes: int = 0
     sent: int = 0
     reclaimed: int = 0
     buffers: dict[int, int] = field(default_factory=dict)
@@ -64,6 +65,10 @@ class Queue:
     def ring(self, number: int, index: int = 0) -> int:
         """Address of an entry of fill, RX completion, TX or TX completion ring."""
         return self.base + number * 0x1000 + index % ENTRIES * ENTRY_BYTES
+
+    def header(self, index: int = 0) -> int:
+        """Address of the header buffer of an RX completion."""
+        return self.base + 0x4000 + index % ENTRIES * self.header_bytes
 
     def buffer(self, number: int) -> int:
         return self.base + 0x8000 + number % ENTRIES * BUFFER_BYTES
@@ -184,8 +189,9 @@ class NicHost:
                 await self.write(ctx, "mac_address", number, address=2 | number << 40, enable=1)
         await self.write(ctx, "control", rx_enable=1, tx_enable=1)
 
-    async def start(self, ctx, number, *, directions=("rx", "tx"), buffers=32):
-        """Set up the rings of a queue from scratch and start its directions."""
+    async def start(self, ctx, number, *, directions=("rx", "tx"), buffers=32, header_bytes=0):
+        """Set up the rings of a queue from scratch and start its directions; with ``header_bytes``, header buffers of
+        that size."""
         old = self.queues[number]
         queue = Queue(old.base)
         for direction in directions:
@@ -196,9 +202,14 @@ class NicHost:
                 self.memory.data[queue.ring(ring) : queue.ring(ring) + 0x1000] = bytes(0x1000)
                 await self.write(ctx, f"{name}_base", number, address=queue.ring(ring))
                 await self.write(ctx, f"{name}_size", number, entries=ENTRIES)
+            if direction == "rx" and self.config.header_split:
+                queue.header_bytes = header_bytes
+                setting = {"enable": 1, "size": header_bytes.bit_length() - 7, "address": queue.header() >> 6}
+                await self.write(ctx, "rx_header", number, **(setting if header_bytes else {}))
             await self.write(ctx, f"{direction}_control", number, enable=1)
         if "rx" not in directions:
             queue.posted, queue.received, queue.buffers = old.posted, old.received, old.buffers
+            queue.header_bytes = old.header_bytes
         if "tx" not in directions:
             queue.sent, queue.reclaimed = old.sent, old.reclaimed
         self.queues[number] = queue
@@ -232,6 +243,10 @@ class NicHost:
                 return
             entry = RX_COMPLETION.unpack(raw)
             start = queue.buffers.pop(entry.buffer_id)
+            if entry.flags & HEADER_SPLIT:
+                assert not queue.partial, "only a frame's first completion tells of headers"
+                place = queue.header(queue.received)
+                queue.partial += self.memory.data[place : place + entry.header_length]
             queue.partial += self.memory.data[start : start + entry.length]
             queue.received += 1
             if entry.flags & END_OF_PACKET:

@@ -8,7 +8,7 @@ import pytest
 
 from hw.abi.rings import CompletionError, QueueError, QueueState
 from hw.bus.axi4 import Response
-from hw.nic.register_decoder import port_registers
+from hw.nic.register_decoder import port_registers, queue_registers
 from tests.hw.nic.nic_host import NicHost, balance
 
 
@@ -181,8 +181,8 @@ def test_function_reset_in_full_traffic_returns_to_power_on(seed):
         assert (len(host.writes), len(host.memory.reads), len(host.sent)) == (written, read, sent)
         for space, queue in (
             (port_registers(host.config), None),
-            (host.registers.map.queue, 0),
-            (host.registers.map.queue, 1),
+            (queue_registers(host.config), 0),
+            (queue_registers(host.config), 1),
         ):
             for name, register in space.items():
                 if register.readable and not register.hardware:

@@ -11,6 +11,7 @@ from hw.abi.registers import register_map
 from hw.abi.rings import QueueState
 from hw.bus.axi4 import Response
 from hw.config import preset
+from hw.nic.interfaces import HeaderArea, HeaderSetting
 from hw.nic.lifecycle import QueueStatus
 from hw.nic.register_block import RegisterBlock, register_layout
 from tests.hw.axi_lite import RegisterMaster
@@ -19,12 +20,12 @@ QUEUES = 5
 MAP = register_map(QUEUES)
 RING_REGISTERS = [
     f"{ring}_{what}" for ring in ("rx_fill", "rx_completion", "tx_ring", "tx_completion") for what in ("base", "size")
-]
+] + ["rx_header"]
 
 
 def simulate(bench):
     """Run a bench of (ctx, block, master, writes): writes lists the broadcast (queue, offset, data)."""
-    block = RegisterBlock(preset("10g", queues=QUEUES, classify=True, rss=True, steering_rules=64))
+    block = RegisterBlock(preset("10g", queues=QUEUES, classify=True, rss=True, steering_rules=64, header_split=True))
     reset = Signal()
     writes = []
 
@@ -72,6 +73,14 @@ def test_status_layout_is_the_described_one():
         assert status[name].offset == QueueStatus.as_shape()[name].offset
     assert status["error"].offset == QueueStatus.as_shape()["error"].offset
     assert status.size == QueueStatus.as_shape().size
+
+
+def test_the_layout_of_the_header_area_is_the_described_one():
+    area = register_layout(MAP.queue["rx_header"])
+    setting = HeaderSetting.as_shape()
+    assert area["address"] == HeaderArea.as_shape()["address"]
+    assert [area[name] for name, _ in setting] == [field for _, field in setting]
+    assert area.size == HeaderArea.as_shape().size
 
 
 def test_registers_have_their_reset_values_and_permissions():
@@ -156,7 +165,7 @@ def test_port_registers_are_outputs_and_pulses_last_a_cycle():
         (MAP.address("device") + 8, Response.DECERR),
         (0x3F8, Response.DECERR),
         (0xFF8, Response.DECERR),
-        (MAP.address("mac_address", 0) + 8, Response.DECERR),
+        (MAP.address("rx_header", 0) + 8, Response.DECERR),
         (MAP.queue_base + QUEUES * MAP.queue_stride, Response.DECERR),
         (MAP.queue_base + QUEUES * MAP.queue_stride + 0x810, Response.DECERR),
         (MAP.address("device") + 4, Response.SLVERR),
@@ -200,15 +209,22 @@ def test_an_rss_table_entry_that_names_no_queue_is_refused_with_its_row(place):
 
 @pytest.mark.parametrize(
     ("name", "changes"),
-    [("rss_types", {"steering_rules": 64}), ("rss_table15", {}), ("rule_flow", {"rss": True}), ("rule_status", {})],
+    [
+        ("rss_types", {"steering_rules": 64}),
+        ("rss_table15", {}),
+        ("rule_flow", {"rss": True}),
+        ("rule_status", {}),
+        ("rx_header", {"rss": True}),
+    ],
 )
 def test_what_is_not_built_in_has_no_registers(name, changes):
     block = RegisterBlock(preset("10g", queues=QUEUES, classify=True, **changes))
 
     async def bench(ctx):
         master = RegisterMaster(block.bus, QUEUES)
-        assert await master.write_at(ctx, MAP.address(name), 0) is Response.DECERR
-        assert await master.read_at(ctx, MAP.address(name)) == (0, Response.DECERR)
+        queue = 1 if name in MAP.queue else None
+        assert await master.write_at(ctx, MAP.address(name, queue), 0) is Response.DECERR
+        assert await master.read_at(ctx, MAP.address(name, queue)) == (0, Response.DECERR)
 
     sim = Simulator(block)
     sim.add_clock(1e-6)
@@ -223,10 +239,10 @@ def test_ring_registers_change_only_while_their_direction_is_disabled(direction)
             set_state(ctx, block, direction, 1, state)
             for name in RING_REGISTERS:
                 refused = name.startswith(direction)
-                answer = await master.write_at(ctx, MAP.address(name, 1), 8)
+                answer = await master.write_at(ctx, MAP.address(name, 1), 64)
                 assert answer is (Response.SLVERR if refused else Response.OKAY), (state, name)
-                assert await master.write_at(ctx, MAP.address(name, 2), 16) is Response.OKAY
-                assert await master.read(ctx, name, 1) == (0 if refused else 8)
+                assert await master.write_at(ctx, MAP.address(name, 2), 128) is Response.OKAY
+                assert await master.read(ctx, name, 1) == (0 if refused else 64)
 
     simulate(bench)
 

@@ -9,7 +9,8 @@ from amaranth.lib.wiring import connect
 from amaranth.sim import Simulator
 
 from hw.abi.codec import Codec
-from hw.abi.rings import DropReason, FillDescriptor
+from hw.abi.registers import register_map
+from hw.abi.rings import DropReason, FillDescriptor, TransportLayer
 from hw.config import NicConfig
 from hw.nic.rx.planner import RxPlanner
 from tests.hw.nic.standins import DescriptorCache, SlotCounter
@@ -21,6 +22,14 @@ class Frame(NamedTuple):
     length: int
     queue: int
     routed: bool = True
+    headers: int = 0  #: bytes of a TCP or UDP packet's headers; 0: it is neither
+
+
+class HeaderArea(NamedTuple):
+    """Where a queue's header buffers are, and their size."""
+
+    address: int
+    size: int
 
 
 class Piece(NamedTuple):
@@ -31,20 +40,23 @@ class Piece(NamedTuple):
     buffer_id: int
     end: bool
     drop: bool
+    header_at: int | None = None  #: of headers, where they go
 
 
 class PlannerBench:
     """Offers ``frames``, one a cycle or with random pauses, and keeps what comes out.
 
-    ``stall`` is the chance, per cycle, that the output is not taken; ``pause`` that no frame is offered.
+    ``stall`` is the chance, per cycle, that the output is not taken; ``pause`` that no frame is offered. ``areas`` are
+    the header buffers of queues that split, whose completion rings have ``entries``.
     """
 
     def __init__(
         self, config: NicConfig, frames: list[Frame], *, seed: int = 0, stall: float = 0.0, pause: float = 0.0,
-        slots: int = 1000,
+        slots: int = 1000, areas: dict[int, HeaderArea] | None = None, entries: int = 64,
     ):  # fmt: skip
         print(f"seed {seed}")
         self.config, self.frames, self.stall, self.pause = config, frames, stall, pause
+        self.areas, self.entries = areas or {}, entries
         self.random = random.Random(seed)
         self.pieces: list[Piece] = []
         self.pieced_at: list[int] = []
@@ -68,6 +80,8 @@ class PlannerBench:
         """Run ``scenario(ctx)`` with all queues enabled; then all frames must be decided within reasonable time."""
 
         async def main(ctx: Any) -> None:
+            for queue, area in self.areas.items():
+                await self.set_headers(ctx, queue, area)
             ctx.set(self.planner.enable, (1 << self.config.queues) - 1)
             ctx.set(self.planner.starvation, 100)
             await scenario(ctx)
@@ -79,6 +93,20 @@ class PlannerBench:
         simulator.add_testbench(self._offer, background=True)
         simulator.add_testbench(self._watch, background=True)
         simulator.run()
+
+    async def set_headers(self, ctx: Any, queue: int, area: HeaderArea | None) -> None:
+        """Write what a queue's header split needs; none: it does not split."""
+        register = register_map(self.config.queues).queue
+        word = 0
+        if area is not None:
+            assert area.size in (64, 128, 256, 512)
+            word = register["rx_header"].pack(enable=1, size=area.size.bit_length() - 7, address=area.address >> 6)
+        for name, value in (("rx_completion_size", self.entries), ("rx_header", word)):
+            write = self.planner.queue_write
+            for member, what in (("strobe", 1), ("queue", queue), ("offset", register[name].offset), ("data", value)):
+                ctx.set(getattr(write, member), what)
+            await ctx.tick()
+            ctx.set(write.strobe, 0)
 
     async def settle(self, ctx: Any, bound: int = 20_000) -> None:
         for _ in range(bound):
@@ -109,7 +137,13 @@ class PlannerBench:
             while not self.go or self.random.random() < self.pause:
                 ctx.set(port.valid, 0)
                 await ctx.tick()
-            fields = {"length": frame.length, "queue": frame.queue, "routed": frame.routed, "info": {"vlan": number}}
+            transport = number % 2 + 1 if frame.headers else (0, 3, 4)[number % 3]
+            info = {
+                "vlan": number,
+                "header_length": frame.headers or self.random.randrange(60),
+                "packet_type": {"transport": TransportLayer(transport)},
+            }
+            fields = {"length": frame.length, "queue": frame.queue, "routed": frame.routed, "info": info}
             ctx.set(port.payload, fields)
             ctx.set(port.valid, 1)
             await ctx.tick().until(port.ready)
@@ -128,10 +162,12 @@ class PlannerBench:
             self.cycle += 1
             if valid and ready:
                 assert segment.info.vlan == self.decided, "what is known of a frame goes along with it"
-                assert segment.drop or segment.address == segment.buffer_id << 16
-                buffer_id = 0 if segment.drop else segment.buffer_id
+                assert segment.drop or segment.header or segment.address == segment.buffer_id << 16
+                assert not segment.header or segment.length == segment.info.header_length
+                buffer_id = 0 if segment.drop or segment.header else segment.buffer_id
                 end = bool(segment.end_of_packet and not segment.drop)
-                self.pieces.append(Piece(segment.queue, segment.length, buffer_id, end, bool(segment.drop)))
+                header_at = segment.address if segment.header else None
+                self.pieces.append(Piece(segment.queue, segment.length, buffer_id, end, bool(segment.drop), header_at))
                 self.pieced_at.append(self.cycle)
             if strobe:
                 self.drops.append((queue, length, DropReason(reason)))
@@ -140,13 +176,21 @@ class PlannerBench:
 
 
 def expected(
-    frames: list[Frame], buffers: list[list[tuple[int, int]]], slots: int
+    frames: list[Frame],
+    buffers: list[list[tuple[int, int]]],
+    slots: int,
+    areas: dict[int, HeaderArea] | None = None,
+    entries: int = 64,
 ) -> tuple[list[Piece], list[tuple[int, int, DropReason]], list[int]]:
-    """Pieces, drops and queues with a fault, if every queue has ``buffers`` and ``slots``, and gets no more."""
+    """Pieces, drops and queues with a fault, if every queue has ``buffers`` and ``slots``, and gets no more; queues
+    with header buffers in ``areas`` split."""
     rings, free, faulted = [list(ring) for ring in buffers], [slots] * len(buffers), []
     pieces, drops = [], []
     for frame in frames:
         ring, own, left, reason = rings[frame.queue], [], frame.length, None
+        area = (areas or {}).get(frame.queue)
+        splits = area is not None and 0 < frame.headers <= area.size and frame.headers < frame.length
+        left -= frame.headers if splits else 0
         if not frame.routed or frame.queue in faulted:
             reason = DropReason.QUEUE_DISABLED
         while reason is None and left:
@@ -162,6 +206,9 @@ def expected(
                 own.append(Piece(frame.queue, min(length, left), buffer_id, length >= left, False))
                 left -= own[-1].length
         if reason is None:
+            if splits:
+                place = area.address + (slots - free[frame.queue]) % entries * area.size
+                pieces.append(Piece(frame.queue, frame.headers, 0, False, False, place))
             pieces += own
             del ring[: len(own)]
             free[frame.queue] -= len(own)

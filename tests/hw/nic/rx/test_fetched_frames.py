@@ -40,7 +40,7 @@ def test_no_frame_is_dropped_while_descriptors_are_posted(width, depth, latency,
     memory = AxiMemory(1 << 16, latency=latency)
     m = Module()
     m.submodules.planner, m.submodules.fetch, m.submodules.slots = planner, fetch, slots
-    m.submodules.reader = reader = DmaReader(config, 1)
+    m.submodules.reader = reader = DmaReader(config, [1])
     connect(m, planner.descriptors, fetch.descriptors)
     connect(m, planner.slots, slots.port)
     connect(m, fetch.read, reader.clients[0])

@@ -6,6 +6,7 @@ import random
 import pytest
 from amaranth.sim import Simulator
 
+from hw.abi.rings import TransportLayer
 from hw.config import preset
 from hw.nic.rx.frame_window import FrameWindow
 
@@ -90,3 +91,45 @@ def test_one_frame_a_cycle_passes_while_decisions_take_ten():
     simulator.run()
     assert came.index(1) <= 3
     assert all(came[3:])
+
+
+def test_what_could_be_split_is_known_of_each_frame():
+    """Also of frames whose headers end with them, and of those that just fit a buffer."""
+    dut = FrameWindow(preset("10g", classify=True, header_split=True))
+    frames = []
+    for transport in TransportLayer:
+        for headers in (0, 42, 64, 65, 128, 129, 255):
+            frames += [
+                (transport, headers, length) for length in (headers - 1, headers, headers + 1, 300) if length > 0
+            ]
+    found = []
+
+    async def offer(ctx):
+        for transport, headers, length in frames:
+            info = {"header_length": headers, "packet_type": {"transport": transport}}
+            ctx.set(dut.input.payload, {"length": length, "routed": 1, "info": info})
+            ctx.set(dut.input.valid, 1)
+            await ctx.tick().until(dut.input.ready)
+        ctx.set(dut.input.valid, 0)
+
+    async def take(ctx):
+        ctx.set(dut.advance, 1)
+        for _ in range(1000):
+            _, _, valid, head = await ctx.tick().sample(dut.head_valid, dut.head)
+            if valid:
+                found.append((head.length, head.behind, head.headers))
+            ctx.set(dut.decided, valid)
+            if len(found) == len(frames):
+                return
+        raise AssertionError(f"Waited 1000 cycles for {len(frames)} frames, got {len(found)}")
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(offer, background=True)
+    simulator.add_testbench(take)
+    simulator.run()
+    for (transport, headers, length), (given, behind, size) in zip(frames, found, strict=True):
+        assert given == length
+        splits = transport in (TransportLayer.TCP, TransportLayer.UDP) and headers < length
+        assert size == (splits and next(code for code in (1, 2, 3) if headers <= 32 << code))
+        assert not splits or behind == length - headers

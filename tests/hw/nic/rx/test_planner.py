@@ -7,7 +7,7 @@ import pytest
 
 from hw.abi.rings import DropReason
 from hw.config import preset
-from tests.hw.nic.rx.planner_bench import Frame, PlannerBench, expected
+from tests.hw.nic.rx.planner_bench import Frame, HeaderArea, PlannerBench, expected
 
 
 def rings_of(rng, queues, most, lengths):
@@ -202,3 +202,84 @@ def test_queues_stop_and_start_in_traffic(seed):
         for start in {identity >> 5 for identity in own}:
             order = [identity & 31 for identity in own if identity >> 5 == start]
             assert order == list(range(len(order)))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_frames_are_split_that_can_be_and_buffers_cover_what_is_behind_the_headers(seed):
+    """Among frames that arrive whole, of queues that split and one that does not, over buffers that are too short."""
+    rng = random.Random(seed)
+    queues, entries = 3, 16
+    config = preset("10g", queues=queues, classify=True, header_split=True)
+    areas = {
+        queue: HeaderArea(rng.getrandbits(58) << 6, size)
+        for queue, size in enumerate(rng.sample((64, 128, 256, 512), 2))
+    }
+    rings = rings_of(rng, queues, 64, rng.choice(((2048,), (64, 100), (10, 300))))
+    headers = (0, 0, 42, 54, 64, 65, 128, 129, 255)
+    lengths = (60, 64, 65, 66, 100, 129, 256, 300)
+    frames = [Frame(rng.choice(lengths), rng.randrange(queues), headers=rng.choice(headers)) for _ in range(150)]
+    slots = rng.choice((17, 1000))
+    stall, pause = rng.choice(((0, 0), (0.3, 0), (0.5, 0.2)))
+    bench = PlannerBench(
+        config, frames, seed=seed, stall=stall, pause=pause, slots=slots, areas=areas, entries=entries
+    )  # fmt: skip
+
+    async def scenario(ctx):
+        for queue, ring in enumerate(rings):
+            await bench.post(ctx, queue, ring)
+        bench.go = True
+
+    bench.run(scenario)
+    pieces, drops, faults = expected(frames, rings, slots, areas, entries)
+    assert bench.pieces == pieces
+    assert bench.drops == drops
+    assert bench.faults == faults
+    assert {piece.queue for piece in pieces if piece.header_at is not None} == set(areas)
+
+
+@pytest.mark.parametrize(("headers", "pieces"), [(54, 2), (0, 1)])
+def test_a_frame_that_is_split_takes_two_cycles_and_one_that_is_not_takes_one(headers, pieces):
+    config = preset("100g", queues=2, classify=True, header_split=True)
+    frames = [Frame(60, i // 3 % 2, headers=headers) for i in range(240)]
+    rings = [[(queue << 8 | i, 2048) for i in range(250)] for queue in range(2)]
+    areas = {queue: HeaderArea(0x40_0000 << queue, 128) for queue in range(2)}
+    bench = PlannerBench(config, frames, areas=areas)
+
+    async def scenario(ctx):
+        for queue, ring in enumerate(rings):
+            await bench.post(ctx, queue, ring)
+        bench.go = True
+
+    bench.run(scenario)
+    assert bench.pieces == expected(frames, rings, 1000, areas)[0]
+    assert bench.pieced_at[-1] - bench.pieced_at[0] == pieces * len(frames) - 1
+
+
+def test_what_a_queue_splits_when_it_is_started_again_is_what_it_was_set_to_then():
+    """Frames that came before wait meanwhile: for a fetch of another queue, behind a frame of that."""
+    config = preset("10g", queues=2, classify=True, header_split=True)
+    frames = [Frame(60, 1), *(Frame(100 + i, 0, headers=70) for i in range(6))]
+    wide, narrow = HeaderArea(0x10_0000, 128), HeaderArea(0x20_0000, 64)
+    bench = PlannerBench(config, frames, areas={0: wide})
+
+    async def scenario(ctx):
+        planner = bench.planner
+        ctx.set(planner.starvation, 10_000)
+        ctx.set(bench.cache.fetching, 0b10)
+        await bench.post(ctx, 0, [(i, 2048) for i in range(8)])
+        bench.go = True
+        await ctx.tick().repeat(30)
+        ctx.set(planner.enable, 0b10)
+        await ctx.tick().repeat(5)
+        assert not ctx.get(planner.busy) & 1
+        await bench.set_headers(ctx, 0, narrow)
+        ctx.set(planner.clear, 1)
+        await ctx.tick()
+        ctx.set(planner.clear, 0)
+        ctx.set(planner.enable, 0b11)
+        await bench.post(ctx, 0, [(i, 2048) for i in range(8)])
+        await bench.post(ctx, 1, [(0x100, 2048)])
+
+    bench.run(scenario)
+    assert [piece.length for piece in bench.pieces] == [60, *range(100, 106)]
+    assert not any(piece.drop or piece.header_at for piece in bench.pieces)

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Header buffers of a queue whose packets are split."""
+
+from driver_model.memory.dma import Device, dma_alloc_coherent, dma_free_coherent
+from hw.abi.registers import Register
+
+HEADER_BUFFER_BYTES = 128  #: the longest of Ethernet, two VLAN tags, IPv6 and TCP with options has 122
+
+
+class HeaderBuffers:
+    """One header buffer beside each slot of a completion ring, in one piece of coherent memory, as gve has it in its
+    DQO format (``header_bufs``). A buffer is the CPU's from its completion until the consumer index behind that is
+    published.
+
+    Parameters
+    ----------
+    dev : the device
+    entries : of the completion ring
+    """
+
+    def __init__(self, dev: Device, entries: int) -> None:
+        memory = dma_alloc_coherent(dev, entries * HEADER_BUFFER_BYTES)
+        if memory is None:
+            raise MemoryError(f"No memory for {entries} header buffers")
+        self._dev = dev
+        self._memory = memory
+        self._entries = entries
+
+    def word(self, register: Register) -> int:
+        """What register RX_HEADER is to say."""
+        size = HEADER_BUFFER_BYTES.bit_length() - 7
+        return register.pack(enable=1, size=size, address=self._memory.dma_address >> 6)
+
+    def address(self, index: int) -> int:
+        """Where the CPU finds the headers that belong to a completion, by its free-running index."""
+        return self._memory.address + index % self._entries * HEADER_BUFFER_BYTES
+
+    def free(self) -> None:
+        """Give the memory back; the device must have stopped."""
+        dma_free_coherent(self._dev, self._memory)
