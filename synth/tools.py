@@ -10,6 +10,7 @@ from typing import Any
 
 from hw.export.verilog import export_verilog
 from synth.designs import Design
+from synth.fanout import copy_registers
 from synth.harness import TOP, harness, ports_of
 from synth.output_registers import use_output_registers
 
@@ -64,7 +65,7 @@ def map_to_cells(sources: Sequence[str], chip: str, folder: Path) -> dict[str, i
     if chip == "ecp5":
         path = folder / "netlist.json"
         netlist = json.loads(path.read_text())
-        cells["TRELLIS_FF"] = cells.get("TRELLIS_FF", 0) - use_output_registers(netlist)
+        cells["TRELLIS_FF"] = cells.get("TRELLIS_FF", 0) - use_output_registers(netlist) + copy_registers(netlist)
         path.write_text(json.dumps(netlist))
     return cells
 

@@ -4,7 +4,7 @@
 from dataclasses import replace
 from typing import Any
 
-from amaranth import Const, Module, Signal
+from amaranth import ClockDomain, Const, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -18,7 +18,7 @@ class ExportedNic(wiring.Component):
     ``config.serial_width`` says.
 
     ====================  ==============================================================================================
-    ``clk``, ``rst``      the one clock; synchronous reset, active high
+    ``clk``, ``rst``      the one clock; synchronous reset, active high, which counts two cycles later
     ``m_axi_*``           AXI4 manager. ``awuser`` and ``aruser`` carry :class:`hw.abi.rings.Sideband`
     ``s_axil_*``          AXI4-Lite subordinate: the registers
     ``s_axis_rx_*``       AXI4-Stream from the MAC, without FCS: ``tkeep`` contiguous from lane 0 and full but in the
@@ -33,7 +33,7 @@ class ExportedNic(wiring.Component):
 
     def __init__(self, config: NicConfig):
         self._config = replace(config, serial_width=0, probes=False)
-        members = {"carrier": In(1)}
+        members: dict[str, Any] = {"clk": In(1), "rst": In(1), "carrier": In(1)}
         members |= {"interrupt_vector": Out(VECTOR_BITS), "interrupt_valid": Out(1), "interrupt_ready": In(1)}
         members |= axi4_pins("m_axi", config.data_width, AXI_ID_WIDTH)
         members |= axi_lite_pins("s_axil", config.mmio_addr_width)
@@ -44,11 +44,15 @@ class ExportedNic(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
+        # The NIC distributes its reset itself, from registers.
+        m.domains.sync = domain = ClockDomain(reset_less=True)
         m.submodules.nic = nic = Nic(self._config)
         join_axi4_manager(m, self, "m_axi", nic.axi)
         join_axi_lite(m, self, "s_axil", nic.registers)
         self._connect_packets(m, nic)
         m.d.comb += [
+            domain.clk.eq(self.clk),
+            nic.power_on.eq(self.rst),
             nic.carrier.eq(self.carrier),
             self.interrupt_vector.eq(nic.interrupt.payload),
             self.interrupt_valid.eq(nic.interrupt.valid),
@@ -60,7 +64,9 @@ class ExportedNic(wiring.Component):
         lanes = self._config.beat_bytes
         rx, tx = nic.wire_rx, nic.wire_tx
         first = Signal(init=1)
-        with m.If(rx.valid & rx.ready):
+        with m.If(self.rst):
+            m.d.sync += first.eq(1)
+        with m.Elif(rx.valid & rx.ready):
             m.d.sync += first.eq(rx.payload.last)
         m.d.comb += [
             rx.valid.eq(self.s_axis_rx_tvalid),

@@ -104,7 +104,7 @@ class Lifecycle(wiring.Component):
             status = self.status[q]
             state, error, starting = Signal(QueueState), Signal(QueueError), self.started[q]
             busy = Cat(control.busy[q] for control in self.control).any()
-            running = (state == QueueState.ENABLED) & ~starting
+            running = Signal()  # as of the state, which takes longer to tell
             m.d.comb += [
                 status.state.eq(state),
                 status.stopped.eq(idle[q]),
@@ -118,6 +118,8 @@ class Lifecycle(wiring.Component):
             control_write = self._written(f"{self._direction}_control", q)
             start, stop = control_write & self.write.data[0] & ~self.stop, control_write & ~self.write.data[0]
             m.d.sync += starting.eq(0)
+            with m.If(starting):
+                m.d.sync += running.eq(1)
             with m.Switch(state):
                 with m.Case(QueueState.DISABLED):
                     with m.If(start & valid[q].as_value().all()):
@@ -127,11 +129,15 @@ class Lifecycle(wiring.Component):
                         m.d.sync += error.eq(Mux(valid[q].sizes.all(), QueueError.RING_BASE, QueueError.RING_SIZE))
                 with m.Case(QueueState.ENABLED):
                     with m.If(stop | self.stop):
-                        m.d.sync += state.eq(QueueState.DRAINING)
+                        m.d.sync += [state.eq(QueueState.DRAINING), running.eq(0)]
                     with m.Else():
                         for fault in reversed(self.faults):
                             with m.If(fault.valid & (fault.payload.queue == q)):
-                                m.d.sync += [state.eq(QueueState.ERROR), error.eq(fault.payload.error)]
+                                m.d.sync += [
+                                    state.eq(QueueState.ERROR),
+                                    error.eq(fault.payload.error),
+                                    running.eq(0),
+                                ]
                 with m.Case(QueueState.DRAINING):
                     with m.If(~busy):
                         m.d.sync += state.eq(QueueState.DISABLED)

@@ -91,6 +91,9 @@ class Nic(wiring.Component):
         Vectors; each is held until the host takes it.
     carrier : In
         The MAC sees a link.
+    power_on : In
+        All blocks are reset two cycles later, and as long: instead of a reset of the clock domain, whose wire to every
+        flip-flop would not come from a register. May stay low where the domain has one.
     trace : Out
         Only where ``config.serial_width`` is not 0.
     probes : Out
@@ -107,6 +110,7 @@ class Nic(wiring.Component):
             "wire_tx": Out(packets),
             "interrupt": Out(stream.Signature(VECTOR_BITS)),
             "carrier": In(1),
+            "power_on": In(1),
         }
         if config.serial_width:
             members["trace"] = Out(Trace(config))
@@ -186,6 +190,7 @@ class Nic(wiring.Component):
         if config.probes:
             self._show(m, rings)
         m.d.comb += [
+            reset.power_on.eq(self.power_on),
             reset.request.eq(registers.control.reset),
             reset.drained.eq(Cat(lifecycle.idle for lifecycle in lifecycles).all()),
             reset.quiet.eq(registers.idle & ~self.wire_tx.valid & ~self.interrupt.valid),

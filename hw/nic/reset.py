@@ -13,13 +13,18 @@ class FunctionReset(wiring.Component):
     """Sequencer of CONTROL.reset.
 
     From the cycle after ``request`` on, ``resetting`` keeps frames out and stops all queues. When ``drained`` is high,
-    no new register access begins (``hold``). The last of :data:`QUIET_CYCLES` in a row in which nothing is on any
-    interface (``quiet``) is the one of ``reset``, which resets every other block on its clock edge. A host that never
-    answers, a MAC that never takes the rest of a frame, or a host that never takes an interrupt, keeps the NIC
-    resetting: nothing is ever cut off, and frames already gathered are sent.
+    no new register access begins (``hold``). Two cycles after the last of :data:`QUIET_CYCLES` in a row in which
+    nothing was on any interface (``quiet``) comes the one of ``reset``, which resets every other block on its clock
+    edge. It is a register with a register before it, as it has far to go. A host that never answers, a MAC that never
+    takes the rest of a frame, or a host that never takes an interrupt, keeps the NIC resetting: nothing is ever cut
+    off, and frames already gathered are sent.
+
+    ``power_on`` gives ``reset`` two cycles later, whatever else is happening: for who has no reset of the clock domain.
 
     Ports
     -----
+    power_on : In
+        Reset at once.
     request : In
         CONTROL.reset was written.
     drained : In
@@ -29,6 +34,7 @@ class FunctionReset(wiring.Component):
     resetting, hold, reset : Out
     """
 
+    power_on: In(1)
     request: In(1)
     drained: In(1)
     quiet: In(1)
@@ -46,5 +52,6 @@ class FunctionReset(wiring.Component):
         with m.Else():
             m.d.sync += self.hold.eq(self.resetting & self.drained)
             m.d.sync += still.eq(Mux(self.hold & self.quiet, still + 1, 0))
-        m.d.comb += self.reset.eq(self.quiet & (still == QUIET_CYCLES - 1))
+        due = Signal()
+        m.d.sync += [due.eq(self.power_on | (self.quiet & (still == QUIET_CYCLES - 1))), self.reset.eq(due)]
         return m

@@ -98,8 +98,6 @@ class DescriptorFetch(wiring.Component):
             *(block.clear.eq(self.control.clear) for block in (posted, requests, faults)),
             *(block.taken.eq(taken) for block in (posted, requests)),
             requests.posted.eq(posted.posted),
-            fetches.w_en.eq(requests.issued),
-            fetches.w_data.eq(requests.issued_queue),
             fetches.r_en.eq(self.read.data.valid & self.read.data.payload.last),
             arrivals.queue.eq(fetches.r_data),
             requests.finish.eq(arrivals.finish),
@@ -112,7 +110,11 @@ class DescriptorFetch(wiring.Component):
             faults.reports[1].queue.eq(arrivals.failed_queue),
             faults.reports[1].error.eq(QueueError.RING_READ),
         ]
-        m.d.sync += port.fetching.eq(live & (requests.busy | requests.due))
+        m.d.sync += [
+            fetches.w_en.eq(requests.issued),
+            fetches.w_data.eq(requests.issued_queue),
+            port.fetching.eq(live & (requests.busy | requests.due)),
+        ]
         with m.If(take.strobe):
             m.d.sync += taken[take.queue].eq(taken[take.queue] + take.count)
         for q in range(config.queues):
@@ -139,8 +141,10 @@ class DescriptorFetch(wiring.Component):
             read.en.eq(port.read_enable),
             read.addr.eq(Cat(port.read_index, port.read_queue)),
         ]
+        entry = Signal(8 * ENTRY_BYTES, reset_less=True)  # as block RAM's own output register is
+        m.d.comb += port.entry.eq(entry)
         with m.If(port.read_enable):
-            m.d.sync += port.entry.eq(read.data)
+            m.d.sync += entry.eq(read.data)
         with m.If(arrived.strobe):
             m.d.sync += places[arrived.queue].eq(places[arrived.queue] + 1)
         for q in range(queues):

@@ -46,11 +46,25 @@ def test_reset_waits_for_dma_then_for_quiet():
             assert outputs(ctx, reset) == (1, 1, 0)
             await ctx.tick()
         ctx.set(reset.quiet, 1)
-        await ctx.tick().repeat(QUIET_CYCLES - 1)
+        for _ in range(QUIET_CYCLES + 1):
+            assert outputs(ctx, reset) == (1, 1, 0)
+            await ctx.tick()
         assert outputs(ctx, reset) == (1, 1, 1)
         for _ in range(5):
             await ctx.tick()
             assert outputs(ctx, reset) == (0, 0, 0)
+
+    simulate(bench)
+
+
+def test_power_on_resets_two_cycles_later_and_as_long():
+    async def bench(ctx, reset):
+        seen = []
+        for power_on in (1, 1, 1, 0, 0, 0, 0):
+            ctx.set(reset.power_on, power_on)
+            seen.append(ctx.get(reset.reset))
+            await ctx.tick()
+        assert seen == [0, 0, 1, 1, 1, 0, 0]
 
     simulate(bench)
 
