@@ -141,7 +141,7 @@ class Stats(wiring.Component):
     queue_tx, interrupt : In
         Fates of frames of TX rings; interrupts taken by the host.
     snapshot : In, busy : Out
-        Take a snapshot; one is being taken, from the next cycle on and for at most 2 ``period`` + 4 cycles. A command
+        Take a snapshot; one is being taken, from the next cycle on and for at most 2 ``period`` + 5 cycles. A command
         while busy is ignored. In the cycle after ``busy`` fell, ``read_value`` is of the new one.
     read_address : In, read_value : Out
         Offset of a counter in the register map, and its value at the last snapshot two cycles later; zero before

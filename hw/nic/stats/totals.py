@@ -31,7 +31,7 @@ class Totals(wiring.Component):
     zero after a reset.
 
     A snapshot is taken by the first sweep that begins after it: it copies each total as it writes it. So the copy shows
-    all totals as of one exchange, and ``busy`` is high for at most 2 ``period`` + 4 cycles.
+    all totals as of one exchange, and ``busy`` is high for at most 2 ``period`` + 5 cycles.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ class Totals(wiring.Component):
 
         # What goes with a step until its total is written, by cycles since its entry was given.
         passing = data.StructLayout({"row": rows, "adds": 1, "opens": 1, "copies": 1, "last": 1})
-        steps = [Signal(passing, name=f"step_{cycle}") for cycle in range(4)]
+        steps = [Signal(passing, name=f"step_{cycle}") for cycle in range(5)]
         m.d.comb += [
             steps[0].row.eq(now.row),
             steps[0].adds.eq(now.adds),
@@ -121,18 +121,25 @@ class Totals(wiring.Component):
             low.eq(known[:_LOW_BITS] + amount),
             high.eq(known[_LOW_BITS:]),
         ]
-        for port in (write, copy_write):
-            m.d.comb += [port.addr.eq(steps[3].row), port.data.eq(Cat(low[:_LOW_BITS], high + low[-1]))]
+        m.d.comb += [
+            write.addr.eq(steps[3].row),
+            write.data.eq(Cat(low[:_LOW_BITS], high + low[-1])),
+            copy_write.addr.eq(steps[4].row),
+        ]
+        # The copies lie where there is room for them: a cycle for the way.
+        sum_ = Signal(COUNTER_BITS, reset_less=True)
+        m.d.sync += sum_.eq(write.data)
+        m.d.comb += copy_write.data.eq(sum_)
         # No row is read in the cycle in which it is written. Said so that it can be seen, as block RAM would otherwise
         # get a bypass.
         m.d.comb += [
             write.en.eq(steps[3].adds & (write.addr != read.addr)),
-            copy_write.en.eq(steps[3].copies),
+            copy_write.en.eq(steps[4].copies),
             copy_read.en.eq(~copy_write.en),
         ]
 
         complete, taken = Signal(), Signal()
-        m.d.sync += complete.eq(steps[3].last)
+        m.d.sync += complete.eq(steps[4].last)
         with m.If(complete):
             m.d.sync += [self.busy.eq(0), taken.eq(1)]
         with m.Elif(self.snapshot):

@@ -63,7 +63,7 @@ class Bench:
         while ctx.get(dut.busy):
             await ctx.tick()
             cycles += 1
-            assert cycles <= 2 * dut.period + 4, "snapshot takes too long"
+            assert cycles <= 2 * dut.period + 5, "snapshot takes too long"
         return shown, cycles
 
     async def read(self, ctx):
@@ -86,7 +86,7 @@ def test_a_snapshot_shows_the_first_exchange_after_it_whenever_it_comes():
             shown, cycles = await b.snapshot(ctx)
             times.add(cycles)
             assert await b.read(ctx) == [b.exchanges[shown][row] for row in range(ROWS)], wait
-        assert max(times) == 2 * b.dut.period + 4
+        assert max(times) == 2 * b.dut.period + 5
 
     bench.run(run)
 
@@ -145,7 +145,7 @@ def test_a_command_during_a_snapshot_is_ignored():
             await ctx.tick()
             ctx.set(b.dut.snapshot, 0)
             shown = len(b.exchanges)
-            for cycle in range(2 * b.dut.period + 5):
+            for cycle in range(2 * b.dut.period + 6):
                 ctx.set(b.dut.snapshot, cycle == after and ctx.get(b.dut.busy))
                 await ctx.tick()
             ctx.set(b.dut.snapshot, 0)
