@@ -11,7 +11,6 @@ from hw.bus.packet import packet_stream
 from hw.bus.skid import SkidBuffer
 from hw.config import NicConfig
 from hw.nic.interfaces import TracePoint, TxFrameEvent
-from hw.nic.tx.delay import delay
 from hw.nic.tx.layouts import PATCH_OFFSET_BITS, SendBeat, TxFrame
 from hw.nic.tx.rewrite import TxRewrite
 
@@ -33,7 +32,7 @@ class TxEgress(wiring.Component):
     released : a word set aside for a frame has left the buffer: one for each beat, padding too
     wire : frames to the MAC
     event : a frame's last beat was taken, two cycles after; its length counts the padding
-    sent : trace point of the same
+    sent : trace point of the same, the cycle after
     """
 
     def __init__(self, config: NicConfig):
@@ -167,4 +166,4 @@ class TxEgress(wiring.Component):
             event.multicast.eq(group & ~broadcast),
         ]
         if self._config.serial_width:
-            m.d.sync += [self.sent.strobe.eq(ends), self.sent.serial.eq(delay(m, wire.serial, 1))]
+            m.d.sync += [self.sent.strobe.eq(taken & wire.last), self.sent.serial.eq(wire.serial)]
