@@ -26,7 +26,7 @@ def build(name: str, out: Path, seed: int, console: Console) -> Result:
         cells, harness = synthesize(design, folder)
         report = None
         if design.chip == "ecp5":
-            status.update(f"{design.title}: nextpnr (about ten minutes)")
+            status.update(f"{design.title}: nextpnr (about five minutes)")
             report = place_and_route(design.clock_mhz, folder, seed)
     result = result_of(name, design, cells, harness, report, {tool: version(tool) for tool in TOOLS})
     (out / f"{name}.json").write_text(json.dumps(result.as_json(), indent=1) + "\n")

@@ -32,8 +32,8 @@ class DescriptorFetch(wiring.Component):
     :class:`hw.nic.rings.fetch_requests.FetchRequests`; queues take turns.
 
     **Timing.** The first fetch is commanded eleven cycles after its doorbell's write, later ones of any queues every
-    fourth cycle. A fetch's descriptors arrive one a cycle (at 64 bits, every second cycle), from the sixth cycle after
-    its last beat on. ``read.data`` is never paused.
+    fourth cycle. A fetch's descriptors arrive one a cycle (at 64 bits, every second cycle), from the seventh cycle
+    after its last beat on. ``read.data`` is never paused.
 
     **Doorbells** count while the queue is enabled. One whose producer index lies more than a ring ahead of the first
     descriptor not yet taken, or moves back, is not taken and reported as DOORBELL.
