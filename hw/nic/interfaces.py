@@ -20,17 +20,36 @@ from hw.abi.rings import (
 )
 from hw.abi.steering import RSS_KEY_BYTES, RSS_TABLE_ENTRIES, RSS_TABLE_ROW, RuleError
 from hw.config import NicConfig
+from hw.nic.register_set import queue_registers
 
 
 class QueueWrite(wiring.Signature):
-    """Broadcast of an accepted software write to a queue pair's page.
+    """Broadcast of an accepted software write to a queue pair's page; receivers cannot refuse.
 
-    ``strobe`` is high for one cycle; receivers cannot refuse. ``offset`` is the byte offset within the page, as in
-    :func:`hw.abi.registers.register_map`'s ``queue`` registers.
+    Writes come at least :data:`WRITE_CYCLES` apart, and all members from registers.
+
+    Members
+    -------
+    at : one bit for each writable register of the page, by its name
+        High for one cycle: that register is written; at most one is. Doorbells count only while their direction is
+        ENABLED.
+    queue, data : in that cycle
+        Whose page, and the word; bits that do not exist are 0.
     """
 
     def __init__(self, config: NicConfig):
-        super().__init__({"strobe": Out(1), "queue": Out(range(config.queues)), "offset": Out(12), "data": Out(64)})
+        writable = [name for name, register in queue_registers(config).items() if register.writable]
+        super().__init__(
+            {
+                "at": Out(data.StructLayout(dict.fromkeys(writable, 1))),
+                "queue": Out(range(config.queues)),
+                "data": Out(64),
+            }
+        )
+
+
+#: Cycles from one register write that a NIC's blocks hear to the next, at least.
+WRITE_CYCLES = 4
 
 
 class QueueControl(wiring.Signature):

@@ -5,7 +5,6 @@ from amaranth import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.abi.registers import register_map
 from hw.abi.rings import INDEX_BITS, Arm
 from hw.config import NicConfig
 from hw.nic.interfaces import Published, QueueWrite
@@ -175,18 +174,17 @@ class Interrupts(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         queues = self._config.queues
-        registers = register_map(queues).queue
         pending = Signal(queues)
         taken = Signal(queues)
         vectors = Signal(data.ArrayLayout(VECTOR_BITS, queues))
         for q in range(queues):
             m.submodules[f"pair_{q}"] = pair = PairInterrupt()
             moderation = Signal(Moderation)
-            mine = self.write.strobe & (self.write.queue == q)
-            with m.If(mine & (self.write.offset == registers["moderation"].offset)):
+            mine = self.write.queue == q
+            with m.If(self.write.at.moderation & mine):
                 m.d.sync += moderation.eq(self.write.data)
             m.d.comb += [
-                pair.arm.eq(mine & (self.write.offset == registers["arm"].offset)),
+                pair.arm.eq(self.write.at.arm & mine),
                 pair.seen.eq(self.write.data),
                 pair.moderation.eq(moderation),
                 vectors[q].eq(moderation.vector),

@@ -5,7 +5,6 @@ from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.abi.registers import register_map
 from hw.abi.rings import LINE_BYTES, MAX_RING_ENTRIES, MIN_RING_ENTRIES, QueueError, QueueState
 from hw.config import NicConfig
 from hw.nic.interfaces import QueueControl, QueueWrite, queue_fault_stream
@@ -47,7 +46,11 @@ class Lifecycle(wiring.Component):
     cycle after an accepted start the blocks see ``clear``, two cycles after it ``enable``. A fault takes ``enable``
     away one cycle after it is reported and keeps its error until the queue is started again; of several in one cycle
     the one of the lowest port counts. Faults of queues that do not run are ignored: a stopping queue needs no second
-    reason.
+    reason. DRAINING ends, or ``stopped`` comes in ERROR, two cycles after the first in which the queue is neither
+    enabled nor busy.
+
+    A ring's size or base counts two cycles after its write: in time for a start, as writes are
+    :data:`hw.nic.interfaces.WRITE_CYCLES` apart.
 
     Parameters
     ----------
@@ -73,7 +76,7 @@ class Lifecycle(wiring.Component):
     failed : Out
         Bit per queue, while its state is ERROR.
     idle : Out
-        Every queue is ``stopped``.
+        Every queue was ``stopped`` in the cycle before; a register, as the function reset is far away.
     """
 
     def __init__(self, config: NicConfig, direction: str, *, blocks: int, faults: int):
@@ -90,32 +93,35 @@ class Lifecycle(wiring.Component):
                 "status": Out(data.ArrayLayout(QueueStatus, config.queues)),
                 "started": Out(config.queues),
                 "failed": Out(config.queues),
-                "idle": Out(1),
+                "idle": Out(1, init=1),
             }
         )
 
     def elaborate(self, platform):
         m = Module()
         valid = self._valid_rings(m)
-        idle = Signal(self._config.queues)
-        m.d.comb += self.idle.eq(idle.all())
+        stopped = Signal(self._config.queues)
+        m.d.sync += self.idle.eq(stopped.all())
 
         for q in range(self._config.queues):
             status = self.status[q]
             state, error, starting = Signal(QueueState), Signal(QueueError), self.started[q]
-            busy = Cat(control.busy[q] for control in self.control).any()
             running = Signal()  # as of the state, which takes longer to tell
+            # Nothing is under way. It is a cycle late, as busy bits come from far away; so it must not have seen a
+            # cycle in which blocks could begin something.
+            calm = Signal(init=1)
+            m.d.sync += calm.eq(~running & ~Cat(control.busy[q] for control in self.control).any())
             m.d.comb += [
                 status.state.eq(state),
-                status.stopped.eq(idle[q]),
+                status.stopped.eq(stopped[q]),
                 status.error.eq(error),
                 self.failed[q].eq(state == QueueState.ERROR),
-                idle[q].eq(((state == QueueState.DISABLED) | self.failed[q]) & ~busy),
+                stopped[q].eq(((state == QueueState.DISABLED) | self.failed[q]) & calm),
             ]
             for control in self.control:
                 m.d.comb += [control.enable[q].eq(running), control.clear[q].eq(starting)]
 
-            control_write = self._written(f"{self._direction}_control", q)
+            control_write = self.write.at[f"{self._direction}_control"] & (self.write.queue == q)
             start, stop = control_write & self.write.data[0] & ~self.stop, control_write & ~self.write.data[0]
             m.d.sync += starting.eq(0)
             with m.If(starting):
@@ -139,7 +145,7 @@ class Lifecycle(wiring.Component):
                                     running.eq(0),
                                 ]
                 with m.Case(QueueState.DRAINING):
-                    with m.If(~busy):
+                    with m.If(calm):
                         m.d.sync += state.eq(QueueState.DISABLED)
                 with m.Case(QueueState.ERROR):
                     with m.If(stop):
@@ -149,22 +155,30 @@ class Lifecycle(wiring.Component):
             m.d.comb += fault.ready.eq(1)
         return m
 
-    def _written(self, register, queue):
-        offset = register_map(self._config.queues).queue[register].offset
-        return self.write.strobe & (self.write.queue == queue) & (self.write.offset == offset)
-
     def _valid_rings(self, m):
         """Whether the ring registers of each queue hold what a ring may have: checked as they are written, so that
         their values need not be kept here."""
-        rings = RINGS[self._direction]
-        valid = Signal(data.ArrayLayout(_RingChecks, self._config.queues), init=[_AFTER_RESET] * self._config.queues)
-        entries = self.write.data[:16]
-        power_of_two = (entries & (entries - 1))[:16] == 0
-        for q in range(self._config.queues):
-            for i, ring in enumerate(rings):
-                with m.If(self._written(f"{ring}_size", q)):
-                    in_range = (entries >= MIN_RING_ENTRIES) & (entries <= MAX_RING_ENTRIES)
+        queues = self._config.queues
+        valid = Signal(data.ArrayLayout(_RingChecks, queues), init=[_AFTER_RESET] * queues)
+        # First the checks of the word, whatever register it is for and whosever, then what they are of.
+        word, entries = self.write.data, self.write.data[:16]
+        power_of_two, in_range, aligned = Signal(), Signal(), Signal()
+        queue = Signal.like(self.write.queue)
+        m.d.sync += [
+            power_of_two.eq((entries & (entries - 1))[:16] == 0),
+            in_range.eq((entries >= MIN_RING_ENTRIES) & (entries <= MAX_RING_ENTRIES)),
+            aligned.eq(word % LINE_BYTES == 0),
+            queue.eq(self.write.queue),
+        ]
+        for i, ring in enumerate(RINGS[self._direction]):
+            size_written, base_written = Signal(name=f"{ring}_size_written"), Signal(name=f"{ring}_base_written")
+            m.d.sync += [
+                size_written.eq(self.write.at[f"{ring}_size"]),
+                base_written.eq(self.write.at[f"{ring}_base"]),
+            ]
+            for q in range(queues):
+                with m.If(size_written & (queue == q)):
                     m.d.sync += valid[q].sizes[i].eq(in_range & power_of_two)
-                with m.If(self._written(f"{ring}_base", q)):
-                    m.d.sync += valid[q].bases[i].eq(self.write.data % LINE_BYTES == 0)
+                with m.If(base_written & (queue == q)):
+                    m.d.sync += valid[q].bases[i].eq(aligned)
         return valid

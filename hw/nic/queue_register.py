@@ -6,7 +6,6 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from hw.abi.registers import register_map
 from hw.config import NicConfig
 from hw.nic.interfaces import QueueWrite
 
@@ -20,7 +19,7 @@ class QueueRegister(wiring.Component):
     Parameters
     ----------
     config : NicConfig
-    name : name in ``register_map(...).queue``
+    name : name of one that :class:`hw.nic.interfaces.QueueWrite` tells of
     width : bits kept, from bit 0
     ports : number of read ports
 
@@ -32,16 +31,19 @@ class QueueRegister(wiring.Component):
     """
 
     def __init__(self, config: NicConfig, name: str, *, width: int, ports: int = 1):
-        registers = register_map(config.queues).queue
-        if name not in registers:
-            raise ValueError(f"Register must be one of a queue pair's ({', '.join(registers)}), not {name!r}")
+        broadcast = QueueWrite(config)
+        names = [name for name, _ in broadcast.members["at"].shape]
+        if name not in names:
+            raise ValueError(
+                f"Register must be one of a queue pair's that can be written ({', '.join(names)}), not {name!r}"
+            )
         if not 1 <= width <= 64:
             raise ValueError(f"Width must be in 1..64 bits, not {width!r}")
         self._config = config
-        self._offset = registers[name].offset
+        self._name = name
         self._width = width
         read = wiring.Signature({"queue": In(range(config.queues)), "value": Out(width)})
-        super().__init__({"write": In(QueueWrite(config)), "reads": Out(read).array(ports)})
+        super().__init__({"write": In(broadcast), "reads": Out(read).array(ports)})
 
     def elaborate(self, platform) -> Module:
         m = Module()
@@ -49,7 +51,7 @@ class QueueRegister(wiring.Component):
         write = memory.write_port()
         written = Signal(self._config.queues)
         m.d.comb += [
-            write.en.eq(self.write.strobe & (self.write.offset == self._offset)),
+            write.en.eq(self.write.at[self._name]),
             write.addr.eq(self.write.queue),
             write.data.eq(self.write.data),
         ]

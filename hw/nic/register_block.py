@@ -16,14 +16,8 @@ from hw.bus.axi_lite import DATA_WIDTH, AXILiteSignature
 from hw.config import NicConfig
 from hw.nic.interfaces import IndirectionPort, QueueWrite
 from hw.nic.lifecycle import RINGS, QueueStatus
-from hw.nic.register_decoder import (
-    RegisterDecoder,
-    in_table,
-    is_counter,
-    is_shadowed,
-    port_registers,
-    queue_registers,
-)
+from hw.nic.register_decoder import RegisterDecoder
+from hw.nic.register_set import in_table, is_counter, is_shadowed, port_registers, queue_registers
 from hw.nic.register_shadow import RegisterShadow
 
 _OFFSET_LSB = exact_log2(WORD_BYTES)
@@ -70,8 +64,8 @@ class RegisterBlock(wiring.Component):
     rss_table : Out
         The indirection table, where RSS is built in: :class:`hw.nic.interfaces.IndirectionPort`.
     write : Out
-        Accepted writes to a queue pair's page, as their response is offered. All of it comes from registers, as every
-        block listens.
+        Accepted writes to a queue pair's page, in the cycle after the first in which their response is offered: before
+        the next access can be judged, by the state that this one led to.
     rx_status, tx_status : In
         :class:`hw.nic.lifecycle.QueueStatus` of each queue.
     counter_address : Out, counter_value : In, counters_busy : In
@@ -122,7 +116,7 @@ class RegisterBlock(wiring.Component):
         response = Signal(Response)
         read_next = Signal()
         page_bits = exact_log2(self._map.queue_stride)
-        offset, page = address[:page_bits], address[page_bits:]
+        page = address[page_bits:]
         queue = Signal(range(self._config.queues))
         m.d.comb += queue.eq(page - 1)
 
@@ -130,11 +124,8 @@ class RegisterBlock(wiring.Component):
         m.submodules.decoder = decoder = RegisterDecoder(self._config)
         access = decoder.found
         well_formed = Signal()
-        m.d.sync += [
-            well_formed.eq((address[:_OFFSET_LSB] == 0) & strobes.all()),
-            self.write.queue.eq(queue),
-        ]
-        write_ok, broadcast = self._judge(m, access, queue, word)
+        m.d.sync += well_formed.eq((address[:_OFFSET_LSB] == 0) & strobes.all())
+        write_ok, rings = self._judge(m, access, queue, word)
         m.submodules.shadow = shadow = RegisterShadow(self._config)
         value = self._value(m, access, queue, well_formed & access.readable, shadow)
         refused = Mux(access.mapped, Response.SLVERR, Response.DECERR)
@@ -146,13 +137,12 @@ class RegisterBlock(wiring.Component):
             shadow.data.eq(word),
             bus.b.payload.resp.eq(response),
             bus.r.payload.resp.eq(response),
-            self.write.offset.eq(offset),
-            self.write.data.eq(word),
         ]
         # What is accepted is known at the end of one cycle, and stored in the next.
         stored = Signal()
         m.d.comb += shadow.write.eq(stored & access.shadowed)
-        m.d.sync += [self.write.strobe.eq(0), stored.eq(0)]
+        m.d.sync += stored.eq(0)
+        self._broadcast(m, stored, access, rings, queue, word)
         for name, register in self._software.items():
             target = self._port(register)
             m.d.sync += [target[field.name].eq(0) for field in register.fields.values() if field.pulse]
@@ -187,7 +177,6 @@ class RegisterBlock(wiring.Component):
                 m.d.sync += [
                     word.eq(word & decoder.mask),
                     response.eq(Mux(accepted, Response.OKAY, refused)),
-                    self.write.strobe.eq(accepted & broadcast),
                     stored.eq(accepted),
                 ]
                 m.next = "WRITE RESPONSE"
@@ -216,25 +205,32 @@ class RegisterBlock(wiring.Component):
         return getattr(self, register.name)
 
     def _judge(self, m, access, queue, word):
-        """Whether a write fits the state of its direction and names queues that exist, and whether the blocks learn of
-        a write to a queue's page."""
-        refusals = []
-        broadcast = access.in_queue
+        """Whether a write fits the state of its direction and names queues that exist, and for each doorbell whether
+        it rings."""
+        refusals, rings = [], {}
         for direction in RINGS:
             state = getattr(self, f"{direction}_status")[queue].state
             disabled, enabled = Signal(name=f"{direction}_disabled"), Signal(name=f"{direction}_enabled")
             m.d.sync += [disabled.eq(state == QueueState.DISABLED), enabled.eq(state == QueueState.ENABLED)]
             refusals += [
                 access[f"{direction}_ring"] & ~disabled,
-                access[f"{direction}_control"] & word[0] & ~disabled & ~enabled,
+                access[f"at_{direction}_control"] & word[0] & ~disabled & ~enabled,
             ]
-            broadcast &= ~access[f"{direction}_doorbell"] | enabled
+            rings[f"{direction}_doorbell"] = enabled
         if self._config.rss:
             existing = Signal()
             entries = (word[low : low + 8] for low in range(0, DATA_WIDTH, 8))
             m.d.sync += existing.eq(Cat(entry < self._config.queues for entry in entries).all())
             refusals.append(access.in_table & ~existing)
-        return ~Cat(refusals).any(), broadcast
+        return ~Cat(refusals).any(), rings
+
+    def _broadcast(self, m, stored, access, rings, queue, word):
+        """Tell all blocks of what is stored in a queue's page, and of doorbells that ring."""
+        at = self.write.at
+        m.d.sync += [at[name].eq(stored & access[f"at_{name}"] & rings.get(name, 1)) for name, _ in at.shape()]
+        whose, what = Signal.like(queue, reset_less=True), Signal(DATA_WIDTH, reset_less=True)
+        m.d.sync += [whose.eq(queue), what.eq(word)]
+        m.d.comb += [self.write.queue.eq(whose), self.write.data.eq(what)]
 
     def _value(self, m, access, queue, readable, shadow):
         """What is read three cycles after the address is there: 0 if it must not be."""

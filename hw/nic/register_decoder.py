@@ -1,52 +1,19 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What is at a register address, and which rules an access must obey."""
 
-from collections.abc import Mapping
-
 from amaranth import Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from hw.abi.registers import WORD_BYTES, Register, register_map
+from hw.abi.registers import WORD_BYTES, register_map
 from hw.bus.axi_lite import DATA_WIDTH
 from hw.config import NicConfig
 from hw.nic.lifecycle import RINGS
+from hw.nic.register_set import in_table, is_counter, is_shadowed, port_registers, queue_registers
 
-
-def port_registers(config: NicConfig) -> Mapping[str, Register]:
-    """Registers of the port that a NIC with these parameters has: all but those of what is not built in."""
-    absent = tuple(prefix for prefix, built in (("rss_", config.rss), ("rule_", config.steering_rules)) if not built)
-    registers = register_map(config.queues).port.items()
-    return {name: register for name, register in registers if not name.startswith(absent)}
-
-
-def queue_registers(config: NicConfig) -> Mapping[str, Register]:
-    """Registers of each queue pair that a NIC with these parameters has."""
-    registers = register_map(config.queues).queue.items()
-    return {name: register for name, register in registers if config.header_split or name != "rx_header"}
-
-
-def is_counter(name: str) -> bool:
-    """A register that :class:`hw.nic.stats.counters.Stats` holds."""
-    return "." in name
-
-
-def in_table(name: str) -> bool:
-    """A row of the RSS indirection table."""
-    return name.startswith("rss_table")
-
-
-def is_shadowed(register: Register) -> bool:
-    """A register that reads as it was written, so that :class:`hw.nic.register_shadow.RegisterShadow` can keep it."""
-    pulses = any(field.pulse for field in register.fields.values())
-    return register.readable and register.writable and not pulses and not in_table(register.name)
-
-
-_KINDS = ("mapped", "readable", "writable", "counter", "shadowed", "in_table", "in_queue")
-_RULES = {f"{ring}_{what}": f"{way}_ring" for way in RINGS for ring in RINGS[way] for what in ("base", "size")} | {
-    f"{way}_{what}": f"{way}_{what}" for way in RINGS for what in ("control", "doorbell")
-}
+_KINDS = ("mapped", "readable", "writable", "counter", "shadowed", "in_table")
+_RULES = {f"{ring}_{what}": f"{way}_ring" for way in RINGS for ring in RINGS[way] for what in ("base", "size")}
 _RULES |= {"rx_header": "rx_ring"}
 
 
@@ -59,8 +26,8 @@ class RegisterDecoder(wiring.Component):
         Byte offset in the register map.
     found : Out
         One cycle later. ``mapped``: there is a register, ``readable`` and ``writable`` as the description has it.
-        ``counter``, ``in_table``, ``shadowed``: who holds it. ``in_queue``: it is in the page of a queue pair that
-        exists. ``rx_ring``, ``rx_control``, ``rx_doorbell`` and likewise ``tx``: what the queue's state must allow.
+        ``counter``, ``in_table``, ``shadowed``: who holds it. ``rx_ring``, ``tx_ring``: what only changes while
+        the direction is DISABLED.
         ``at_NAME``: it is that register, of those that are neither counters nor in the table.
     mask : Out
         With it: the bits that exist.
@@ -86,11 +53,10 @@ class RegisterDecoder(wiring.Component):
         page = self.address[page_bits:]
         found, mask = Signal.like(self.found), Signal.like(self.mask)
         m.d.sync += [self.found.eq(found), self.mask.eq(mask)]
-        m.d.comb += found.in_queue.eq((page != 0) & (page <= self._map.queues))
         port, queue = self._pages
         with m.If(page == 0):
             self._look_up(m, place, port, found, mask)
-        with m.Elif(found.in_queue):
+        with m.Elif(page <= self._map.queues):
             self._look_up(m, place, queue, found, mask)
         return m
 

@@ -12,12 +12,17 @@ QUIET_CYCLES = 16
 class FunctionReset(wiring.Component):
     """Sequencer of CONTROL.reset.
 
-    From the cycle after ``request`` on, ``resetting`` keeps frames out and stops all queues. When ``drained`` is high,
-    no new register access begins (``hold``). Two cycles after the last of :data:`QUIET_CYCLES` in a row in which
-    nothing was on any interface (``quiet``) comes the one of ``reset``, which resets every other block on its clock
-    edge. It is a register with a register before it, as it has far to go. A host that never answers, a MAC that never
-    takes the rest of a frame, or a host that never takes an interrupt, keeps the NIC resetting: nothing is ever cut
-    off, and frames already gathered are sent.
+    From the cycle after ``request`` on, ``resetting`` keeps frames out and stops all queues. When all are ``drained``,
+    no new register access begins (``hold``, from the third cycle of ``resetting`` on). Two cycles after the last of
+    :data:`QUIET_CYCLES` in a row in which nothing was on any interface (``quiet``) comes the one of ``reset``, which
+    resets every other block on its clock edge. It is a register with a register before it, as it has far to go. A host
+    that never answers, a MAC that never takes the rest of a frame, or a host that never takes an interrupt, keeps the
+    NIC resetting: nothing is ever cut off, and frames already gathered are sent.
+
+    **Late starts.** A queue is started in the cycle of ``request`` at the latest, as none is while ``resetting``.
+    ``drained`` comes a cycle late and tells of that one in the second cycle of ``resetting``: so the first does not
+    count. (The register block is not even that fast, with at least four cycles from a start to the write of
+    CONTROL.reset.)
 
     ``power_on`` gives ``reset`` two cycles later, whatever else is happening: for who has no reset of the clock domain.
 
@@ -28,7 +33,7 @@ class FunctionReset(wiring.Component):
     request : In
         CONTROL.reset was written.
     drained : In
-        No queue has DMA planned or under way, and none is enabled.
+        In the cycle before, no queue had DMA planned or under way, and none was enabled.
     quiet : In
         No transfer is offered or unfinished on the register interface, the interrupt stream and the stream to the wire.
     resetting, hold, reset : Out
@@ -45,12 +50,13 @@ class FunctionReset(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         still = Signal(range(QUIET_CYCLES))
+        stopping = Signal()  # since the cycle before
         with m.If(self.request):
             m.d.sync += self.resetting.eq(1)
         with m.If(self.reset):
-            m.d.sync += [self.resetting.eq(0), self.hold.eq(0), still.eq(0)]
+            m.d.sync += [self.resetting.eq(0), stopping.eq(0), self.hold.eq(0), still.eq(0)]
         with m.Else():
-            m.d.sync += self.hold.eq(self.resetting & self.drained)
+            m.d.sync += [stopping.eq(self.resetting), self.hold.eq(stopping & self.drained)]
             m.d.sync += still.eq(Mux(self.hold & self.quiet, still + 1, 0))
         due = Signal()
         m.d.sync += [due.eq(self.power_on | (self.quiet & (still == QUIET_CYCLES - 1))), self.reset.eq(due)]

@@ -21,7 +21,7 @@ class FreeSlots(wiring.Component):
 
     **Timing.** ``slots.free`` is exact from the cycle after ``slots.reserve``. Slots come free five cycles after the
     doorbell's write; those of a queue that is cleared six cycles after ``clear``, one more for each queue before it and
-    for each register write meanwhile, and it has none until then. ``refused`` comes four cycles after the write.
+    for each doorbell meanwhile, and it has none until then. ``refused`` comes four cycles after the write.
 
     Parameters
     ----------
@@ -40,12 +40,11 @@ class FreeSlots(wiring.Component):
     def __init__(self, config: NicConfig, *, size: str, doorbell: str, consumer: str):
         self._config = config
         self._size = size
-        self._doorbell = register_map(config.queues).queue[doorbell]
-        if consumer not in self._doorbell.fields:
-            raise ValueError(
-                f"Register {doorbell} has no field {consumer!r}; it has {', '.join(self._doorbell.fields)}"
-            )
-        self._consumer = self._doorbell.fields[consumer]
+        self._doorbell = doorbell
+        fields = register_map(config.queues).queue[doorbell].fields
+        if consumer not in fields:
+            raise ValueError(f"Register {doorbell} has no field {consumer!r}; it has {', '.join(fields)}")
+        self._consumer = fields[consumer]
         control = QueueControl(config).members
         super().__init__(
             {
@@ -74,19 +73,18 @@ class FreeSlots(wiring.Component):
         unfilled, stopped = Signal(queues), Signal(queues)
 
         write = self.queue_write
+        doorbell = write.at[self._doorbell]
         first = Signal(range(queues))
         for q in reversed(range(queues)):
             with m.If(unfilled[q]):
                 m.d.comb += first.eq(q)
         m.d.sync += [
-            came.rung.eq(
-                write.strobe & (write.offset == self._doorbell.offset) & self.enable.bit_select(write.queue, 1)
-            ),
-            came.filled.eq(~write.strobe & unfilled.any()),
-            came.queue.eq(Mux(write.strobe, write.queue, first)),
+            came.rung.eq(doorbell & self.enable.bit_select(write.queue, 1)),
+            came.filled.eq(~doorbell & unfilled.any()),
+            came.queue.eq(Mux(doorbell, write.queue, first)),
             came.index.eq(write.data[self._consumer.lsb :]),
         ]
-        with m.If(~write.strobe):
+        with m.If(~doorbell):
             m.d.sync += unfilled.bit_select(first, 1).eq(0)
 
         for before, after in ((came, read), (read, measured)):

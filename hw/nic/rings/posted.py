@@ -38,12 +38,11 @@ class PostedIndices(wiring.Component):
     def __init__(self, config: NicConfig, *, size: str, doorbell: str, producer: str):
         self._config = config
         self._size = QueueRegister(config, size, width=INDEX_BITS)
-        self._doorbell = register_map(config.queues).queue[doorbell]
-        if producer not in self._doorbell.fields:
-            raise ValueError(
-                f"Register {doorbell} has no field {producer!r}; it has {', '.join(self._doorbell.fields)}"
-            )
-        self._producer = self._doorbell.fields[producer]
+        self._doorbell = doorbell
+        fields = register_map(config.queues).queue[doorbell].fields
+        if producer not in fields:
+            raise ValueError(f"Register {doorbell} has no field {producer!r}; it has {', '.join(fields)}")
+        self._producer = fields[producer]
         indices = data.ArrayLayout(INDEX_BITS, config.queues)
         super().__init__(
             {
@@ -74,9 +73,7 @@ class PostedIndices(wiring.Component):
         latest = Signal(data.ArrayLayout(INDEX_BITS, self._config.queues))
 
         m.d.sync += [
-            rung.valid.eq(
-                write.strobe & (write.offset == self._doorbell.offset) & self.live.bit_select(write.queue, 1)
-            ),
+            rung.valid.eq(write.at[self._doorbell] & self.live.bit_select(write.queue, 1)),
             rung.queue.eq(write.queue),
             rung.index.eq(write.data[self._producer.lsb :]),
         ]

@@ -92,8 +92,7 @@ class RxSteering(wiring.Component):
         m.d.comb += arrived.default_queue.eq(self.default_queue)
         for queue in range(self._config.queues):
             address, enable = Signal(address_field.width, name=f"mac_{queue}"), Signal(name=f"mac_{queue}_enable")
-            chosen = self.write.strobe & (self.write.queue == queue) & (self.write.offset == register.offset)
-            with m.If(chosen):
+            with m.If(self.write.at.mac_address & (self.write.queue == queue)):
                 m.d.sync += [
                     address.eq(self.write.data >> address_field.lsb),
                     enable.eq(self.write.data[enable_field.lsb]),

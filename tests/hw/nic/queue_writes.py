@@ -6,12 +6,20 @@ from typing import Any
 from hw.abi.registers import register_map
 
 
+def begin_write(ctx: Any, port: Any, name: str, queue: int, **fields: int) -> None:
+    """Put one write to a queue pair's register on a QueueWrite, until :func:`end_write`."""
+    ctx.set(port.queue, queue)
+    ctx.set(port.data, register_map(16).queue[name].pack(**fields))
+    ctx.set(port.at, {name: 1})
+
+
+def end_write(ctx: Any, port: Any) -> None:
+    """No register is written any more."""
+    ctx.set(port.at, {})
+
+
 async def write_register(ctx: Any, port: Any, name: str, queue: int, **fields: int) -> None:
     """Broadcast one write to a queue pair's register on a QueueWrite; takes one cycle."""
-    register = register_map(16).queue[name]
-    ctx.set(port.queue, queue)
-    ctx.set(port.offset, register.offset)
-    ctx.set(port.data, register.pack(**fields))
-    ctx.set(port.strobe, 1)
+    begin_write(ctx, port, name, queue, **fields)
     await ctx.tick()
-    ctx.set(port.strobe, 0)
+    end_write(ctx, port)

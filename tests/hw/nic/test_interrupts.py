@@ -6,12 +6,11 @@ import random
 import pytest
 from amaranth.sim import Simulator
 
-from hw.abi.registers import register_map
 from hw.config import preset
 from hw.nic.interrupts import Interrupts
+from tests.hw.nic.queue_writes import begin_write, end_write
 
 QUEUES = 3
-REGISTERS = register_map(QUEUES).queue
 
 
 class Bench:
@@ -36,11 +35,7 @@ class Bench:
         sim.run()
 
     def write(self, name, queue, **fields):
-        port = self.dut.write
-        self.ctx.set(port.strobe, 1)
-        self.ctx.set(port.queue, queue)
-        self.ctx.set(port.offset, REGISTERS[name].offset)
-        self.ctx.set(port.data, REGISTERS[name].pack(**fields))
+        begin_write(self.ctx, self.dut.write, name, queue, **fields)
 
     def arm(self, queue, rx=0, tx=0):
         self.write("arm", queue, rx_consumer=rx % 65536, tx_consumer=tx % 65536)
@@ -67,7 +62,8 @@ class Bench:
             if sent:
                 self.sent.append((self.cycle, vector, queue))
             self.cycle += 1
-            for port in (dut.write, dut.rx_published, dut.tx_published):
+            end_write(ctx, dut.write)
+            for port in (dut.rx_published, dut.tx_published):
                 ctx.set(port.strobe, 0)
             for direction in ("rx", "tx"):
                 ctx.set(getattr(dut, f"{direction}_started"), 0)

@@ -4,13 +4,13 @@
 import pytest
 from amaranth.sim import Simulator
 
-from hw.abi.registers import register_map
 from hw.abi.rings import QueueError, QueueState
 from hw.config import preset
+from hw.nic.interfaces import WRITE_CYCLES
 from hw.nic.lifecycle import RINGS, Lifecycle
+from tests.hw.nic.queue_writes import write_register
 
 QUEUES = 3
-REGISTERS = register_map(QUEUES).queue
 
 
 class Bench:
@@ -30,21 +30,18 @@ class Bench:
         sim.add_testbench(testbench)
         sim.run()
 
-    async def write(self, name, value, queue=1):
-        """One register write; returns one cycle after it."""
-        ctx, port = self.ctx, self.dut.write
-        for member, setting in (("strobe", 1), ("queue", queue), ("offset", REGISTERS[name].offset), ("data", value)):
-            ctx.set(getattr(port, member), setting)
-        await ctx.tick()
-        ctx.set(port.strobe, 0)
+    async def write(self, name, queue=1, **fields):
+        """One register write, as soon after the last as they come; returns one cycle after it."""
+        await self.ctx.tick().repeat(WRITE_CYCLES - 1)
+        await write_register(self.ctx, self.dut.write, name, queue, **fields)
 
     async def rings(self, queue=1, entries=8, base=0x1000):
         for ring in RINGS[self.direction]:
-            await self.write(f"{ring}_size", entries, queue)
-            await self.write(f"{ring}_base", base, queue)
+            await self.write(f"{ring}_size", queue, entries=entries)
+            await self.write(f"{ring}_base", queue, address=base)
 
     async def enable(self, value, queue=1):
-        await self.write(f"{self.direction}_control", value, queue)
+        await self.write(f"{self.direction}_control", queue, enable=value)
 
     async def start(self, queue=1):
         await self.rings(queue)
@@ -113,6 +110,46 @@ def test_stop_waits_for_every_block(bench):
             assert b.state() == (QueueState.DRAINING, 0)
             b.busy(block, 0b101)
         await b.ctx.tick()
+        assert b.state() == (QueueState.DRAINING, 0)
+        await b.ctx.tick()
+        assert b.state() == (QueueState.DISABLED, 1)
+
+    bench.run(run)
+
+
+@pytest.mark.parametrize("end", ["enable", "fault", "stop"])
+def test_what_a_block_begins_in_the_last_cycle_of_enable_is_waited_for(bench, end):
+    async def run(b):
+        ctx = b.ctx
+        await b.start()
+        if end == "enable":
+            await b.enable(0)
+        elif end == "fault":
+            await b.fault(QueueError.RING_READ)
+        else:
+            ctx.set(b.dut.stop, 1)
+            await ctx.tick()
+        assert b.enabled() == 0
+        b.busy(1, 0b010)
+        for _ in range(10):
+            assert not b.state()[1]
+            await ctx.tick()
+        b.busy(1, 0)
+        await ctx.tick().repeat(2)
+        assert b.state() == (QueueState.ERROR if end == "fault" else QueueState.DISABLED, 1)
+
+    bench.run(run)
+
+
+def test_a_queue_stopped_as_it_starts_is_never_enabled(bench):
+    async def run(b):
+        await b.rings()
+        await b.enable(1)
+        assert b.ctx.get(b.dut.started) == 0b010
+        b.ctx.set(b.dut.stop, 1)
+        for _ in range(5):
+            await b.ctx.tick()
+            assert b.enabled() == 0
         assert b.state() == (QueueState.DISABLED, 1)
 
     bench.run(run)
@@ -123,7 +160,7 @@ def test_ring_size_is_checked_at_start(bench, entries):
     async def run(b):
         for position in range(2):
             await b.rings()
-            await b.write(f"{RINGS[b.direction][position]}_size", entries)
+            await b.write(f"{RINGS[b.direction][position]}_size", entries=entries)
             await b.enable(1)
             assert b.state()[0] is QueueState.ERROR
             assert b.error() is QueueError.RING_SIZE
@@ -153,7 +190,7 @@ def test_ring_base_is_checked_at_start(bench, base):
     async def run(b):
         for position in range(2):
             await b.rings()
-            await b.write(f"{RINGS[b.direction][position]}_base", base)
+            await b.write(f"{RINGS[b.direction][position]}_base", address=base)
             await b.enable(1)
             assert b.state()[0] is QueueState.ERROR
             assert b.error() is QueueError.RING_BASE
@@ -220,13 +257,16 @@ def test_function_reset_drains_all_and_starts_none(bench):
         b.ctx.set(b.dut.stop, 1)
         await b.ctx.tick()
         assert b.enabled() == 0
-        await b.ctx.tick()
+        await b.ctx.tick().repeat(2)
         assert b.state(0) == (QueueState.DISABLED, 1)
         assert b.state(2) == (QueueState.DRAINING, 0)
         assert not b.ctx.get(b.dut.idle)
         await b.enable(1, 0)
         assert b.state(0) == (QueueState.DISABLED, 1)
         b.busy(1, 0)
+        await b.ctx.tick().repeat(2)
+        assert b.state(2) == (QueueState.DISABLED, 1)
+        assert not b.ctx.get(b.dut.idle)
         await b.ctx.tick()
         assert b.ctx.get(b.dut.idle)
 

@@ -8,7 +8,7 @@ import pytest
 
 from hw.abi.rings import CompletionError, QueueError, QueueState
 from hw.bus.axi4 import Response
-from hw.nic.register_decoder import port_registers, queue_registers
+from hw.nic.register_set import port_registers, queue_registers
 from tests.hw.nic.nic_host import NicHost, balance
 
 

@@ -41,7 +41,8 @@ def test_registers_are_kept_apart_and_forgotten_by_reset():
 
 
 def test_parameters_are_checked():
-    with pytest.raises(ValueError, match="Register must be one of a queue pair's .*, not 'size'"):
-        QueueRegister(preset("10g"), "size", width=16)
+    for name in ("size", "rx_status", "rx_header"):
+        with pytest.raises(ValueError, match=f"one of a queue pair's .* \\(rx_fill_base, .*\\), not '{name}'"):
+            QueueRegister(preset("10g"), name, width=16)
     with pytest.raises(ValueError, match="Width must be in 1..64 bits, not 65"):
         QueueRegister(preset("10g"), "context", width=65)

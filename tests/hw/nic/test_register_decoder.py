@@ -6,14 +6,8 @@ from amaranth.sim import Simulator
 
 from hw.abi.registers import register_map
 from hw.config import preset
-from hw.nic.register_decoder import (
-    RegisterDecoder,
-    in_table,
-    is_counter,
-    is_shadowed,
-    port_registers,
-    queue_registers,
-)
+from hw.nic.register_decoder import RegisterDecoder
+from hw.nic.register_set import in_table, is_counter, is_shadowed, port_registers, queue_registers
 
 QUEUES = 2
 MAP = register_map(QUEUES)
@@ -34,7 +28,6 @@ def test_every_word_is_found_a_cycle_later(changes):
             await ctx.tick()
             found = decoder.found
             assert ctx.get(found.mapped) == (address in there), hex(address)
-            assert ctx.get(found.in_queue) == (1 <= address // MAP.queue_stride <= QUEUES), hex(address)
             hits = [name for name in found.shape().members if name.startswith("at_") and ctx.get(found[name])]
             if address not in there:
                 assert hits == []
@@ -53,8 +46,6 @@ def test_every_word_is_found_a_cycle_later(changes):
                 rings = {"rx": ("rx_fill", "rx_completion"), "tx": ("tx_ring", "tx_completion")}[way]
                 is_ring = name.endswith(("_base", "_size")) and name.startswith(rings)
                 assert ctx.get(found[f"{way}_ring"]) == (is_ring or (way, name) == ("rx", "rx_header")), name
-                assert ctx.get(found[f"{way}_control"]) == (name == f"{way}_control"), name
-                assert ctx.get(found[f"{way}_doorbell"]) == (name == f"{way}_doorbell"), name
 
     sim = Simulator(decoder)
     sim.add_clock(1e-6)

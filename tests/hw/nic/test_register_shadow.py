@@ -8,7 +8,7 @@ from amaranth.sim import Simulator
 
 from hw.abi.registers import register_map
 from hw.config import preset
-from hw.nic.register_decoder import is_shadowed
+from hw.nic.register_set import is_shadowed
 from hw.nic.register_shadow import RegisterShadow
 
 QUEUES = 3

@@ -57,6 +57,61 @@ def test_reset_waits_for_dma_then_for_quiet():
     simulate(bench)
 
 
+async def request(ctx, reset):
+    """Ask for a reset; in the first cycle of ``resetting`` when it returns."""
+    ctx.set(reset.request, 1)
+    await ctx.tick()
+    ctx.set(reset.request, 0)
+
+
+def test_what_was_drained_already_is_held_in_the_third_cycle():
+    async def bench(ctx, reset):
+        ctx.set(reset.drained, 1)
+        await request(ctx, reset)
+        for hold in (0, 0, 1, 1):
+            assert outputs(ctx, reset) == (1, hold, 0)
+            await ctx.tick()
+
+    simulate(bench)
+
+
+def test_a_queue_started_as_the_reset_was_asked_for_is_waited_for():
+    async def bench(ctx, reset):
+        ctx.set(reset.quiet, 1)
+        ctx.set(reset.drained, 1)  # as before the start, a cycle late
+        await request(ctx, reset)
+        await ctx.tick()
+        ctx.set(reset.drained, 0)
+        for _ in range(2 * QUIET_CYCLES):
+            assert outputs(ctx, reset) == (1, 0, 0)
+            await ctx.tick()
+        ctx.set(reset.drained, 1)
+        await ctx.tick()
+        assert outputs(ctx, reset) == (1, 1, 0)
+
+    simulate(bench)
+
+
+def test_dma_after_all_begins_the_wait_anew():
+    async def bench(ctx, reset):
+        ctx.set(reset.quiet, 1)
+        ctx.set(reset.drained, 1)
+        await request(ctx, reset)
+        await ctx.tick().repeat(2 + QUIET_CYCLES // 2)
+        assert outputs(ctx, reset) == (1, 1, 0)
+        ctx.set(reset.drained, 0)
+        await ctx.tick()
+        ctx.set(reset.drained, 1)
+        assert outputs(ctx, reset) == (1, 0, 0)
+        await ctx.tick()
+        for _ in range(QUIET_CYCLES + 1):
+            assert outputs(ctx, reset) == (1, 1, 0)
+            await ctx.tick()
+        assert outputs(ctx, reset) == (1, 1, 1)
+
+    simulate(bench)
+
+
 def test_power_on_resets_two_cycles_later_and_as_long():
     async def bench(ctx, reset):
         seen = []

@@ -10,10 +10,10 @@ from amaranth.lib.wiring import connect
 from amaranth.sim import Simulator
 
 from hw.abi.codec import Codec
-from hw.abi.registers import register_map
 from hw.abi.rings import DropReason, FillDescriptor, RxCompletion
 from hw.config import NicConfig
 from hw.nic.rx.path import RxPath
+from tests.hw.nic.queue_writes import write_register
 from tests.hw.nic.standins import DescriptorCache, SlotCounter
 
 FILL = Codec(FillDescriptor)
@@ -96,14 +96,8 @@ class RxBench:
 
     async def steer(self, ctx: Any, queue: int, address: bytes, enable: int = 1) -> None:
         """Write a queue's MAC_ADDRESS."""
-        register = register_map(self.config.queues).queue["mac_address"]
-        write = self.path.queue_write
-        ctx.set(write.strobe, 1)
-        ctx.set(write.queue, queue)
-        ctx.set(write.offset, register.offset)
-        ctx.set(write.data, register.pack(address=int.from_bytes(address, "little"), enable=enable))
-        await ctx.tick()
-        ctx.set(write.strobe, 0)
+        fields = {"address": int.from_bytes(address, "little"), "enable": enable}
+        await write_register(ctx, self.path.queue_write, "mac_address", queue, **fields)
 
     async def send(self, ctx: Any, frame: bytes, *, error: int = 0, idle: int = 0, serial: int = 0) -> None:
         """A frame on the wire, one beat a cycle, then ``idle`` cycles."""

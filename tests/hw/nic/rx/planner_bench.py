@@ -9,10 +9,10 @@ from amaranth.lib.wiring import connect
 from amaranth.sim import Simulator
 
 from hw.abi.codec import Codec
-from hw.abi.registers import register_map
 from hw.abi.rings import DropReason, FillDescriptor, TransportLayer
 from hw.config import NicConfig
 from hw.nic.rx.planner import RxPlanner
+from tests.hw.nic.queue_writes import write_register
 from tests.hw.nic.standins import DescriptorCache, SlotCounter
 
 FILL = Codec(FillDescriptor)
@@ -96,17 +96,12 @@ class PlannerBench:
 
     async def set_headers(self, ctx: Any, queue: int, area: HeaderArea | None) -> None:
         """Write what a queue's header split needs; none: it does not split."""
-        register = register_map(self.config.queues).queue
-        word = 0
+        fields = {}
         if area is not None:
             assert area.size in (64, 128, 256, 512)
-            word = register["rx_header"].pack(enable=1, size=area.size.bit_length() - 7, address=area.address >> 6)
-        for name, value in (("rx_completion_size", self.entries), ("rx_header", word)):
-            write = self.planner.queue_write
-            for member, what in (("strobe", 1), ("queue", queue), ("offset", register[name].offset), ("data", value)):
-                ctx.set(getattr(write, member), what)
-            await ctx.tick()
-            ctx.set(write.strobe, 0)
+            fields = {"enable": 1, "size": area.size.bit_length() - 7, "address": area.address >> 6}
+        await write_register(ctx, self.planner.queue_write, "rx_completion_size", queue, entries=self.entries)
+        await write_register(ctx, self.planner.queue_write, "rx_header", queue, **fields)
 
     async def settle(self, ctx: Any, bound: int = 20_000) -> None:
         for _ in range(bound):

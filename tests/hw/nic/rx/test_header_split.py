@@ -7,23 +7,18 @@ import pytest
 from amaranth.hdl import ResetInserter, Signal
 from amaranth.sim import Simulator
 
-from hw.abi.registers import register_map
 from hw.config import preset
 from hw.nic.rx.header_split import RxHeaderSplit
+from tests.hw.nic.queue_writes import write_register
 
 QUEUES = 3
-REGISTERS = register_map(QUEUES).queue
 
 
 async def set_up(ctx, dut, queue, entries, address, size):
     """Write the registers of a queue and clear it."""
-    area = REGISTERS["rx_header"].pack(enable=1, size=size.bit_length() - 7, address=address >> 6)
-    for name, value in (("rx_completion_size", entries), ("rx_header", area)):
-        write = dut.queue_write
-        for member, what in (("strobe", 1), ("queue", queue), ("offset", REGISTERS[name].offset), ("data", value)):
-            ctx.set(getattr(write, member), what)
-        await ctx.tick()
-        ctx.set(write.strobe, 0)
+    area = {"enable": 1, "size": size.bit_length() - 7, "address": address >> 6}
+    await write_register(ctx, dut.queue_write, "rx_completion_size", queue, entries=entries)
+    await write_register(ctx, dut.queue_write, "rx_header", queue, **area)
     ctx.set(dut.clear, 1 << queue)
     await ctx.tick()
     ctx.set(dut.clear, 0)

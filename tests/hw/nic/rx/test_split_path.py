@@ -5,9 +5,9 @@ import random
 
 import pytest
 
-from hw.abi.registers import register_map
 from hw.abi.rings import CompletionError, DropReason, TransportLayer
 from hw.config import preset
+from tests.hw.nic.queue_writes import write_register
 from tests.hw.nic.rx.bench import COMPLETION, END_OF_PACKET, RxBench
 from tests.hw.nic.rx.reference import classify, random_frame
 
@@ -25,15 +25,9 @@ def area_of(queue):
 async def set_up(bench, ctx, queue, size):
     """MAC address, size of the completion ring, and header buffers of ``size`` bytes; 0: the queue does not split."""
     await bench.steer(ctx, queue, TO_QUEUE[queue])
-    registers, write = register_map(bench.config.queues).queue, bench.path.queue_write
-    word = 0
-    if size:
-        word = registers["rx_header"].pack(enable=1, size=size.bit_length() - 7, address=area_of(queue) >> 6)
-    for name, value in (("rx_completion_size", ENTRIES), ("rx_header", word)):
-        for member, what in (("strobe", 1), ("queue", queue), ("offset", registers[name].offset), ("data", value)):
-            ctx.set(getattr(write, member), what)
-        await ctx.tick()
-        ctx.set(write.strobe, 0)
+    area = {"enable": 1, "size": size.bit_length() - 7, "address": area_of(queue) >> 6} if size else {}
+    await write_register(ctx, bench.path.queue_write, "rx_completion_size", queue, entries=ENTRIES)
+    await write_register(ctx, bench.path.queue_write, "rx_header", queue, **area)
 
 
 def splits(frame, size):

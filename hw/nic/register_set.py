@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Which of the described registers a NIC has, and who holds them."""
+
+from collections.abc import Mapping
+
+from hw.abi.registers import Register, register_map
+from hw.config import NicConfig
+
+
+def port_registers(config: NicConfig) -> Mapping[str, Register]:
+    """Registers of the port that a NIC with these parameters has: all but those of what is not built in."""
+    absent = tuple(prefix for prefix, built in (("rss_", config.rss), ("rule_", config.steering_rules)) if not built)
+    registers = register_map(config.queues).port.items()
+    return {name: register for name, register in registers if not name.startswith(absent)}
+
+
+def queue_registers(config: NicConfig) -> Mapping[str, Register]:
+    """Registers of each queue pair that a NIC with these parameters has."""
+    registers = register_map(config.queues).queue.items()
+    return {name: register for name, register in registers if config.header_split or name != "rx_header"}
+
+
+def is_counter(name: str) -> bool:
+    """A register that :class:`hw.nic.stats.counters.Stats` holds."""
+    return "." in name
+
+
+def in_table(name: str) -> bool:
+    """A row of the RSS indirection table."""
+    return name.startswith("rss_table")
+
+
+def is_shadowed(register: Register) -> bool:
+    """A register that reads as it was written, so that :class:`hw.nic.register_shadow.RegisterShadow` can keep it."""
+    pulses = any(field.pulse for field in register.fields.values())
+    return register.readable and register.writable and not pulses and not in_table(register.name)
