@@ -132,7 +132,7 @@ def test_what_a_block_begins_in_the_last_cycle_of_enable_is_waited_for(bench, en
         assert b.enabled() == 0
         b.busy(1, 0b010)
         for _ in range(10):
-            assert not b.state()[1]
+            assert b.state() == (QueueState.ERROR if end == "fault" else QueueState.DRAINING, 0)
             await ctx.tick()
         b.busy(1, 0)
         await ctx.tick().repeat(2)
