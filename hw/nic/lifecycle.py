@@ -46,8 +46,8 @@ class Lifecycle(wiring.Component):
     cycle after an accepted start the blocks see ``clear``, two cycles after it ``enable``. A fault takes ``enable``
     away one cycle after it is reported and keeps its error until the queue is started again; of several in one cycle
     the one of the lowest port counts. Faults of queues that do not run are ignored: a stopping queue needs no second
-    reason. DRAINING ends, or ``stopped`` comes in ERROR, two cycles after the first in which the queue is neither
-    enabled nor busy.
+    reason. DRAINING ends two cycles after the first in which the queue is neither enabled nor busy, and in ERROR the
+    queue is ``stopped`` one cycle after it.
 
     A ring's size or base counts two cycles after its write: in time for a start, as writes are
     :data:`hw.nic.interfaces.WRITE_CYCLES` apart.

@@ -64,8 +64,8 @@ class RegisterBlock(wiring.Component):
     rss_table : Out
         The indirection table, where RSS is built in: :class:`hw.nic.interfaces.IndirectionPort`.
     write : Out
-        Accepted writes to a queue pair's page, in the cycle after the first in which their response is offered: before
-        the next access can be judged, by the state that this one led to.
+        Accepted writes to a queue pair's page, in the cycle after the first in which their response is offered. The
+        next access is judged, and reads, by the state that this one led to.
     rx_status, tx_status : In
         :class:`hw.nic.lifecycle.QueueStatus` of each queue.
     counter_address : Out, counter_value : In, counters_busy : In
