@@ -109,13 +109,14 @@ class TxFramer(wiring.Component):
                 "extra": range(max_descriptors(config)),  # descriptors of the frame so far
                 "length": 16,  # of those
                 "uncounted": 1,  # it is more
+                "full": 1,  # the frame is cut behind the next
                 "discarding": 1,  # the frame was cut
-                "frames": counter,
-                "reports": counter,
                 "broken": 1,
             }
         )
         m.submodules.states = states = QueueMemory(state, config.queues)
+        totals = data.StructLayout({"frames": counter, "reports": counter})
+        m.submodules.totals = told_of = QueueMemory(totals, config.queues)
 
         # What arrives, and its queue's state: `last`, if the descriptor before it is of the same queue.
         entry = Signal(TxDescriptor)
@@ -124,7 +125,7 @@ class TxFramer(wiring.Component):
         new_queue, stored_queue = Signal(queue), Signal(queue)
         looked_up, last = Signal(state), Signal(state)
         length, report, ends, segment = Signal(16), Signal(), Signal(), Signal()
-        error = Signal(QueueError)
+        error, bad = Signal(QueueError), Signal()
         m.d.comb += [
             entry.eq(self.arrived.entry),
             is_data.eq(entry.type == TxDescriptorType.DATA),
@@ -142,6 +143,7 @@ class TxFramer(wiring.Component):
             ends.eq(is_data & entry.flags.end_of_packet),
             segment.eq(entry.flags.segment),
             error.eq(QueueError.NONE),
+            bad.eq(Mux(is_data, entry.length == 0, ~is_context)),
         ]
         with m.If(is_data & (entry.length == 0)):
             m.d.sync += error.eq(QueueError.DESCRIPTOR_LENGTH)
@@ -152,18 +154,16 @@ class TxFramer(wiring.Component):
         before, after = Signal(state), Signal(state)
         total = Signal(17)
         told = Signal()
-        bad = error != QueueError.NONE
         m.d.comb += [
             before.eq(Mux(again, last, looked_up)),
             total.eq(before.length + length),
-            told.eq(~before.broken & (ends | bad | before.extra.all())),
+            told.eq(~before.broken & (ends | bad | before.full)),
             after.index.eq(before.index + 1),
             after.extra.eq(before.extra + 1),
+            after.full.eq(before.extra == max_descriptors(config) - 2),
             after.length.eq(total),
             after.uncounted.eq(before.uncounted | total[16]),
             after.discarding.eq(before.discarding),
-            after.frames.eq(before.frames + told),
-            after.reports.eq(before.reports + report),
             after.broken.eq(before.broken | bad),
             states.write_enable.eq(stored),
             states.write_queue.eq(stored_queue),
@@ -172,6 +172,7 @@ class TxFramer(wiring.Component):
         with m.If(told):
             m.d.comb += [
                 after.extra.eq(0),
+                after.full.eq(0),
                 after.length.eq(0),
                 after.uncounted.eq(0),
                 after.discarding.eq(~ends),
@@ -195,8 +196,7 @@ class TxFramer(wiring.Component):
                     "end": 1,
                     "segment": 1,
                     "error": QueueError,
-                    "frames": counter,
-                    "reports": counter,
+                    "report": 1,
                 }
             )
         )
@@ -211,22 +211,32 @@ class TxFramer(wiring.Component):
             framed.end.eq(ends),
             framed.segment.eq(segment),
             framed.error.eq(error),
-            framed.frames.eq(after.frames),
-            framed.reports.eq(after.reports),
+            framed.report.eq(report),
         ]
-        self._judge(m, whole, framed)
+        counted = Signal(totals)
+        m.d.comb += [
+            told_of.clear.eq(self.clear),
+            told_of.read_queue.eq(framed.queue),
+            counted.frames.eq(told_of.value.frames + whole),
+            counted.reports.eq(told_of.value.reports + framed.report),
+            told_of.write_enable.eq(stored),
+            told_of.write_queue.eq(framed.queue),
+            told_of.write_value.eq(counted),
+        ]
+        self._judge(m, whole, framed, counted)
         return m
 
-    def _judge(self, m: Module, whole: Signal, framed) -> None:
+    def _judge(self, m: Module, whole: Signal, framed: data.View, counted: data.View) -> None:
         """A frame's length, and what follows from it."""
         config = self._config
         record = self.framed.record
         judged, too_short, too_long = Signal(), Signal(), Signal()
-        known = Signal.like(framed)
+        known, totals = Signal.like(framed), Signal.like(counted)
         unsent, words = Signal(), Signal(range(config.tx_buffer_bytes // config.beat_bytes + 1))
         m.d.sync += [
             judged.eq(whole & self.enable.bit_select(framed.queue, 1)),
             known.eq(framed),
+            totals.eq(counted),
             known.index.eq(framed.index - framed.extra),
             known.length.eq(Mux(framed.uncounted, MAX_COUNTED_LENGTH, framed.length)),
             too_short.eq(~framed.uncounted & (framed.length < MIN_FRAME)),
@@ -241,9 +251,9 @@ class TxFramer(wiring.Component):
         m.d.sync += [
             self.framed.strobe.eq(judged & self.enable.bit_select(known.queue, 1)),
             self.framed.queue.eq(known.queue),
-            self.framed.place.eq(known.frames - 1),
-            self.framed.frames.eq(known.frames),
-            self.framed.reports.eq(known.reports),
+            self.framed.place.eq(totals.frames - 1),
+            self.framed.frames.eq(totals.frames),
+            self.framed.reports.eq(totals.reports),
             record.first.eq(known.index),
             record.extra.eq(known.extra),
             record.length.eq(known.length),

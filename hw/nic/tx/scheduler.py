@@ -3,15 +3,15 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal, Value, signed
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
-from amaranth.utils import bits_for
 
 from hw.abi.rings import QueueError
 from hw.config import NicConfig
 from hw.nic.interfaces import CompletionSlots, DescriptorPort, queue_fault_stream
 from hw.nic.tx.emitter import TxEmitter
+from hw.nic.tx.frame_room import FrameRoom
 from hw.nic.tx.framer import FrameRecord, TxFramer
 from hw.nic.tx.layouts import TxJob, TxPiece
 from hw.nic.tx.slot_gate import SlotGate
@@ -23,16 +23,16 @@ class TxScheduler(wiring.Component):
 
     ::
 
-        descriptors.arrived ─► framer ─► slot gate ─► turns ─► room ─► jobs, pieces
-                                            │                   │ ▲
-                                          slots      descriptors.read │ entry
+        descriptors.arrived ─► framer ─► slot gate ─► turns ─► room ─► emitter ─► jobs, pieces
+                                            │                           │ ▲
+                                          slots              descriptors.read │ entry
 
     A frame is told of when its last descriptor arrives (:class:`hw.nic.tx.framer.TxFramer`) and has its turn when there
     are slots for its completions (:class:`hw.nic.tx.slot_gate.SlotGate`, :class:`hw.nic.tx.turns.FrameTurns`); a queue
-    without either holds up no other. Then room in the packet buffer is waited for: it comes as the wire takes frames.
-    So what is taken can always be finished, whatever becomes of its queue.
+    without either holds up no other. Then room in the packet buffer is waited for, which comes as the wire takes frames
+    (:class:`hw.nic.tx.frame_room.FrameRoom`). So what is taken can always be finished, whatever becomes of its queue.
 
-    A frame is taken in the cycle in which its first descriptor is asked for, where nothing else waits 17 after its last
+    A frame is taken in the cycle in which its first descriptor is asked for, where nothing else waits 19 after its last
     one arrived, and its job is there 6 cycles later. The others follow, one a cycle; each leaves the cache in the next
     cycle. So frames of one descriptor are taken one a cycle, of one queue or of many.
 
@@ -52,7 +52,7 @@ class TxScheduler(wiring.Component):
     -------
     enable, clear, busy : as in :class:`hw.nic.interfaces.QueueControl`; a queue is ``busy`` from the cycle in which a
         frame of it could be taken through the one with ``emits``, and while the end of one that was cut is to come
-    tx_enable : frames may be taken, from the next cycle on; while it is low, up to four have had their turn already
+    tx_enable : frames may be taken, from the next cycle on; while it is low, up to seven have had their turn already
     descriptors, slots : the rings' cache and the completion rings' free slots
     released : a word of the packet buffer that was reserved for a frame is free again
     returned : that many words of the packet buffer were reserved for a frame that is not sent
@@ -94,20 +94,25 @@ class TxScheduler(wiring.Component):
         connect(m, framer.framed, turns.framed)
         connect(m, gate.slots, flipped(self.slots))
         connect(m, gate.admitted, turns.admitted)
+        m.submodules.room = room = FrameRoom(self._config)
+        connect(m, turns.next, room.frames)
         m.submodules.emitter = emitter = TxEmitter(self._config)
         connect(m, flipped(self.jobs), emitter.jobs)
         connect(m, flipped(self.pieces), emitter.pieces)
         m.d.comb += [
             turns.open.eq(self.tx_enable),
+            room.enable.eq(self.enable),
+            room.released.eq(self.released),
+            room.returned.eq(self.returned),
             emitter.entry.eq(self.descriptors.entry),
             self.descriptors.read_enable.eq(emitter.read_enable),
         ]
-        self._take(m, turns.next, emitter.taken)
+        self._take(m, room, emitter.taken)
         return m
 
-    def _take(self, m: Module, following: Any, taken: Any) -> None:
-        """Take the frame whose turn it is, descriptor by descriptor."""
-        config = self._config
+    def _take(self, m: Module, room: FrameRoom, taken: Any) -> None:
+        """Take the frame that has room, descriptor by descriptor."""
+        config, following = self._config, room.output
         queues = range(config.queues)
         queue, record = Signal(queues), Signal(FrameRecord(config))
         valid, sound, broken, live, begun, last = (
@@ -115,11 +120,9 @@ class TxScheduler(wiring.Component):
         )
         discarding = Signal(config.queues)
         abort, abort_next, abort_queue, held = Signal(), Signal(), Signal(queues), Signal()
-        fits, aborts, goes, steps, fails, dropped = (
-            Signal(name=n) for n in ("fits", "aborts", "goes", "steps", "fails", "dropped")
-        )
+        aborts, goes, steps, fails, dropped = (Signal(name=n) for n in ("aborts", "goes", "steps", "fails", "dropped"))
         m.d.comb += [
-            goes.eq(taken.ready & (begun | (live & fits & ~held))),
+            goes.eq(taken.ready & (begun | (live & ~held))),
             steps.eq(goes & sound),
             fails.eq(broken & live & ~held & ~self.fault.valid),
             dropped.eq(valid & ~begun & ~live),
@@ -195,25 +198,5 @@ class TxScheduler(wiring.Component):
         m.d.comb += self.busy.eq(
             discarding | Mux(sound & live, 1 << queue, 0) | Mux(self.emits, 1 << self.emits_queue, 0)
         )
-
-        if config.segmentation:
-            m.d.comb += fits.eq(1)
-        else:
-            self._count_words(m, fits, following, record.words, dropped)
-
-    def _count_words(self, m: Module, fits: Signal, following: Any, words: Value, dropped: Signal) -> None:
-        """Room in the packet buffer, without what the frame needs whose turn it is: it fits if that is not negative."""
-        room = Signal(signed(bits_for(self._words) + 1), init=self._words)
-        freed, back = Signal(range(self._words + 1)), Signal(range(self._words + 1))  # and not counted in `room` yet
-        m.d.comb += fits.eq(room >= 0)
-        m.d.sync += [freed.eq(self.released + self.returned), back.eq(back + freed)]
-        # `following.ready` is late, so both sums are there when it comes.
-        less, more, sets_aside = Signal.like(room), Signal.like(room), Signal()
-        m.d.comb += [
-            less.eq(room - following.payload.record.words),
-            more.eq(room + Mux(dropped, words, back)),
-            sets_aside.eq(following.ready & following.valid),
-        ]
-        m.d.sync += room.eq(Mux(sets_aside, less, more))
-        with m.If(~sets_aside & ~dropped):
-            m.d.sync += back.eq(freed)
+        if not config.segmentation:
+            m.d.comb += room.unused.eq(Mux(dropped, record.words, 0))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Whose frame is next."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, ValueLike
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -20,6 +20,11 @@ class NextFrame(data.StructLayout):
 
     def __init__(self, config: NicConfig):
         super().__init__({"queue": range(config.queues), "record": FrameRecord(config), "stopped": 1})
+
+
+def is_stopped(frame: data.View, enable: Signal) -> ValueLike:
+    """The frame's queue is not enabled, now or since the frame was chosen."""
+    return frame.stopped | ~enable.bit_select(frame.queue, 1)
 
 
 class FrameTurns(wiring.Component):
@@ -96,6 +101,7 @@ class FrameTurns(wiring.Component):
         m.submodules.heads = heads = QueueMemory(index_bits, config.queues)
         step = data.StructLayout({"valid": 1, "stopped": 1, "queue": range(config.queues)})
         placed, found, shown = (Signal(step, name=n) for n in ("placed", "found", "shown"))
+        record = Signal(FrameRecord(config), reset_less=True)
         m.d.comb += [
             heads.clear.eq(self.clear),
             heads.read_queue.eq(placed.queue),
@@ -106,6 +112,7 @@ class FrameTurns(wiring.Component):
             read.en.eq(moves),
             self.next.valid.eq(shown.valid),
             self.next.payload.queue.eq(shown.queue),
+            self.next.payload.record.eq(record),
             self.next.payload.stopped.eq(shown.stopped),
         ]
         with m.If(moves):
@@ -113,17 +120,13 @@ class FrameTurns(wiring.Component):
                 placed.valid.eq(arbiter.valid),
                 placed.queue.eq(arbiter.grant),
                 placed.stopped.eq(0),
-                self.next.payload.record.eq(read.data),
+                record.eq(read.data),
             ]
         for earlier, later in ((placed, found), (found, shown)):
             with m.If(moves):
-                m.d.sync += [later.eq(earlier), later.stopped.eq(self._stopped(earlier))]
+                m.d.sync += [later.eq(earlier), later.stopped.eq(is_stopped(earlier, self.enable))]
             with m.Else():
-                m.d.sync += later.stopped.eq(self._stopped(later))
+                m.d.sync += later.stopped.eq(is_stopped(later, self.enable))
         with m.If(~moves):
-            m.d.sync += placed.stopped.eq(self._stopped(placed))
+            m.d.sync += placed.stopped.eq(is_stopped(placed, self.enable))
         return m
-
-    def _stopped(self, step: data.View):
-        """The queue is not enabled, now or since it was chosen."""
-        return step.stopped | ~self.enable.bit_select(step.queue, 1)

@@ -204,8 +204,8 @@ def test_a_frame_is_taken_and_emitted_a_known_time_after_it_has_arrived():
         await bench.until_jobs(ctx, 1)
 
     bench.run(scenario)
-    assert bench.emitted[0][0] - bench.arrived[0] == 18
-    assert bench.jobs[0][0] - bench.arrived[0] == 23
+    assert bench.emitted[0][0] - bench.arrived[0] == 20
+    assert bench.jobs[0][0] - bench.arrived[0] == 25
 
 
 @pytest.mark.parametrize("seed", range(6))
