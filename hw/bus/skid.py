@@ -30,10 +30,11 @@ class SkidBuffer(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        spare, occupied = Signal(self._shape), Signal()
-        moves = Signal()
+        spare, payload = Signal(self._shape, reset_less=True), Signal(self._shape, reset_less=True)
+        occupied, moves = Signal(), Signal()
         m.d.comb += [
             self.input.ready.eq(~occupied),
+            self.output.payload.eq(payload),
             moves.eq(~self.output.valid | self.output.ready),
         ]
         # What is spare counts only once `occupied`, so that it need not wait for either handshake.
@@ -42,7 +43,7 @@ class SkidBuffer(wiring.Component):
         with m.If(moves):
             m.d.sync += [
                 self.output.valid.eq(self.input.valid | occupied),
-                self.output.payload.eq(Mux(occupied, spare, self.input.payload)),
+                payload.eq(Mux(occupied, spare, self.input.payload)),
                 occupied.eq(0),
             ]
         with m.Elif(self.input.valid):

@@ -10,7 +10,7 @@ from amaranth.hdl import Module, Signal, ValueLike
 def register_stage(m: Module, name: str, valid: ValueLike, **values: ValueLike) -> SimpleNamespace:
     """The next stage: ``values`` as they were at the last clock edge with ``valid``, which ``valid`` of the result
     follows by one cycle. Each register is called after the stage and the value, and has the value's shape."""
-    registers = {key: Signal.like(value, name=f"{name}_{key}") for key, value in values.items()}
+    registers = {key: Signal.like(value, name=f"{name}_{key}", reset_less=True) for key, value in values.items()}
     stage = SimpleNamespace(valid=Signal(name=f"{name}_valid"), **registers)
     m.d.sync += stage.valid.eq(valid)
     with m.If(valid):
