@@ -8,7 +8,6 @@ from fractions import Fraction
 
 from driver_model.cpu.profile import Profile
 from driver_model.cpu.system import System
-from driver_model.drivers.features import Properties
 from driver_model.drivers.host import Host
 from driver_model.drivers.nic import NicDriver
 from driver_model.drivers.queue_config import Consumer, QueueConfig
@@ -122,14 +121,7 @@ class Scenario:
             moderation_cycles=config.moderation_cycles,
             moderation_count=config.moderation_count,
         )
-        nic = machine.nic
-        firmware = Properties(
-            classify=nic.classify,
-            tx_offload=nic.tx_offload,
-            segmentation=nic.segmentation,
-            max_frame=nic.max_frame,
-        )
-        self.driver = NicDriver(self.host, queue, config.queues, firmware)
+        self.driver = NicDriver(self.host, queue, config.queues)
 
     def run(self) -> Measurement:
         """Set up, play the traffic, wait until every frame is delivered or dropped, stop, and check that nothing is

@@ -8,8 +8,6 @@ from types import MappingProxyType
 
 from hw.abi.registers import RegisterMap
 
-MAX_FRAME = 9216  #: bytes without FCS
-
 
 class Feature(Flag):
     """``NETIF_F_*`` of Linux, without the prefix."""
@@ -41,63 +39,54 @@ ETHTOOL_NAMES = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True)
-class Properties:
-    """What firmware says about the device because no register does, as a device tree does of others (``snps,tso`` of
-    snps,dwmac).
-
-    Attributes
-    ----------
-    classify : received packets are parsed; also where that is all, without RSS and rules, which need it
-    tx_offload, segmentation : checksums and tags can be inserted, TCP can be segmented
-    max_frame : bytes of the longest frame that it sends
-    """
-
-    classify: bool = False
-    tx_offload: bool = False
-    segmentation: bool = False
-    max_frame: int = MAX_FRAME
-
-
-@dataclass(frozen=True, slots=True)
 class Capabilities:
     """What the device can do.
 
     Attributes
     ----------
     queues : queue pairs
+    max_frame : bytes of the longest frame that it receives and sends
+    classify : received packets are parsed, and their checksums judged
     rss : receive-side scaling is built in
     rules : exact steering rules that fit; 0 for none
-    properties : what no register tells
     header_split : headers of received packets can go to buffers of their own
+    tx_offload, segmentation : checksums and tags can be inserted, TCP can be segmented
     """
 
     queues: int
-    rss: bool
-    rules: int
-    properties: Properties
+    max_frame: int
+    classify: bool = False
+    rss: bool = False
+    rules: int = 0
     header_split: bool = False
+    tx_offload: bool = False
+    segmentation: bool = False
 
     @classmethod
-    def decode(cls, registers: RegisterMap, word: int, properties: Properties) -> "Capabilities":
-        """From the value of register CAPABILITIES and from firmware."""
+    def decode(cls, registers: RegisterMap, capabilities: int, frame_limits: int) -> "Capabilities":
+        """From the values of two registers: CAPABILITIES, and FRAME_LIMITS after a reset."""
         register = registers.port["capabilities"]
-        rss, split = (bool(register.get(word, name)) for name in ("rss", "header_split"))
-        return cls(register.get(word, "queues"), rss, register.get(word, "steering_rules"), properties, split)
+        built = ("classify", "rss", "header_split", "tx_offload", "segmentation")
+        return cls(
+            queues=register.get(capabilities, "queues"),
+            max_frame=registers.port["frame_limits"].get(frame_limits, "max_length"),
+            rules=register.get(capabilities, "steering_rules"),
+            **{name: bool(register.get(capabilities, name)) for name in built},
+        )
 
     @property
     def features(self) -> Feature:
         """What can be switched on: ``hw_features``."""
-        properties = self.properties
         found = Feature(0)
-        if properties.classify or self.rss or self.rules or self.header_split:
+        if self.classify:
             found |= Feature.RXCSUM | Feature.HW_VLAN_CTAG_RX
         if self.rss:
             found |= Feature.RXHASH
         if self.rules:
             found |= Feature.NTUPLE
-        if properties.tx_offload:
+        if self.tx_offload:
             found |= Feature.HW_CSUM | Feature.HW_VLAN_CTAG_TX
-        if properties.segmentation:
+        if self.segmentation:
             found |= Feature.TSO | Feature.TSO6
         return found
 
@@ -136,15 +125,27 @@ class NetDevice:
         ``OSError`` EOPNOTSUPP for one that the device does not have."""
         missing = wanted & ~self.capabilities.features
         if missing:
-            names = ", ".join(name for name, feature in ETHTOOL_NAMES.items() if feature in missing)
-            raise OSError(errno.EOPNOTSUPP, f"The device does not have {names}")
+            raise OSError(errno.EOPNOTSUPP, f"The device does not have {ethtool_names(missing)}")
         self._switch(wanted)
+
+    def require(self, needed: Feature) -> None:
+        """Raises ``OSError`` EOPNOTSUPP for a feature that the device does not have, or that is off."""
+        off = needed & ~self._features
+        if off:
+            missing = off & ~self.capabilities.features
+            why = f"does not have {ethtool_names(missing)}" if missing else f"has {ethtool_names(off)} switched off"
+            raise OSError(errno.EOPNOTSUPP, f"The device {why}")
 
     def _switch(self, wanted: Feature) -> None:
         self._features = fix_features(wanted)
         self.rx_checksum = Feature.RXCSUM in wanted
         self.rx_hash = Feature.RXHASH in wanted
         self.rx_vlan = Feature.HW_VLAN_CTAG_RX in wanted
+
+
+def ethtool_names(features: Feature) -> str:
+    """As ``ethtool -k`` names them."""
+    return ", ".join(name for name, feature in ETHTOOL_NAMES.items() if feature in features)
 
 
 def fix_features(wanted: Feature) -> Feature:

@@ -9,7 +9,7 @@ from driver_model.cpu.core import Core
 from driver_model.drivers.device import POLL_STEP_PS, RESET_TIMEOUT_PS, DeviceError
 from driver_model.drivers.ethtool import Ethtool
 from driver_model.drivers.fault import QueueFault
-from driver_model.drivers.features import Capabilities, NetDevice, Properties
+from driver_model.drivers.features import Capabilities, NetDevice
 from driver_model.drivers.host import Host
 from driver_model.drivers.queue import QueuePair
 from driver_model.drivers.queue_config import QueueConfig
@@ -40,7 +40,6 @@ class NicDriver:
     host : the kernel
     config : how each queue pair is set up
     queues : queue pairs to use; all by default
-    properties : what firmware says about the device
 
     Attributes
     ----------
@@ -51,9 +50,7 @@ class NicDriver:
         the other queues go on, and the stopped ones start again by :meth:`stop` and :meth:`open`
     """
 
-    def __init__(
-        self, host: Host, config: QueueConfig, queues: int | None = None, properties: Properties | None = None
-    ) -> None:
+    def __init__(self, host: Host, config: QueueConfig, queues: int | None = None) -> None:
         if queues is not None and (not isinstance(queues, int) or isinstance(queues, bool)):
             raise TypeError(f"queues must be an integer or None, not {queues!r}")
         if queues is not None and queues < 1:
@@ -64,8 +61,7 @@ class NicDriver:
         self.queues: list[QueuePair] = []
         self.faults: list[QueueFault] = []
         self.registers: RegisterMap = register_map(1)
-        self._properties = Properties() if properties is None else properties
-        self._describe(Capabilities(queues=1, rss=False, rules=0, properties=Properties()), 1)
+        self._describe(Capabilities(queues=1, max_frame=0), 1)
         self._wanted = queues
         self._control = 0
         self._opened = False
@@ -74,7 +70,7 @@ class NicDriver:
     # Port
 
     def probe(self) -> None:
-        """Find the device, read what it can do, and reset it. Raises :class:`DeviceError`."""
+        """Find the device, reset it, and read what it can do. Raises :class:`DeviceError`."""
         register = self.registers.port["id"]
         word = self._read("id")
         magic, version = register.get(word, "magic"), register.get(word, "version")
@@ -82,15 +78,15 @@ class NicDriver:
             raise DeviceError(
                 f"No Pagewheel NIC of register map version {MAP_VERSION}: its ID register reads {word:#x}"
             )
-        capabilities = Capabilities.decode(self.registers, self._read("capabilities"), self._properties)
-        available = capabilities.queues
+        built = self._read("capabilities")
+        available = self.registers.port["capabilities"].get(built, "queues")
         wanted = available if self._wanted is None else self._wanted
         if not 1 <= wanted <= available:
             raise DeviceError(f"The device has {available} queue pairs, not {wanted}")
         self.registers = register_map(available)
         self._wanted = wanted
-        self._describe(capabilities, wanted)
         self.reset()
+        self._describe(Capabilities.decode(self.registers, built, self._read("frame_limits")), wanted)
 
     def reset(self) -> None:
         """Function reset, in traffic or not; waits until it is done.

@@ -71,10 +71,9 @@ class TxRequest:
                 raise OSError(errno.EINVAL, f"vlan_tci must be in 0..65535, not {self.vlan_tci!r}")
         if self.gso_type is not None:
             needed |= self.gso_type.value
-        if needed & ~netdev.features:
-            raise OSError(errno.EOPNOTSUPP, f"The device does not do {needed & ~netdev.features}, or it is off")
+        netdev.require(needed)
         if self.gso_type is not None:
-            self._check_segments(netdev.capabilities.properties.max_frame, lengths)
+            self._check_segments(netdev.capabilities.max_frame, lengths)
         elif self.csum_start is not None:
             self._check_checksum(sum(lengths))
 

@@ -8,7 +8,7 @@ from peakrdl_html import HTMLExporter
 from systemrdl.node import AddrmapNode
 
 from hw.abi import iommu_registers
-from hw.abi.registers import description
+from hw.abi.registers import MAX_FRAME, description
 
 HEADER = "pagewheel_nic.h"
 REFERENCE = "registers"
@@ -16,15 +16,15 @@ IOMMU_HEADER = "pagewheel_iommu.h"
 IOMMU_REFERENCE = "iommu_registers"
 
 
-def write_header(queues: int, directory: Path) -> Path:
+def write_header(queues: int, directory: Path, max_frame: int = MAX_FRAME) -> Path:
     """C header of the NIC's registers: a structure of the whole map, offsets checked by the compiler, and masks,
     shifts and reset values of all fields, under names that do not depend on ``queues``. Returns its path."""
-    return _header(description(queues), directory / HEADER)
+    return _header(description(queues, max_frame), directory / HEADER)
 
 
-def write_reference(queues: int, directory: Path) -> Path:
+def write_reference(queues: int, directory: Path, max_frame: int = MAX_FRAME) -> Path:
     """HTML reference of the NIC's registers, a folder of its own in ``directory``. Returns its first page."""
-    return _reference(description(queues), directory / REFERENCE, "Pagewheel NIC registers")
+    return _reference(description(queues, max_frame), directory / REFERENCE, "Pagewheel NIC registers")
 
 
 def write_iommu_header(directory: Path) -> Path:

@@ -12,6 +12,7 @@ from systemrdl.node import AddressableNode, AddrmapNode, FieldNode, RegNode
 
 SOURCE = Path(__file__).with_name("nic.rdl")
 WORD_BYTES = 8
+MAX_FRAME = 9216  #: bytes of the longest frame that any NIC is built for, without FCS
 
 
 @dataclass(frozen=True)
@@ -99,19 +100,21 @@ class RegisterMap:
         return f"{offset:#x}, where no register is"
 
 
-def description(queues: int) -> AddrmapNode:
-    """The elaborated SystemRDL description for a number of queue pairs, for exporters."""
-    if not isinstance(queues, int) or not 1 <= queues <= 64:
-        raise ValueError(f"Queues must be an integer in 1..64, not {queues!r}")
+def description(queues: int, max_frame: int = MAX_FRAME) -> AddrmapNode:
+    """The elaborated SystemRDL description for a number of queue pairs and a longest frame, for exporters."""
+    for name, value, low, high in (("Queues", queues, 1, 64), ("max_frame", max_frame, 64, MAX_FRAME)):
+        if not isinstance(value, int) or not low <= value <= high:
+            raise ValueError(f"{name} must be an integer in {low}..{high}, not {value!r}")
     compiler = RDLCompiler()
     compiler.compile_file(str(SOURCE))
-    return compiler.elaborate("nic", parameters={"QUEUES": queues}).top
+    return compiler.elaborate("nic", parameters={"QUEUES": queues, "MAX_FRAME": max_frame}).top
 
 
 @cache
-def register_map(queues: int) -> RegisterMap:
-    """Elaborate the description for a number of queue pairs."""
-    top = description(queues)
+def register_map(queues: int, max_frame: int = MAX_FRAME) -> RegisterMap:
+    """Elaborate the description for a number of queue pairs and a longest frame, which is a reset value and counts
+    where those do."""
+    top = description(queues, max_frame)
     pages = top.get_child_by_name("queue")
     assert isinstance(pages, AddressableNode)
     assert pages.array_stride is not None

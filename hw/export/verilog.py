@@ -55,5 +55,6 @@ def export(config: NicConfig | IommuConfig, directory: Path | str) -> list[Path]
     path = export_verilog(config, directory)
     folder = path.parent
     if isinstance(config, NicConfig):
-        return [path, write_header(config.queues, folder), write_reference(config.queues, folder)]
+        queues, max_frame = config.queues, config.max_frame
+        return [path, write_header(queues, folder, max_frame), write_reference(queues, folder, max_frame)]
     return [path, write_iommu_header(folder), write_iommu_reference(folder)]

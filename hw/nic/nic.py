@@ -40,6 +40,7 @@ from hw.bus.axi_lite import AXILiteSignature
 from hw.bus.join import join
 from hw.bus.packet import packet_stream
 from hw.config import NicConfig
+from hw.nic.capabilities import capabilities
 from hw.nic.dma.read import DmaReader
 from hw.nic.dma.write import DmaWriter
 from hw.nic.interfaces import TracePoint
@@ -219,7 +220,6 @@ class Nic(wiring.Component):
 
     def _set_registers(self, m, registers, rx, tx, reader, writer, stats, reset):
         """What registers say to the blocks, and what the blocks say in registers."""
-        config = self._config
         m.d.comb += [
             rx.rx_enable.eq(registers.control.rx_enable & ~reset.resetting),
             tx.tx_enable.eq(registers.control.tx_enable & ~reset.resetting),
@@ -236,10 +236,7 @@ class Nic(wiring.Component):
             registers.counters_busy.eq(stats.busy),
             registers.resetting.eq(reset.resetting),
             registers.hold.eq(reset.hold),
-            registers.capabilities.queues.eq(config.queues),
-            registers.capabilities.beat_bytes.eq(config.beat_bytes),
-            registers.capabilities.rx_buffer_kib.eq(config.rx_buffer_bytes // 1024),
-            registers.capabilities.tx_buffer_kib.eq(config.tx_buffer_bytes // 1024),
+            registers.capabilities.eq(capabilities(self._config)),
             registers.status.carrier.eq(self.carrier),
             registers.status.link_up.eq(self.carrier & registers.control.rx_enable),
             registers.status.resetting.eq(reset.resetting),
@@ -247,18 +244,12 @@ class Nic(wiring.Component):
         ]
 
     def _set_steering(self, m, registers, rx):
-        """The registers of RSS and of steering rules, where they are built in, and what of RX is."""
-        config = self._config
-        m.d.comb += [
-            registers.capabilities.steering_rules.eq(config.steering_rules),
-            registers.capabilities.rss.eq(config.rss),
-            registers.capabilities.header_split.eq(config.header_split),
-        ]
-        if config.rss:
+        """The registers of RSS and of steering rules, where they are built in."""
+        if self._config.rss:
             keys = [getattr(registers, f"rss_key{number}").key for number in range(RSS_KEY_BYTES // WORD_BYTES)]
             m.d.comb += [rx.rss.types.eq(registers.rss_types), rx.rss.key.eq(Cat(keys))]
             join(m, registers.rss_table, rx.rss.table)
-        if config.steering_rules:
+        if self._config.steering_rules:
             window, flow, command = rx.rules, registers.rule_flow, registers.rule_command
             m.d.comb += [
                 window.source.eq(Cat(registers.rule_source0, registers.rule_source1)),

@@ -8,9 +8,10 @@ from hw.config import NicConfig
 
 
 def port_registers(config: NicConfig) -> Mapping[str, Register]:
-    """Registers of the port that a NIC with these parameters has: all but those of what is not built in."""
+    """Registers of the port that a NIC with these parameters has, with their reset values: all but those of what is not
+    built in."""
     absent = tuple(prefix for prefix, built in (("rss_", config.rss), ("rule_", config.steering_rules)) if not built)
-    registers = register_map(config.queues).port.items()
+    registers = register_map(config.queues, config.max_frame).port.items()
     return {name: register for name, register in registers if not name.startswith(absent)}
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from driver_model.cpu.profile import Profile
 from driver_model.cpu.system import System
-from driver_model.drivers.features import Properties
 from driver_model.drivers.host import Host
 from driver_model.drivers.nic import NicDriver
 from driver_model.drivers.queue_config import QueueConfig
@@ -15,6 +14,7 @@ from driver_model.drivers.strategies import strategy
 from driver_model.memory.ownership import OwnershipChecker
 from driver_model.net.collector import Collector
 from driver_model.net.xdp import program
+from hw.abi.registers import MAX_FRAME
 from tests.driver_model.fake_nic import FakeNic
 from tests.driver_model.fake_platform import CYCLE_PS, FakePlatform
 
@@ -47,19 +47,19 @@ class Bench:
         rss: bool = False,
         rules: int = 0,
         headers: Callable[[bytes], int] | None = None,
-        properties: Properties | None = None,
+        offloads: bool = False,
+        max_frame: int = MAX_FRAME,
         **config: Any,
     ) -> None:
         self.platform = FakePlatform(memory, log=False)
         self.system = System(self.platform, Profile.load("e5-1650v4"), cores)
         self.checker = OwnershipChecker(CYCLE_PS, device_log=True) if checked else None
-        self.nic = FakeNic(self.platform, queues, access_log=checked, rss=rss, rules=rules, headers=headers)
+        built: dict[str, Any] = {"rss": rss, "rules": rules, "headers": headers, "offloads": offloads}
+        self.nic = FakeNic(self.platform, queues, access_log=checked, max_frame=max_frame, **built)
         self.host = Host(self.system.cores, checker=self.checker)
         self.collector = Collector(expected)
         self.driver = NicDriver(
-            self.host,
-            QueueConfig(strategy(strategy_name), program(verdict), consumer or self.collector, **config),
-            properties=properties,
+            self.host, QueueConfig(strategy(strategy_name), program(verdict), consumer or self.collector, **config)
         )
         self.core = self.system.cores[0]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from struct import Struct
 
 from hw.abi.codec import Codec
-from hw.abi.registers import register_map
+from hw.abi.registers import MAX_FRAME, register_map
 from hw.abi.rings import CompletionError, QueueError, QueueState, RxCompletion, TxContext, TxDescriptorType
 from tests.driver_model.fake_platform import FakePlatform
 
@@ -51,7 +51,9 @@ class FakeNic:
     Doorbells and frames take effect ``DMA_LATENCY_PS`` later, all that wait at once. ``accesses`` collects what the
     device touched, as the ownership checker wants it: (cycle, address, length, is_write). Of RSS and steering rules, it
     keeps what it was told: ``port`` has the values of its registers, ``rules`` the rules by their place. ``headers``
-    says how many bytes of a frame are headers that can be split off; without it, header split is not built in.
+    says how many bytes of a frame are headers that can be split off; without it, header split is not built in. With
+    ``offloads``, packets are parsed, as they are where anything else needs it, and can be sent with checksums, tags and
+    as segments.
     """
 
     def __init__(
@@ -63,13 +65,22 @@ class FakeNic:
         rss: bool = False,
         rules: int = 0,
         headers: Callable[[bytes], int] | None = None,
+        offloads: bool = False,
+        max_frame: int = MAX_FRAME,
     ) -> None:
         self.platform = platform
-        self.map = register_map(queues)
+        self.map = register_map(queues, max_frame)
         self.queues = [FakeQueue() for _ in range(queues)]
         self.accesses: list[tuple[int, int, int, bool]] | None = [] if access_log else None
         self.control = 0
-        self.built = {"rss": rss, "steering_rules": rules, "header_split": headers is not None}
+        self.built = {
+            "rss": rss,
+            "steering_rules": rules,
+            "header_split": headers is not None,
+            "classify": offloads or rss or rules > 0 or headers is not None,
+            "tx_offload": offloads,
+            "segmentation": offloads,
+        }
         self.headers = headers
         self.port: dict[str, int] = {}
         self.rules: dict[int, tuple[int, ...]] = {}
@@ -146,6 +157,7 @@ class FakeNic:
                 "id": registers["id"].reset & ~0xFFFFFFFF | self.magic & 0xFFFFFFFF,
                 "capabilities": registers["capabilities"].pack(queues=len(self.queues), beat_bytes=8, **self.built),
                 "status": registers["status"].pack(carrier=1, resetting=self.stuck),
+                "frame_limits": self.port.get("frame_limits", registers["frame_limits"].reset),
             }
             return values.get(name, 0), False
         if name in ("rx_status", "tx_status"):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from driver_model.drivers.features import Capabilities, Feature, NetDevice, Properties
+from driver_model.drivers.features import Capabilities, Feature, NetDevice
 from driver_model.drivers.metadata import Checksum, RxMetadata
 from driver_model.drivers.rss import DEFAULT_TYPES
 from driver_model.net.xdp_metadata import XdpRssType
@@ -40,7 +40,7 @@ def metadata(completion: dict[str, Any], netdev: NetDevice | None = None) -> RxM
 
 
 def device(features: Feature | None = None) -> NetDevice:
-    netdev = NetDevice(Capabilities(2, True, 64, Properties(classify=True)))
+    netdev = NetDevice(Capabilities(queues=2, max_frame=9216, classify=True, rss=True, rules=64))
     netdev.hash_types = DEFAULT_TYPES
     if features is not None:
         netdev.set_features(features)
@@ -104,7 +104,7 @@ def test_nonsense_of_the_device_is_nothing() -> None:
 
 
 def test_a_device_without_parser_tells_nothing_and_says_so() -> None:
-    found = RxMetadata(NetDevice(Capabilities(2, False, 0, Properties())))
+    found = RxMetadata(NetDevice(Capabilities(queues=2, max_frame=9216)))
     assert (found.ip_summed, found.csum, found.hash, found.vlan_tci) == (Checksum.NONE, None, None, None)
     for ask in (found.xmo_rx_hash, found.xmo_rx_vlan_tag):
         with pytest.raises(OSError, match="does not tell") as refusal:

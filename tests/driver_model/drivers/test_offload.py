@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from scapy.utils import checksum
 
-from driver_model.drivers.features import Capabilities, Feature, NetDevice, Properties
+from driver_model.drivers.features import Capabilities, Feature, NetDevice
 from driver_model.drivers.offload import GsoType, TxRequest, csum_replace_by_diff
 from hw.abi.codec import Codec
 from hw.abi.rings import CompletionError, TxDescriptor
@@ -17,18 +17,15 @@ from tests.driver_model.bench import Bench
 from tests.driver_model.fake_nic import FakeNic
 
 CODEC = Codec(TxDescriptor)
-ALL = Properties(classify=True, tx_offload=True, segmentation=True)
+ALL = Capabilities(queues=1, max_frame=9216, classify=True, tx_offload=True, segmentation=True)
+NOTHING = Capabilities(queues=1, max_frame=9216)
 TCP4 = {"csum_start": 34, "csum_offset": 16, "gso_type": GsoType.TCPV4, "gso_size": 1000, "tcp_hdrlen": 20}
 TCP6 = TCP4 | {"csum_start": 54, "gso_type": GsoType.TCPV6}
 
 
-def netdev(properties: Properties = ALL) -> NetDevice:
-    return NetDevice(Capabilities(1, False, 0, properties))
-
-
 def refusal(request: TxRequest, lengths: Sequence[int], device: NetDevice | None = None) -> int | None:
     try:
-        request.check(device or netdev(), lengths)
+        request.check(device or NetDevice(ALL), lengths)
     except OSError as error:
         return error.errno
     return None
@@ -75,20 +72,23 @@ def test_what_cannot_be_is_refused(fields: dict[str, Any], lengths: list[int], e
 
 
 @pytest.mark.parametrize(
-    ("fields", "feature"),
+    ("fields", "feature", "name"),
     [
-        ({"csum_start": 34, "csum_offset": 6}, Feature.HW_CSUM),
-        ({"vlan_tci": 5}, Feature.HW_VLAN_CTAG_TX),
-        (TCP4, Feature.TSO),
-        (TCP6, Feature.TSO6),
+        ({"csum_start": 34, "csum_offset": 6}, Feature.HW_CSUM, "tx-checksum-ip-generic"),
+        ({"vlan_tci": 5}, Feature.HW_VLAN_CTAG_TX, "tx-vlan-hw-insert"),
+        (TCP4, Feature.TSO, "tx-tcp-segmentation"),
+        (TCP6, Feature.TSO6, "tx-tcp6-segmentation"),
     ],
 )
-def test_what_is_off_or_not_there_is_refused(fields: dict[str, Any], feature: Feature) -> None:
-    request, device = TxRequest(**fields), netdev()
+def test_what_is_off_or_not_there_is_refused(fields: dict[str, Any], feature: Feature, name: str) -> None:
+    request, device = TxRequest(**fields), NetDevice(ALL)
     assert refusal(request, [3000], device) is None
     device.set_features(device.features & ~feature)
-    assert refusal(request, [3000], device) == errno.EOPNOTSUPP
-    assert refusal(request, [3000], netdev(Properties())) == errno.EOPNOTSUPP
+    with pytest.raises(OSError, match=f"The device has {name} switched off") as off:
+        request.check(device, [3000])
+    with pytest.raises(OSError, match=f"The device does not have .*{name}") as missing:
+        request.check(NetDevice(NOTHING), [3000])
+    assert off.value.errno == missing.value.errno == errno.EOPNOTSUPP
 
 
 def test_the_pseudo_headers_sum_loses_its_length() -> None:
@@ -121,7 +121,7 @@ def send(
     requests: list[TxRequest], frames: list[bytes], name: str = "page_pool", **config: Any
 ) -> tuple[Bench, Sender]:
     sender = Sender(list(requests))
-    bench = Bench(name, "pass", consumer=sender, properties=ALL, rx_entries=64, **config)
+    bench = Bench(name, "pass", consumer=sender, offloads=True, rx_entries=64, **config)
 
     def run() -> None:
         bench.start()
@@ -184,6 +184,13 @@ def test_what_descriptors_say(name: str) -> None:
     assert [bench.total(name) for name in counters] == [6, 5, 2, 2, 1500 - 54 + 8000 - 74]
 
 
+def test_segments_are_no_longer_than_the_device_was_built_for() -> None:
+    fits, too_long = TCP4 | {"gso_size": 1514 - 54}, TCP4 | {"gso_size": 1514 - 53}
+    bench, sender = send([TxRequest(**fits), TxRequest(**too_long)], [bytes(1510)] * 2, max_frame=1514)
+    assert sender.outcomes == [True, errno.EMSGSIZE]
+    assert bench.driver.netdev.capabilities.max_frame == 1514
+
+
 def test_a_refused_frame_stays_its_senders_and_an_impossible_one_reaches_no_ring() -> None:
     requests = [TxRequest(csum_start=300), TxRequest(vlan_tci=-1), TxRequest(vlan_tci=1)]
     bench, sender = send(requests, [bytes([number]) * 60 for number in range(3)])
@@ -202,7 +209,7 @@ def test_contexts_need_room_too(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_the_device_refuses_all_the_same_is_counted() -> None:
     sender = Sender([TxRequest(vlan_tci=1)])
-    bench = Bench("page_pool", "pass", consumer=sender, properties=ALL, rx_entries=64)
+    bench = Bench("page_pool", "pass", consumer=sender, offloads=True, rx_entries=64)
 
     def run() -> None:
         bench.start()

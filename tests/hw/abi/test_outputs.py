@@ -23,6 +23,12 @@ def test_header_defines_every_port_field_as_described(tmp_path):
             assert int(defines[f"{prefix}_reset"], 0) == field.reset
 
 
+def test_header_has_the_frame_limit_of_the_hardware(tmp_path):
+    header = write_header(2, tmp_path, max_frame=1514).read_text()
+    value = re.search(r"#define NIC__FRAME_LIMITS__MAX_LENGTH_reset (0x[0-9a-f]+|\d+)\n", header)[1]
+    assert int(value, 0) == 1514
+
+
 def test_header_compiles_and_places_registers(tmp_path):
     compiler = shutil.which("g++")
     if compiler is None:

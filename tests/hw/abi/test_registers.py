@@ -39,6 +39,29 @@ def test_fields_pack_and_unpack():
     assert limits.mask == 0xFFFFFFFF
 
 
+@pytest.mark.parametrize("max_frame", [64, 1514, 9216])
+def test_the_longest_accepted_frame_is_the_longest_possible_after_reset(max_frame):
+    limits = register_map(2, max_frame).port["frame_limits"]
+    assert limits.reset == limits.pack(min_length=60, max_length=max_frame)
+
+
+def test_capabilities_have_their_places():
+    fields = register_map(1).port["capabilities"].fields
+    places = {name: (field.lsb, field.width) for name, field in fields.items()}
+    assert places == {
+        "queues": (0, 8),
+        "beat_bytes": (8, 8),
+        "rx_buffer_kib": (16, 16),
+        "tx_buffer_kib": (32, 16),
+        "steering_rules": (48, 10),
+        "rss": (58, 1),
+        "header_split": (59, 1),
+        "classify": (60, 1),
+        "tx_offload": (61, 1),
+        "segmentation": (62, 1),
+    }
+
+
 def test_pulses_are_marked():
     control = register_map(1).port["control"]
     assert {name for name, field in control.fields.items() if field.pulse} == {"reset", "snapshot"}
@@ -55,3 +78,6 @@ def test_wrong_names_and_values_are_refused():
     for queues in (0, 65, "2"):
         with pytest.raises(ValueError, match=f"Queues must be an integer in 1..64, not {queues!r}"):
             register_map(queues)
+    for max_frame in (63, 9217, "1514"):
+        with pytest.raises(ValueError, match=f"max_frame must be an integer in 64..9216, not {max_frame!r}"):
+            register_map(2, max_frame)

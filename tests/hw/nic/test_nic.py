@@ -287,14 +287,23 @@ def test_frames_are_counted_where_they_are_dropped():
     host.run(bench)
 
 
-def test_registers_tell_what_was_built():
-    host = NicHost(queues=1, data_width=128, rx_buffer_bytes=65536)
+NOTHING = {"classify": 0, "rss": 0, "steering_rules": 0, "header_split": 0, "tx_offload": 0, "segmentation": 0}
+
+
+@pytest.mark.parametrize("built", [{"classify": 1}, {"tx_offload": 1, "segmentation": 1}])
+def test_registers_tell_what_was_built(built):
+    flags = {name: bool(value) for name, value in built.items()}
+    host = NicHost(queues=1, data_width=128, rx_buffer_bytes=65536, max_frame=3000, **flags)
 
     async def bench(ctx):
         registers = host.registers
         assert await registers.field(ctx, "id", "magic") == int.from_bytes(b"PGWL", "little")
-        for name, value in (("queues", 1), ("beat_bytes", 16), ("rx_buffer_kib", 64), ("tx_buffer_kib", 32)):
-            assert await registers.field(ctx, "capabilities", name) == value
+        sizes = {"queues": 1, "beat_bytes": 16, "rx_buffer_kib": 64, "tx_buffer_kib": 32}
+        register = registers.map.port["capabilities"]
+        assert await registers.read(ctx, "capabilities") == register.pack(**sizes, **NOTHING | built)
+        assert await registers.field(ctx, "frame_limits", "max_length") == 3000
+        await host.write(ctx, "frame_limits", min_length=60, max_length=1514)
+        assert await registers.field(ctx, "frame_limits", "max_length") == 1514
         assert await registers.read(ctx, "status") == 0
         ctx.set(host.nic.carrier, 1)
         assert await registers.field(ctx, "status", "carrier") == 1

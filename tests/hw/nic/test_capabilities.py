@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Register CAPABILITIES says what each preset has, and each parameter in its own field."""
+
+import pytest
+
+from hw.abi.registers import register_map
+from hw.config import PRESETS, preset
+from hw.nic.capabilities import capabilities
+
+SIZES = {
+    "10g": {"queues": 2, "beat_bytes": 8, "rx_buffer_kib": 32, "tx_buffer_kib": 32},
+    "100g": {"queues": 16, "beat_bytes": 64, "rx_buffer_kib": 64, "tx_buffer_kib": 64},
+}
+NOTHING = {"steering_rules": 0, "rss": 0, "header_split": 0, "classify": 0, "tx_offload": 0, "segmentation": 0}
+EVERYTHING = dict.fromkeys(NOTHING, 1) | {"steering_rules": 64}
+
+
+def fields(config):
+    register = register_map(config.queues).port["capabilities"]
+    word = capabilities(config)
+    assert word & ~register.mask == 0
+    return {name: register.get(word, name) for name in register.fields}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets(name):
+    size, _, offload = name.partition("-")
+    assert fields(preset(name)) == SIZES[size] | (EVERYTHING if offload else NOTHING)
+
+
+@pytest.mark.parametrize("lacking", ["rss", "steering_rules", "header_split", "segmentation"])
+def test_what_is_left_out_is_missing_alone(lacking):
+    config = preset("10g-offload", **{lacking: 0 if lacking == "steering_rules" else False})
+    assert fields(config) == SIZES["10g"] | EVERYTHING | {lacking: 0}
+
+
+@pytest.mark.parametrize("alone", ["classify", "tx_offload"])
+def test_what_needs_nothing_else_is_there_alone(alone):
+    assert fields(preset("10g", **{alone: True})) == SIZES["10g"] | NOTHING | {alone: 1}
+
+
+def test_the_largest_values_fit():
+    largest = {"queues": 16, "rx_buffer_bytes": 1 << 20, "tx_buffer_bytes": 1 << 20, "steering_rules": 512}
+    found = fields(preset("100g-offload", **largest))
+    assert [found[name] for name in ("rx_buffer_kib", "tx_buffer_kib", "steering_rules")] == [1024, 1024, 512]
