@@ -37,7 +37,7 @@ def test_frames_arrive_byte_exact_on_their_queues(stall, latency, width):
             queue = rng.randrange(2)
             frame = make_frame(rng, rng.choice((60, 61, 63, 64, 300, 1514, 2048, 2049, 4100)), queue)
             expected[queue].append(frame)
-            host.play(frame, gap=1 + len(frame) // 4)
+            host.play(frame, gap=1 + 2 * len(frame) // host.config.beat_bytes)
         for queue in range(2):
             frames = await host.receive(ctx, queue, len(expected[queue]))
             assert frames == expected[queue]
