@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Exported Verilog under Verilator, with benches that know of it only what its user knows."""
 
-import hashlib
 import os
 from pathlib import Path
 
@@ -11,19 +10,19 @@ from cocotb_tools.runner import get_results, get_runner
 
 from hw.config import IommuConfig, NicConfig
 from hw.export.verilog import export_verilog
-from sim.backends.build import MAKEFLAGS, models_folder
+
+#: As :data:`sim.backends.build.MAKEFLAGS`, but a bench of seconds is not worth a compiler's time at all.
+MAKEFLAGS = "-- CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O0 OPT_SLOW=-O0 OPT_GLOBAL=-O0"
 
 
 def run_exported(config: NicConfig | IommuConfig, bench: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Run a module of cocotb tests on an exported core; how many there were, all passed. Models are kept and used again
-    for the same Verilog; other files go to ``folder``."""
+    """Run a module of cocotb tests on an exported core; how many there were, all passed. Files go to ``folder``."""
     package = Path(verilator.__file__).parent
     monkeypatch.setenv("VERILATOR_ROOT", str(package))
     monkeypatch.setenv("PATH", os.pathsep.join([str(package / "bin"), os.environ["PATH"]]))
     monkeypatch.setenv("MAKEFLAGS", MAKEFLAGS)
     source = export_verilog(config, folder)
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
-    built = models_folder() / f"export-{digest}"
+    built = folder / "model"
     runner = get_runner("verilator")
     runner.build(
         sources=[source],
