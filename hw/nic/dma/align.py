@@ -16,8 +16,16 @@ from hw.nic.interfaces import Bytes
 
 
 class DataSource(data.StructLayout):
-    """Whose data is due: the client's number, the lane of the transfer's first byte, and whether it touches one beat of
-    memory more than it has beats of data (``spill``)."""
+    """Whose data is due: the client's number, the lane of the transfer's first byte, and ``length``, its bytes modulo
+    a beat."""
+
+    def __init__(self, config: NicConfig, clients: int):
+        lane_bits = exact_log2(config.beat_bytes)
+        super().__init__({"client": range(max(2, clients)), "shift": lane_bits, "length": lane_bits})
+
+
+class _DueData(data.StructLayout):
+    """A source, and whether its transfer touches one beat of memory more than it has beats of data (``spill``)."""
 
     def __init__(self, config: NicConfig, clients: int):
         super().__init__({"client": range(max(2, clients)), "shift": exact_log2(config.beat_bytes), "spill": 1})
@@ -76,8 +84,20 @@ class WriteAligner(wiring.Component):
 
     def _collect(self, m):
         """The clients' beats, one after another."""
-        m.submodules.sources = sources = StreamFifo(self.sources.p.shape(), self._depth)
-        connect(m, flipped(self.sources), sources.input)
+        m.submodules.told = told = SkidBuffer(self.sources.p.shape())
+        m.submodules.sources = sources = StreamFifo(_DueData(self._config, self._count), self._depth)
+        connect(m, flipped(self.sources), told.input)
+        given, due_data = told.output, sources.input
+        lane_bits = len(given.p.shift)
+        offset_of_last = Signal(lane_bits)
+        m.d.comb += [
+            given.ready.eq(due_data.ready),
+            due_data.valid.eq(given.valid),
+            due_data.p.client.eq(given.p.client),
+            due_data.p.shift.eq(given.p.shift),
+            offset_of_last.eq(given.p.length - 1),
+            due_data.p.spill.eq((given.p.shift + offset_of_last)[lane_bits]),
+        ]
         source = sources.output
         shape = data.StructLayout(
             {"data": self._config.data_width, "last": 1, "shift": len(source.p.shift), "spill": 1}

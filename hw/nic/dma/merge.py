@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Commands of several clients, one after another."""
 
-from amaranth.hdl import Array, Cat, Module
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.bus.skid import SkidBuffer
 from hw.config import NicConfig
-from hw.nic.dma.arbiter import RoundRobin
 from hw.nic.interfaces import Command
 
 
@@ -19,17 +18,22 @@ class OwnedCommand(data.StructLayout):
 
 
 class CommandMerge(wiring.Component):
-    """Take the commands of ``clients`` in turn, round robin, one a cycle.
+    """Take the commands of ``clients`` in turn, round robin, one a cycle, of one client or of several.
 
-    A command waits in its client's skid buffer until its turn; it is offered two cycles after the client handed it
-    over. ``output`` and the ``ready`` of the clients come from registers.
+    ::
+
+        client ─► skid buffer ─► front ─┐
+        client ─► skid buffer ─► front ─┴─► output
+
+    Whose front is offered was chosen in the cycle before, so that ``output`` is a register of the client whose turn it
+    is: a command is offered two cycles after the client handed it over at the earliest. A turn holds until the command
+    is taken. ``ready`` of the clients comes from registers.
 
     Members
     -------
     clients[i] : stream of Command
-    willing : one bit each: the client may have a turn
-    chosen : one bit each: the client has its turn in this cycle, and its command is next on its way to ``output``
     output : stream of OwnedCommand
+        Its ``ready`` should come from a register: it enables all of those above.
     """
 
     def __init__(self, config: NicConfig, clients: int):
@@ -40,31 +44,51 @@ class CommandMerge(wiring.Component):
         super().__init__(
             {
                 "clients": In(stream.Signature(Command(config))).array(clients),
-                "willing": In(clients),
-                "chosen": Out(clients),
                 "output": Out(stream.Signature(OwnedCommand(config, clients))),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.arbiter = arbiter = RoundRobin(self._count)
-        m.submodules.merged = merged = SkidBuffer(self.output.p.shape())
-        connect(m, merged.output, flipped(self.output))
-        waiting = []
+        # One-hot: whose turn it is, or was last.
+        turn = Signal(self._count, init=1)
+        waits, taken = Signal(self._count), Signal(self._count)
+        left = Signal(self._count)  # fronts that will hold a command in the next cycle
+        command, number = 0, 0
         for i, client in enumerate(self.clients):
             m.submodules[f"skid_{i}"] = skid = SkidBuffer(client.p.shape())
             connect(m, flipped(client), skid.input)
-            waiting.append(skid.output)
+            front = Signal(client.p.shape(), name=f"front_{i}")
             m.d.comb += [
-                self.chosen[i].eq(arbiter.valid & arbiter.taken & (arbiter.grant == i)),
-                skid.output.ready.eq(self.chosen[i]),
+                taken[i].eq(turn[i] & self.output.valid & self.output.ready),
+                skid.output.ready.eq(~waits[i] | taken[i]),
+                left[i].eq(skid.output.valid | (waits[i] & ~taken[i])),
             ]
+            with m.If(skid.output.ready):
+                m.d.sync += front.eq(skid.output.p)
+            command |= Mux(turn[i], front.as_value(), 0)
+            number |= Mux(turn[i], i, 0)
+        m.d.sync += waits.eq(left)
+        with m.If(~self.output.valid | self.output.ready):
+            m.d.sync += self.output.valid.eq(left.any())
+            with m.If(left.any()):
+                m.d.sync += turn.eq(_behind(turn, left))
         m.d.comb += [
-            arbiter.requests.eq(Cat(port.valid for port in waiting) & self.willing),
-            arbiter.taken.eq(merged.input.ready),
-            merged.input.valid.eq(arbiter.valid),
-            merged.input.p.command.eq(Array(port.p for port in waiting)[arbiter.grant]),
-            merged.input.p.client.eq(arbiter.grant),
+            self.output.p.command.eq(command),
+            self.output.p.client.eq(number),
         ]
         return m
+
+
+def _behind(turn: Signal, requests: Signal):
+    """One-hot: the first of ``requests`` behind that of ``turn``, round."""
+    count = len(turn)
+    grants = []
+    for i in range(count):
+        # From each place it may be, past all that lie between.
+        reached = 0
+        for step in range(1, count + 1):
+            between = [requests[(i - back) % count] for back in range(1, step)]
+            reached |= turn[(i - step) % count] & ~Cat(between).any()
+        grants.append(requests[i] & reached)
+    return Cat(grants)

@@ -30,7 +30,7 @@ class DmaReader(wiring.Component):
     several numbers its bursts in turn there: memory may answer them in any order, and they wait for their turn in the
     client's reorder buffer (:class:`hw.nic.dma.reorder.ReorderBuffer`). Beats of different IDs may interleave.
 
-    **Timing.** A command's first address is offered six cycles after the command is taken; data follows R by three
+    **Timing.** A command's first address is offered seven cycles after the command is taken; data follows R by three
     cycles, with a reorder buffer by seven. One R beat a cycle, within and between commands. A cycle is lost only where
     an unaligned command's bytes fill as many beats as its addresses touch, and the client's next command is aligned or
     a single beat; not of R, where there is a reorder buffer.
@@ -114,16 +114,18 @@ class DmaReader(wiring.Component):
             transfers.p.tag.client.eq(client),
         ]
         for i, (port, realigner) in enumerate(zip(self.clients, realigners, strict=True)):
-            connect(m, flipped(port.command), merge.clients[i])
+            offered, merged = port.command, merge.clients[i]
             # A client whose realigner expects enough already stands back, so that it does not hold up the others.
             m.submodules[f"expected_{i}"] = expected = Room(self._commands)
             m.d.comb += [
-                merge.willing[i].eq(expected.room),
-                expected.take.eq(merge.chosen[i]),
+                offered.ready.eq(merged.ready & expected.room),
+                merged.valid.eq(offered.valid & expected.room),
+                merged.p.eq(offered.p),
+                expected.take.eq(offered.valid & offered.ready),
                 expected.give.eq(realigner.finished),
-                realigner.expect.valid.eq(merge.output.valid & transfers.ready & (client == i)),
-                realigner.expect.p.shift.eq(command.address),
-                realigner.expect.p.length.eq(command.length),
+                realigner.expect.valid.eq(expected.take),
+                realigner.expect.p.shift.eq(offered.p.address),
+                realigner.expect.p.length.eq(offered.p.length),
             ]
 
     def _issue(self, m, bursts, buffers) -> None:

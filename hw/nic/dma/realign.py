@@ -89,7 +89,7 @@ class ReadRealigner(wiring.Component):
     -------
     expect : stream
         The transfers to come, in order: ``shift`` (first byte's lane) and ``length``; at most ``depth`` that are not
-        ``finished``. Beats of a transfer are taken from the third cycle after it.
+        ``finished``. Beats of a transfer are taken from the fourth cycle after it.
     beats : stream of MemoryBeat
     finished : the last beat of the oldest transfer expected was taken; there is room for another
     data : stream of Bytes
@@ -121,8 +121,9 @@ class ReadRealigner(wiring.Component):
         return m
 
     def _measure(self, m, expected) -> None:
-        """What is to be known of a transfer, in two steps."""
+        """What is to be known of a transfer, in two steps from a register."""
         lane_bits = exact_log2(self._config.beat_bytes)
+        told, transfer = Signal(), Signal(self.expect.p.shape())
         shift, last, end = Signal(lane_bits), Signal(16), Signal(17)
         p = expected.p
         m.d.comb += [
@@ -133,10 +134,12 @@ class ReadRealigner(wiring.Component):
             p.count.eq(last[:lane_bits] + 1),
         ]
         m.d.sync += [
-            expected.valid.eq(self.expect.valid),
-            shift.eq(self.expect.p.shift),
-            last.eq(self.expect.p.length - 1),
-            end.eq(self.expect.p.shift + self.expect.p.length - 1),
+            told.eq(self.expect.valid),
+            transfer.eq(self.expect.p),
+            expected.valid.eq(told),
+            shift.eq(transfer.shift),
+            last.eq(transfer.length - 1),
+            end.eq(transfer.shift + transfer.length - 1),
         ]
 
     def _rotate(self, m, transfers, rotated) -> None:

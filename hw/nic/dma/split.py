@@ -3,10 +3,11 @@
 
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
 from hw.bus.axi4 import MAX_BURST_BEATS, PAGE_BYTES
+from hw.bus.skid import SkidBuffer
 
 _LENGTH_BITS = 16
 
@@ -53,8 +54,9 @@ class BurstSplitter(wiring.Component):
     """Cut each transfer at every multiple of ``max_burst_bytes``.
 
     As that is a power of two up to 4 KiB, no burst crosses a page, and all bursts of a transfer but its first begin
-    aligned to ``max_burst_bytes``. One burst a cycle, also across transfers; a transfer's first burst is offered three
-    cycles after the transfer was taken. Order is kept. A length of 0 is not allowed.
+    aligned to ``max_burst_bytes``. One burst a cycle, also across transfers; a transfer's first burst is offered four
+    cycles after the transfer was taken. Order is kept. A length of 0 is not allowed. ``transfers.ready`` and ``bursts``
+    come from registers.
 
     A transfer that runs beyond the last address goes on in the last ``max_burst_bytes`` there are: where no memory is,
     it is refused, and does not reach what lies at address 0.
@@ -91,7 +93,9 @@ class BurstSplitter(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         span, lanes = self._burst_bits, self._lane_bits
-        transfer = self.transfers.p
+        m.submodules.skid = skid = SkidBuffer(self.transfers.p.shape())
+        connect(m, flipped(self.transfers), skid.input)
+        transfers, transfer = skid.output, skid.output.p
         # Of a transfer's blocks of max_burst_bytes each, LOW numbers those that its length can reach beyond the first:
         # a carry out of it happens at most once.
         low_end = _LENGTH_BITS + 1
@@ -113,11 +117,11 @@ class BurstSplitter(wiring.Component):
         m.d.comb += [
             moves.eq(~self.bursts.valid | self.bursts.ready),
             load.eq(~valid | (moves & last)),
-            self.transfers.ready.eq(~measured_valid | load),
+            transfers.ready.eq(~measured_valid | load),
         ]
-        with m.If(self.transfers.ready):
+        with m.If(transfers.ready):
             m.d.sync += [
-                measured_valid.eq(self.transfers.valid),
+                measured_valid.eq(transfers.valid),
                 measured.eq(transfer),
                 end.eq(transfer.address[:span] + transfer.length - 1),
             ]

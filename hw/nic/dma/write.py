@@ -26,8 +26,8 @@ class DmaWriter(wiring.Component):
     Clients are served round robin, one command at a time: AW and W keep the order in which commands were taken. All
     bursts have ID 0, so their responses come in that order too, and ``done`` follows the last one by two cycles.
 
-    **Timing.** A command's first address is offered six cycles after the command is taken, its first data beat no
-    earlier than nine; both run up to 16 bursts ahead of what stalls behind them. One W beat a cycle without a bubble
+    **Timing.** A command's first address is offered seven cycles after the command is taken, its first data beat no
+    earlier than ten; both run up to 16 bursts ahead of what stalls behind them. One W beat a cycle without a bubble
     within and between commands, of one client or of several, as long as their data is there: an unaligned command takes
     exactly the beats that its addresses touch.
 
@@ -91,21 +91,17 @@ class DmaWriter(wiring.Component):
         command, client = merge.output.p.command, merge.output.p.client
         for i, port in enumerate(self.clients):
             connect(m, flipped(port.command), merge.clients[i])
-        lane_bits = len(sources.p.shift)
-        offset_of_last = Signal(lane_bits)
         m.d.comb += [
-            merge.willing.eq(-1),
             merge.output.ready.eq(transfers.ready & sources.ready),
             transfers.valid.eq(merge.output.valid & sources.ready),
             transfers.p.address.eq(command.address),
             transfers.p.length.eq(command.length),
             transfers.p.tag.queue.eq(command.queue),
             transfers.p.tag.client.eq(client),
-            offset_of_last.eq(command.length - 1),
             sources.valid.eq(merge.output.valid & transfers.ready),
             sources.p.client.eq(client),
             sources.p.shift.eq(command.address),
-            sources.p.spill.eq((sources.p.shift + offset_of_last)[lane_bits]),
+            sources.p.length.eq(command.length),
         ]
 
     def _issue(self, m, bursts, shapes, owners) -> None:

@@ -175,8 +175,8 @@ def test_latency_of_address_data_and_done():
 
     bench.sim.add_testbench(client)
     bench.sim.run()
-    assert memory.writes[0].cycle - taken[0] - 1 == 6
-    assert memory.write_beats[0].cycle - taken[0] - 1 == 9
+    assert memory.writes[0].cycle - taken[0] - 1 == 7
+    assert memory.write_beats[0].cycle - taken[0] - 1 == 10
     assert answered[1] - answered[0] == 2
 
 
