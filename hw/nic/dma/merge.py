@@ -33,7 +33,7 @@ class CommandMerge(wiring.Component):
     -------
     clients[i] : stream of Command
     output : stream of OwnedCommand
-        Its ``ready`` should come from a register: it enables all of those above.
+        Its ``ready`` should come from few registers: it enables all of those above.
     """
 
     def __init__(self, config: NicConfig, clients: int):

@@ -3,7 +3,7 @@
 
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.bus.axi4 import MAX_BURST_BEATS, PAGE_BYTES
@@ -55,8 +55,8 @@ class BurstSplitter(wiring.Component):
 
     As that is a power of two up to 4 KiB, no burst crosses a page, and all bursts of a transfer but its first begin
     aligned to ``max_burst_bytes``. One burst a cycle, also across transfers; a transfer's first burst is offered four
-    cycles after the transfer was taken. Order is kept. A length of 0 is not allowed. ``transfers.ready`` and ``bursts``
-    come from registers.
+    cycles after the transfer was taken. Order is kept. A length of 0 is not allowed. ``bursts`` comes from registers,
+    ``transfers.ready`` from two.
 
     A transfer that runs beyond the last address goes on in the last ``max_burst_bytes`` there are: where no memory is,
     it is refused, and does not reach what lies at address 0.
@@ -93,16 +93,16 @@ class BurstSplitter(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         span, lanes = self._burst_bits, self._lane_bits
-        m.submodules.skid = skid = SkidBuffer(self.transfers.p.shape())
-        connect(m, flipped(self.transfers), skid.input)
-        transfers, transfer = skid.output, skid.output.p
+        transfer = self.transfers.p
         # Of a transfer's blocks of max_burst_bytes each, LOW numbers those that its length can reach beyond the first:
         # a carry out of it happens at most once.
         low_end = _LENGTH_BITS + 1
 
-        # First stage: where the transfer ends, from the beginning of its first block.
-        measured, measured_valid = Signal.like(transfer), Signal()
-        end = Signal(_LENGTH_BITS + 1)
+        # First stage: where the transfer ends, from the beginning of its first block. A skid buffer is behind it.
+        m.submodules.skid = skid = SkidBuffer(
+            data.StructLayout({"transfer": transfer.shape(), "end": _LENGTH_BITS + 1})
+        )
+        measuring, measured, end = skid.input, skid.output.p.transfer, skid.output.p.end
         # Second stage: what is left of it.
         valid, first, last, tops = Signal(), Signal(), Signal(), Signal()
         low, high = Signal(low_end - span + 1), Signal(64 - low_end)
@@ -117,17 +117,18 @@ class BurstSplitter(wiring.Component):
         m.d.comb += [
             moves.eq(~self.bursts.valid | self.bursts.ready),
             load.eq(~valid | (moves & last)),
-            transfers.ready.eq(~measured_valid | load),
+            self.transfers.ready.eq(~measuring.valid | measuring.ready),
+            skid.output.ready.eq(load),
         ]
-        with m.If(transfers.ready):
+        with m.If(self.transfers.ready):
             m.d.sync += [
-                measured_valid.eq(transfers.valid),
-                measured.eq(transfer),
-                end.eq(transfer.address[:span] + transfer.length - 1),
+                measuring.valid.eq(self.transfers.valid),
+                measuring.p.transfer.eq(transfer),
+                measuring.p.end.eq(transfer.address[:span] + transfer.length - 1),
             ]
         with m.If(load):
             m.d.sync += [
-                valid.eq(measured_valid),
+                valid.eq(skid.output.valid),
                 first.eq(1),
                 last.eq(end[span:] == 0),
                 more.eq(end[span:]),
