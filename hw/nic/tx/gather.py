@@ -66,7 +66,7 @@ class TxGather(wiring.Component):
     entry : to the completion writer, as :class:`hw.nic.interfaces.CompletionPort`
     frames : stream of :class:`hw.nic.tx.layouts.TxFrame`
     event : every job's end, the cycle after; a request counts once
-    finished, finished_queue : a job was done in the cycle before; its last entry is on ``entry`` from now on
+    finished, finished_queue : a job is done; its last entry was taken in the cycle before, or earlier
     gathered : trace point: a piece's bytes were read, with its buffer's id
     """
 
@@ -188,13 +188,15 @@ class TxGather(wiring.Component):
         beat = beats.output.payload
 
         is_segment = job.segment.present if config.segmentation else 0
+        report = data.StructLayout({"queue": range(config.queues), "entry": TxCompletion, "shown": 1, "finishes": 1})
+        m.submodules.reports = reports = SkidBuffer(report)
         can_complete, takes_beat, piece_done, job_done = (
             Signal(name=n) for n in ("can_complete", "takes_beat", "piece_done", "job_done")
         )
         awaits_verdict, verdict = Signal(), Signal()  # on a request's headers
         failed, failure = Signal(), Signal()
         m.d.comb += [
-            can_complete.eq((~piece.report | ~self.entry.valid | self.entry.ready) & ~awaits_verdict),
+            can_complete.eq(reports.input.ready & ~awaits_verdict),
             beats.output.ready.eq(pending.output.valid & piece.read & ~joiner.spilling & (~beat.last | can_complete)),
             takes_beat.eq(beats.output.valid & beats.output.ready),
             piece_done.eq(Mux(piece.read, takes_beat & beat.last, pending.output.valid & can_complete)),
@@ -235,8 +237,6 @@ class TxGather(wiring.Component):
         refused = 0 if config.segmentation else job.error == CompletionError.OFFLOAD
         unsent = Signal()
         m.d.sync += [
-            self.finished.eq(job_done & ~is_segment),
-            self.finished_queue.eq(job.queue),
             self.event.strobe.eq(job_done & job.end),
             self.event.queue.eq(job.queue),
             self.event.length.eq(job.length),
@@ -246,20 +246,25 @@ class TxGather(wiring.Component):
             self.returned.eq(Mux(unsent, reserved_words(self.event.length, config.beat_bytes), 0)),
         ]
 
-        completion = Signal(TxCompletion)
+        # Every piece waits for room here, so that no entry's `ready` decides in the cycle whether one is done.
+        made, given = reports.input, reports.output
         m.d.comb += [
-            completion.buffer_id.eq(piece.buffer_id),
-            completion.index.eq(piece.index),
-            completion.error.eq(error),
+            made.valid.eq(piece_done & (piece.report | piece.last)),
+            made.payload.queue.eq(job.queue),
+            made.payload.entry.buffer_id.eq(piece.buffer_id),
+            made.payload.entry.index.eq(piece.index),
+            made.payload.entry.error.eq(error),
+            made.payload.shown.eq(piece.report),
+            made.payload.finishes.eq(piece.last & ~is_segment),
+            self.entry.valid.eq(given.valid & given.payload.shown),
+            self.entry.payload.queue.eq(given.payload.queue),
+            self.entry.payload.entry.eq(given.payload.entry),
+            given.ready.eq(self.entry.ready | ~given.payload.shown),
         ]
-        with m.If(piece_done & piece.report):
-            m.d.sync += [
-                self.entry.valid.eq(1),
-                self.entry.payload.queue.eq(job.queue),
-                self.entry.payload.entry.eq(completion),
-            ]
-        with m.Elif(self.entry.ready):
-            m.d.sync += self.entry.valid.eq(0)
+        m.d.sync += [
+            self.finished.eq(given.valid & given.ready & given.payload.finishes),
+            self.finished_queue.eq(given.payload.queue),
+        ]
         if config.serial_width:
             m.d.sync += [
                 self.gathered.strobe.eq(piece_done & piece.read),

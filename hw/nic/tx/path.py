@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The TX path: from descriptors to the wire."""
 
-from amaranth.hdl import Module, Mux
+from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, flipped
 
@@ -126,7 +126,6 @@ class TxPath(wiring.Component):
             (egress.event, self.frame_event),
         ):
             join(m, inner, flipped(outer))
-        entry = self.completions.entry
         m.d.comb += [
             buffer.write_enable.eq(gather.write_enable),
             buffer.write_address.eq(gather.write_address),
@@ -145,7 +144,7 @@ class TxPath(wiring.Component):
             in_flight.start_count.eq(1),
             in_flight.finish.eq(gather.finished),
             in_flight.finish_queue.eq(gather.finished_queue),
-            self.control.busy.eq(in_flight.busy | scheduler.busy | Mux(entry.valid, 1 << entry.payload.queue, 0)),
+            self.control.busy.eq(in_flight.busy | scheduler.busy),
         ]
         if config.probes:
             shown = handshakes(tx_jobs=scheduler.jobs, tx_pieces=scheduler.pieces, tx_frames=gather.frames)
