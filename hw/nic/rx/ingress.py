@@ -3,7 +3,7 @@
 
 from types import SimpleNamespace
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -16,7 +16,7 @@ from hw.nic.rx.headers import ObservedBeat
 from hw.nic.rx.layouts import RxFrame
 from hw.nic.rx.pipeline import register_stage
 
-BROADCAST = (1 << 48) - 1
+ADDRESS_BYTES = 6
 MAX_COUNTED_LENGTH = (1 << 16) - 1
 
 
@@ -120,7 +120,7 @@ class RxIngress(wiring.Component):
         return measured
 
     def _limit(self, m: Module, beat: SimpleNamespace) -> SimpleNamespace:
-        """Compare the length up to each beat with the limits."""
+        """Compare the length up to each beat with the limits; and see which bytes of an address there are all ones."""
         highest = self._config.max_frame
         limit = Signal(16, init=highest)
         m.d.sync += limit.eq(Mux(self.max_length < highest, self.max_length, highest))
@@ -132,6 +132,7 @@ class RxIngress(wiring.Component):
             length=Mux(beat.uncounted, MAX_COUNTED_LENGTH, beat.length),
             refused=beat.refused,
             damaged=beat.damaged | beat.wire.error,
+            ones=Cat(beat.wire.data[8 * i :][:8].all() for i in range(ADDRESS_BYTES)),
             short=~beat.uncounted & (beat.length < self.min_length),
             long=beat.uncounted | (beat.length > limit),
         )
@@ -139,10 +140,11 @@ class RxIngress(wiring.Component):
     def _judge(self, m: Module, beat: SimpleNamespace) -> SimpleNamespace:
         """Whether the frame is to be dropped, for all that is known of it but room; and its destination."""
         bad, reason, long = Signal(), Signal(DropReason), Signal()
-        destination, bytes_ = Signal(48), Signal(48)
+        destination, bytes_ = Signal(8 * ADDRESS_BYTES), Signal(8 * ADDRESS_BYTES)
+        broadcast, multicast = Signal(), Signal()
         first, was_long = beat.wire.first, Signal()
         m.d.comb += [
-            bytes_.eq(beat.wire.data[:48]),
+            bytes_.eq(beat.wire.data[: 8 * ADDRESS_BYTES]),
             long.eq((~first & was_long) | beat.long),
             bad.eq(beat.refused | beat.damaged | beat.short | long),
             reason.eq(DropReason.OVERFLOW),
@@ -165,8 +167,15 @@ class RxIngress(wiring.Component):
             bad=bad,
             reason=reason,
             destination=Mux(first, bytes_, destination),
+            broadcast=Mux(first, beat.ones.all(), broadcast),
+            multicast=Mux(first, bytes_[0] & ~beat.ones.all(), multicast),
         )
-        m.d.comb += [was_long.eq(judged.long), destination.eq(judged.destination)]
+        m.d.comb += [
+            was_long.eq(judged.long),
+            destination.eq(judged.destination),
+            broadcast.eq(judged.broadcast),
+            multicast.eq(judged.multicast),
+        ]
         return judged
 
     def _store(self, m: Module, beat: SimpleNamespace) -> Signal:
@@ -234,8 +243,8 @@ class RxIngress(wiring.Component):
         with m.If(ends):
             m.d.sync += [
                 self.event.length.eq(beat.length),
-                self.event.broadcast.eq(beat.destination == BROADCAST),
-                self.event.multicast.eq(beat.destination[0] & (beat.destination != BROADCAST)),
+                self.event.broadcast.eq(beat.broadcast),
+                self.event.multicast.eq(beat.multicast),
                 self.event.dropped.eq(~accept),
                 self.event.reason.eq(beat.reason),
             ]
