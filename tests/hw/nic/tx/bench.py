@@ -50,7 +50,8 @@ class TxBench:
     """Feeds descriptors, answers reads, keeps the frames and completions that come out.
 
     ``stall`` is the chance, per cycle, that the read side pauses; ``wire_stall`` that the wire does; ``latency`` the
-    cycles from a command to its first beat; ``bad_pages`` are pages whose reads fail.
+    cycles from a command to its first beat; ``bad_pages`` are pages whose reads fail. While ``holds``, no completion is
+    taken.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class TxBench:
         self.random = random.Random(seed)
         self.memory = bytearray(self.random.randbytes(1 << 17))
         self.bad_pages: set[int] = set()
+        self.holds = False
         self.frames: list[bytes] = []
         self.sent_at: list[int] = []
         self.serials: list[int] = []
@@ -170,7 +172,7 @@ class TxBench:
         size = self.config.beat_bytes
         while True:
             ctx.set(read.command.ready, int(self.random.random() >= self.stall))
-            ctx.set(entry.ready, int(self.random.random() >= self.stall))
+            ctx.set(entry.ready, int(self.random.random() >= self.stall and not self.holds))
             if (
                 not self.offered
                 and self.reads

@@ -277,6 +277,25 @@ def test_a_queue_that_stops_in_traffic_finishes_what_it_took_and_reads_nothing_a
     assert 0 < len(bench.frames) < len(frames)
 
 
+def test_a_queue_is_busy_until_its_completions_are_handed_over():
+    """Those of both queues wait, of one behind the other."""
+    bench = TxBench(preset("10g"))
+    bench.holds = True
+
+    async def scenario(ctx):
+        for queue in (0, 1):
+            await bench.post(ctx, [data(100, 70, report=True)], queue=queue)
+        await ctx.tick().repeat(300)
+        assert len(bench.frames) == 2
+        assert bench.completions == [[], []]
+        assert ctx.get(bench.path.control.busy) == 3
+        bench.holds = False
+        await bench.settle(ctx, 2)
+        assert [len(done) for done in bench.completions] == [1, 1]
+
+    bench.run(scenario)
+
+
 @pytest.mark.parametrize("cut", [1, 5, 12, 40, 70, 90, 130])
 def test_after_reset_in_traffic_the_path_is_as_after_power_on(cut):
     bench = TxBench(preset("10g"), stall=0.1)
