@@ -125,11 +125,15 @@ class TxFramer(wiring.Component):
         new_queue, stored_queue = Signal(queue), Signal(queue)
         looked_up, last = Signal(state), Signal(state)
         length, report, ends, segment = Signal(16), Signal(), Signal(), Signal()
-        error, bad = Signal(QueueError), Signal()
+        error = Signal(QueueError)
+        bad, tells = Signal(), Signal()  # there is an error; that or the frame's end is to be told of
+        empty, unknown = Signal(), Signal()
         m.d.comb += [
             entry.eq(self.arrived.entry),
             is_data.eq(entry.type == TxDescriptorType.DATA),
             is_context.eq(entry.type == TxDescriptorType.CONTEXT),
+            empty.eq(is_data & (entry.length == 0)),
+            unknown.eq(~is_data & ~is_context),
             states.clear.eq(self.clear),
             states.read_queue.eq(self.arrived.queue),
         ]
@@ -142,12 +146,13 @@ class TxFramer(wiring.Component):
             report.eq(is_data & entry.flags.report),
             ends.eq(is_data & entry.flags.end_of_packet),
             segment.eq(entry.flags.segment),
+            bad.eq(empty | unknown),
+            tells.eq(empty | unknown | (is_data & entry.flags.end_of_packet)),
             error.eq(QueueError.NONE),
-            bad.eq(Mux(is_data, entry.length == 0, ~is_context)),
         ]
-        with m.If(is_data & (entry.length == 0)):
+        with m.If(empty):
             m.d.sync += error.eq(QueueError.DESCRIPTOR_LENGTH)
-        with m.If(~is_data & ~is_context):
+        with m.If(unknown):
             m.d.sync += error.eq(QueueError.DESCRIPTOR_TYPE)
 
         # The queue's state with it.
@@ -157,7 +162,7 @@ class TxFramer(wiring.Component):
         m.d.comb += [
             before.eq(Mux(again, last, looked_up)),
             total.eq(before.length + length),
-            told.eq(~before.broken & (ends | bad | before.full)),
+            told.eq(~before.broken & (tells | before.full)),
             after.index.eq(before.index + 1),
             after.extra.eq(before.extra + 1),
             after.full.eq(before.extra == max_descriptors(config) - 2),

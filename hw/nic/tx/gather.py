@@ -193,13 +193,15 @@ class TxGather(wiring.Component):
         can_complete, takes_beat, piece_done, job_done = (
             Signal(name=n) for n in ("can_complete", "takes_beat", "piece_done", "job_done")
         )
+        ends = Signal()  # the piece's last beat is here, and may be taken
         awaits_verdict, verdict = Signal(), Signal()  # on a request's headers
         failed, failure = Signal(), Signal()
         m.d.comb += [
             can_complete.eq(reports.input.ready & ~awaits_verdict),
             beats.output.ready.eq(pending.output.valid & piece.read & ~joiner.spilling & (~beat.last | can_complete)),
             takes_beat.eq(beats.output.valid & beats.output.ready),
-            piece_done.eq(Mux(piece.read, takes_beat & beat.last, pending.output.valid & can_complete)),
+            ends.eq(beats.output.valid & beat.last & ~joiner.spilling),
+            piece_done.eq(pending.output.valid & can_complete & (~piece.read | ends)),
             pending.output.ready.eq(piece_done),
             job_done.eq(piece_done & piece.last),
             failure.eq(failed | (piece.read & beat.error)),
