@@ -58,7 +58,7 @@ class CommandMerge(wiring.Component):
         for i, client in enumerate(self.clients):
             m.submodules[f"skid_{i}"] = skid = SkidBuffer(client.p.shape())
             connect(m, flipped(client), skid.input)
-            front = Signal(client.p.shape(), name=f"front_{i}")
+            front = Signal(client.p.shape(), name=f"front_{i}", reset_less=True)
             m.d.comb += [
                 taken[i].eq(turn[i] & self.output.valid & self.output.ready),
                 skid.output.ready.eq(~waits[i] | taken[i]),

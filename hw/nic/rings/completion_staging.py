@@ -94,7 +94,7 @@ class CompletionStaging(wiring.Component):
         wiring.connect(m, wiring.flipped(self.entry), skid.input)
         entry, queue = skid.output, skid.output.payload.queue
         queues = self._config.queues
-        takes, kept, keeps = Signal(queues), Signal(queues), Signal()
+        takes, room, kept, keeps = Signal(queues), Signal(queues), Signal(queues), Signal()
         place = self.accepted[queue]
         bits = exact_log2(self._wide)
         # What is in the spare register keeps every queue busy; that does not last.
@@ -106,8 +106,9 @@ class CompletionStaging(wiring.Component):
             self.accepts.eq(Mux(keeps, 1 << queue, 0)),
         ]
         for number, bank in enumerate(banks):
+            # Of a queue in `drop`, too: until an entry is kept, what is written to its place is nobody's.
             m.d.comb += [
-                bank.en.eq(keeps & (place[:bits] == number)),
+                bank.en.eq(entry.valid & room.bit_select(queue, 1) & (place[:bits] == number)),
                 bank.addr.eq(Cat(place[bits:STAGED_BITS], queue)),
                 bank.data.eq(entry.payload.entry),
             ]
@@ -119,6 +120,7 @@ class CompletionStaging(wiring.Component):
             left = Mux(leaves.valid & (leaves.line.queue == q), leaves.line.count, 0)
             m.d.sync += [
                 staged[q].eq(staged[q] + kept[q] - left),
+                room[q].eq(staged[q] < _STAGED - _LATE),
                 takes[q].eq(self.drop[q] | (staged[q] < _STAGED - _LATE)),
             ]
             with m.If(self.clear[q]):

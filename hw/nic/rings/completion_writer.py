@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Completions from the NIC into memory, several to a write."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, flipped
 
@@ -167,10 +167,11 @@ class CompletionWriter(wiring.Component):
         # Those on their way to the command, too.
         limit = self._config.outstanding_writes + 4
         outstanding = Signal(data.ArrayLayout(range(limit), self._config.queues))
+        begins = Signal(self._config.queues)  # counted from the next cycle on
+        m.d.sync += begins.eq(Mux(sender.sends, 1 << sender.sends_queue, 0))
         for q in range(self._config.queues):
-            begins = sender.sends & (sender.sends_queue == q)
             ends = answered.valid & (answered.write.queue == q)
             m.d.sync += [
-                outstanding[q].eq(outstanding[q] + begins - ends),
-                self.control.busy[q].eq(waiting[q] | (outstanding[q] != 0)),
+                outstanding[q].eq(outstanding[q] + begins[q] - ends),
+                self.control.busy[q].eq(waiting[q] | begins[q] | (outstanding[q] != 0)),
             ]

@@ -20,11 +20,12 @@ class FillSupply(wiring.Component):
 
     Members
     -------
+    enable : queues that take frames
     clear : a queue returns to index 0
     lookup, queue : one-hot and by number, the queue whose next descriptor is looked up; only one that has ``some``
     some : queues with a descriptor that was not looked up
-    pending : queues that have none, but may have one without software's doing: ``descriptors.fetching`` says so, or
-        does not yet tell of all that was looked up
+    pending : enabled queues that have none, but may have one without software's doing: ``descriptors.fetching`` says
+        so, or does not yet tell of all that was looked up
     recent : queues with lookups whose ``take`` may still come, from the cycle after until it has come
     entry : the descriptor
     take : descriptors leave, the sixth cycle after the last of them was looked up
@@ -37,6 +38,7 @@ class FillSupply(wiring.Component):
         self._config = config
         super().__init__(
             {
+                "enable": In(config.queues),
                 "clear": In(config.queues),
                 "lookup": In(config.queues),
                 "queue": In(range(config.queues)),
@@ -81,7 +83,7 @@ class FillSupply(wiring.Component):
                 ahead[q].eq(Mux(self.restart, first[q], ahead[q] + looked[q])),
                 left.eq(Mux(self.restart, held, left) + arrived[q] - looked[q]),
                 self.some[q].eq(some),
-                self.pending[q].eq(~some & (self.recent[q] | fetching[q] | self.lookup[q])),
+                self.pending[q].eq(self.enable[q] & ~some & (self.recent[q] | fetching[q] | self.lookup[q])),
             ]
             m.d.comb += self.recent[q].eq(age != 0)
             with m.If(self.lookup[q]):

@@ -51,7 +51,7 @@ class RxLookups(wiring.Component):
     head_valid, head, advance : the next frame, see :class:`hw.nic.rx.frame_window.FrameWindow`; ``advance`` may be high
         without one
     buffers, slots : queues that have a descriptor, and a slot, for one more lookup
-    pending : queues that have no descriptor, but may have one soon
+    pending : queues that were enabled and had no descriptor in the cycle before, but may have one soon
     room : the FIFO of segments has room for one more lookup
     lookup : one-hot, the queue of a lookup
     issued : a frame is issued, with or without a lookup
@@ -93,17 +93,15 @@ class RxLookups(wiring.Component):
         tired = Signal()  # the frame has waited long enough
         usable, may = head.select & self.enable, Signal()
         found, full, stays = (Signal(name=n) for n in ("found", "full", "stays"))
-        # That a frame of a queue which just stopped waits a cycle longer does not matter.
-        enabled = Signal.like(self.enable)
-        m.d.sync += enabled.eq(self.enable)
         m.d.comb += [
             may.eq(self.head_valid & self.room & ~self.restart & ~paused),
             found.eq((usable & self.slots & self.buffers).any()),
             full.eq((usable & ~self.slots).any()),
-            stays.eq((head.select & enabled & self.slots & self.pending).any() & ~tired),
+            # That a frame of a queue which just stopped waits a cycle longer does not matter.
+            stays.eq((head.select & self.slots & self.pending).any() & ~tired),
             self.lookup.eq(Mux(may, usable & self.slots & self.buffers, 0)),
             self.issued.eq(may & ~stays),
-            self.advance.eq(self.room & ~paused & ~self.many & ~stays),
+            self.advance.eq(self.room & ~self.many & ~stays),  # nothing is paused without `many`
             self.waits.eq(Mux(begun, head.select, 0)),
         ]
         self._wait(m, may & stays, tired)

@@ -133,6 +133,7 @@ class RxPlanner(wiring.Component):
             lookups.slots.eq(free.some),
             buffers.lookup.eq(lookups.lookup),
             buffers.queue.eq(window.head.queue),
+            buffers.enable.eq(self.enable & ~faults.failed),
             buffers.clear.eq(self.clear),
             free.lookup.eq(lookups.lookup),
             decision.lookup_valid.eq(lookups.output_valid),

@@ -176,3 +176,25 @@ def test_dropped_entries_are_taken_and_forgotten_until_the_queue_is_cleared():
 
     bench.run(testbench)
     assert bench.transfers == bench.expected
+
+
+@pytest.mark.parametrize("width", [64, 512])
+def test_what_is_dropped_leaves_the_lines_of_a_full_queue_alone(width):
+    bench = StagingBench(width)
+
+    async def testbench(ctx):
+        for _ in range(32):
+            await bench.put(ctx, 1)
+        await until(ctx, bench.dut.accepted[1] == 32, name="32 entries to be staged")
+        ctx.set(bench.dut.drop, 0b10)
+        for _ in range(8):
+            await send(ctx, bench.dut.entry, {"queue": 1, "entry": 77}, name="entry")
+        await ctx.tick().repeat(4)
+        assert ctx.get(bench.dut.accepted[1]) == 32
+        for line in range(8):
+            await bench.line(ctx, 1, 4 * line, 4)
+        await ctx.tick().repeat(100)
+
+    bench.run(testbench)
+    assert bench.transfers == bench.expected
+    assert len(bench.transfers) == 8
