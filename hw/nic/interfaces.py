@@ -49,7 +49,7 @@ class QueueWrite(wiring.Signature):
 
 
 #: Cycles from one register write that a NIC's blocks hear to the next, at least.
-WRITE_CYCLES = 4
+WRITE_CYCLES = 5
 
 
 class QueueControl(wiring.Signature):

@@ -32,7 +32,7 @@ def register_layout(register: Register) -> data.FlexibleLayout:
 class RegisterBlock(wiring.Component):
     """AXI4-Lite subordinate with every register of the description, one access at a time.
 
-    A write is answered three cycles after its address and data are both there, a read four cycles after its address.
+    A write is answered four cycles after its address and data are both there, a read five cycles after its address.
     Writes and reads take turns when both wait. A read of a counter waits while a snapshot is being taken, so software
     may read right after the command.
 
@@ -120,7 +120,7 @@ class RegisterBlock(wiring.Component):
         queue = Signal(range(self._config.queues))
         m.d.comb += queue.eq(page - 1)
 
-        # An access is decoded in one cycle and judged in the next.
+        # An access is decoded in two cycles and judged in the next.
         m.submodules.decoder = decoder = RegisterDecoder(self._config)
         access = decoder.found
         well_formed = Signal()
@@ -164,10 +164,15 @@ class RegisterBlock(wiring.Component):
                     m.d.comb += [bus.aw.ready.eq(1), bus.w.ready.eq(1)]
                     m.d.sync += [address.eq(bus.aw.payload.addr), read_next.eq(1)]
                     m.d.sync += [word.eq(bus.w.payload.data), strobes.eq(bus.w.payload.strb)]
-                    m.next = "DECODE WRITE"
+                    m.next = "LOOK UP"
                 with m.Elif(~self.hold & bus.ar.valid):
                     m.d.comb += bus.ar.ready.eq(1)
                     m.d.sync += [address.eq(bus.ar.payload.addr), read_next.eq(0), strobes.eq(~0)]
+                    m.next = "LOOK UP"
+            with m.State("LOOK UP"):
+                with m.If(read_next):
+                    m.next = "DECODE WRITE"
+                with m.Else():
                     m.next = "DECODE READ"
             with m.State("DECODE WRITE"):
                 m.next = "WRITE"
@@ -233,7 +238,7 @@ class RegisterBlock(wiring.Component):
         m.d.comb += [self.write.queue.eq(whose), self.write.data.eq(what)]
 
     def _value(self, m, access, queue, readable, shadow):
-        """What is read three cycles after the address is there: 0 if it must not be."""
+        """What is read four cycles after the address is there: 0 if it must not be."""
         status = {}
         for direction in RINGS:
             status[f"{direction}_status"] = Signal(QueueStatus, name=f"{direction}_status_read")

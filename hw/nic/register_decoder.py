@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What is at a register address, and which rules an access must obey."""
 
-from amaranth import Module, Signal
+from amaranth import Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -25,7 +25,7 @@ class RegisterDecoder(wiring.Component):
     address : In
         Byte offset in the register map.
     found : Out
-        One cycle later. ``mapped``: there is a register, ``readable`` and ``writable`` as the description has it.
+        Two cycles later. ``mapped``: there is a register, ``readable`` and ``writable`` as the description has it.
         ``counter``, ``in_table``, ``shadowed``: who holds it. ``rx_ring``, ``tx_ring``: what only changes while
         the direction is DISABLED.
         ``at_NAME``: it is that register, of those that are neither counters nor in the table.
@@ -51,16 +51,22 @@ class RegisterDecoder(wiring.Component):
         page_bits = exact_log2(self._map.queue_stride)
         place = self.address[exact_log2(WORD_BYTES) : page_bits]
         page = self.address[page_bits:]
-        found, mask = Signal.like(self.found), Signal.like(self.mask)
+        # Looked up in both kinds of pages in one cycle, in the next it is known which counts.
+        found, mask = 0, 0
+        for registers, is_here in zip(self._pages, (page == 0, (page != 0) & (page <= self._map.queues)), strict=True):
+            there, bits = self._look_up(m, place, registers)
+            here = Signal()
+            m.d.sync += here.eq(is_here)
+            found |= Mux(here, there.as_value(), 0)
+            mask |= Mux(here, bits, 0)
         m.d.sync += [self.found.eq(found), self.mask.eq(mask)]
-        port, queue = self._pages
-        with m.If(page == 0):
-            self._look_up(m, place, port, found, mask)
-        with m.Elif(page <= self._map.queues):
-            self._look_up(m, place, queue, found, mask)
         return m
 
-    def _look_up(self, m, place, registers, found, mask):
+    def _look_up(self, m, place, registers):
+        """What is at a place of such a page, a cycle later."""
+        found, mask = Signal.like(self.found), Signal.like(self.mask)
+        found_then, mask_then = Signal.like(self.found), Signal.like(self.mask)
+        m.d.sync += [found_then.eq(found), mask_then.eq(mask)]
         with m.Switch(place):
             for name, register in registers.items():
                 with m.Case(register.offset // WORD_BYTES):
@@ -77,3 +83,4 @@ class RegisterDecoder(wiring.Component):
                         m.d.comb += found[f"at_{name}"].eq(1)
                     if register.name in _RULES:
                         m.d.comb += found[_RULES[register.name]].eq(1)
+        return found_then, mask_then

@@ -50,7 +50,7 @@ class LineRateExperiment(Experiment):
         "warm": Setting(6_000, "frames before those; sixteen queues first fetch all of their descriptors", low=1),
         "ring": Setting(4096, "entries of all rings of a kind together, 512 of each at most", low=128, high=32768),
         "headroom": Setting(256, "bytes of a buffer before the frame", high=1024),
-        "wait": Setting(256, "cycles that a completion waits for others to share its line", high=65535),
+        "wait": Setting(1024, "cycles that a completion waits for others to share its line", high=65535),
         "seed": Setting(1, "of the payload"),
     }
     short: ClassVar = {"directions": "rx", "sizes": "64", "queues": "1", "iommu": "none", "frames": "200"} | {

@@ -317,7 +317,7 @@ def test_reads_of_counters_wait_for_the_snapshot():
 def test_answers_come_when_promised():
     async def bench(ctx, block, master, writes):
         bus = block.bus
-        for requests, answer, cycles in (((bus.aw, bus.w), bus.b, 3), ((bus.ar,), bus.r, 4)):
+        for requests, answer, cycles in (((bus.aw, bus.w), bus.b, 4), ((bus.ar,), bus.r, 5)):
             for port in requests:
                 ctx.set(port.valid, 1)
             ctx.set(answer.ready, 1)
