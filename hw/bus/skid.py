@@ -31,21 +31,18 @@ class SkidBuffer(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         spare, payload = Signal(self._shape, reset_less=True), Signal(self._shape, reset_less=True)
-        occupied, moves = Signal(), Signal()
+        occupied, holds, stays = Signal(), Signal(), Signal()
         m.d.comb += [
             self.input.ready.eq(~occupied),
             self.output.payload.eq(payload),
-            moves.eq(~self.output.valid | self.output.ready),
+            holds.eq(self.input.valid | occupied),
+            stays.eq(self.output.valid & ~self.output.ready),
         ]
+        # Neither flag has an enable: each is one LUT of four, and their wires are the shortest that a stream can have.
+        m.d.sync += [self.output.valid.eq(holds | stays), occupied.eq(holds & stays)]
         # What is spare counts only once `occupied`, so that it need not wait for either handshake.
         with m.If(~occupied):
             m.d.sync += spare.eq(self.input.payload)
-        with m.If(moves):
-            m.d.sync += [
-                self.output.valid.eq(self.input.valid | occupied),
-                payload.eq(Mux(occupied, spare, self.input.payload)),
-                occupied.eq(0),
-            ]
-        with m.Elif(self.input.valid):
-            m.d.sync += occupied.eq(1)
+        with m.If(~stays):
+            m.d.sync += payload.eq(Mux(occupied, spare, self.input.payload))
         return m

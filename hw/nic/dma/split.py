@@ -3,7 +3,7 @@
 
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
 from hw.bus.axi4 import MAX_BURST_BEATS, PAGE_BYTES
@@ -55,8 +55,8 @@ class BurstSplitter(wiring.Component):
 
     As that is a power of two up to 4 KiB, no burst crosses a page, and all bursts of a transfer but its first begin
     aligned to ``max_burst_bytes``. One burst a cycle, also across transfers; a transfer's first burst is offered four
-    cycles after the transfer was taken. Order is kept. A length of 0 is not allowed. ``bursts`` comes from registers,
-    ``transfers.ready`` from two.
+    cycles after the transfer was taken. Order is kept. A length of 0 is not allowed. ``bursts`` and its ``ready`` go
+    through registers, ``transfers.ready`` comes from two.
 
     A transfer that runs beyond the last address goes on in the last ``max_burst_bytes`` there are: where no memory is,
     it is refused, and does not reach what lies at address 0.
@@ -110,12 +110,12 @@ class BurstSplitter(wiring.Component):
         first_lane, last_lane = Signal(lanes), Signal(lanes)
         more = Signal(_LENGTH_BITS + 1 - span)  # blocks behind this one
         tag = Signal.like(transfer.tag)
-        # Third stage: the burst.
-        burst = self.bursts.p
-        moves, load = Signal(), Signal()
+        # Third stage: the burst, in a skid buffer, so that who takes it is not heard of here.
+        m.submodules.output = output = SkidBuffer(self.bursts.p.shape())
+        connect(m, output.output, flipped(self.bursts))
+        burst, moves, load = output.input.p, output.input.ready, Signal()
 
         m.d.comb += [
-            moves.eq(~self.bursts.valid | self.bursts.ready),
             load.eq(~valid | (moves & last)),
             self.transfers.ready.eq(~measuring.valid | measuring.ready),
             skid.output.ready.eq(load),
@@ -150,17 +150,16 @@ class BurstSplitter(wiring.Component):
                 first_beat.eq(0),
             ]
         carried = low[-1]
-        with m.If(moves):
-            m.d.sync += [
-                self.bursts.valid.eq(valid),
-                burst.address[lanes:span].eq(first_beat),
-                burst.address[span:low_end].eq(Mux(carried & tops, -1, low)),
-                burst.address[low_end:].eq(high + (carried & ~tops)),
-                burst.beats.eq((Mux(last, last_beat, -1) - first_beat)[: span - lanes]),
-                burst.first.eq(first),
-                burst.last.eq(last),
-                burst.first_lane.eq(first_lane),
-                burst.last_lane.eq(last_lane),
-                burst.tag.eq(tag),
-            ]
+        m.d.comb += [
+            output.input.valid.eq(valid),
+            burst.address[lanes:span].eq(first_beat),
+            burst.address[span:low_end].eq(Mux(carried & tops, -1, low)),
+            burst.address[low_end:].eq(high + (carried & ~tops)),
+            burst.beats.eq((Mux(last, last_beat, -1) - first_beat)[: span - lanes]),
+            burst.first.eq(first),
+            burst.last.eq(last),
+            burst.first_lane.eq(first_lane),
+            burst.last_lane.eq(last_lane),
+            burst.tag.eq(tag),
+        ]
         return m

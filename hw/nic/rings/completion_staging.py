@@ -143,7 +143,7 @@ class CompletionStaging(wiring.Component):
             }
         )
         asked, fetched, held = Signal(beat), Signal(beat), Signal(beat)
-        entries = Signal(data.ArrayLayout(8 * ENTRY_BYTES, wide))
+        entries = Signal(data.ArrayLayout(8 * ENTRY_BYTES, wide), reset_less=True)
         m.submodules.beats = beats = SkidBuffer(self.data.payload.shape())
         wiring.connect(m, wiring.flipped(self.data), beats.output)
         moves = Signal()
