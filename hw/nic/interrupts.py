@@ -149,6 +149,8 @@ class Interrupts(wiring.Component):
         Completions that became visible: an interrupt is never before its completion.
     rx_started, tx_started, rx_failed, tx_failed : In
         Bit per queue, from :class:`hw.nic.lifecycle.Lifecycle`.
+    hold : In
+        No further message is put up.
     interrupt : Out, stream
         Vectors; the one that MODERATION held when the message was put up.
     sent : Out
@@ -166,6 +168,7 @@ class Interrupts(wiring.Component):
                 "tx_started": In(config.queues),
                 "rx_failed": In(config.queues),
                 "tx_failed": In(config.queues),
+                "hold": In(1),
                 "interrupt": Out(stream.Signature(VECTOR_BITS)),
                 "sent": Out(InterruptEvent(config)),
             }
@@ -212,8 +215,8 @@ class Interrupts(wiring.Component):
                         with m.If(pending[(q + step) % queues]):
                             m.d.comb += following.eq((q + step) % queues)
         with m.If(~self.interrupt.valid | self.interrupt.ready):
-            m.d.sync += self.interrupt.valid.eq(pending.any())
-            with m.If(pending.any()):
+            m.d.sync += self.interrupt.valid.eq(pending.any() & ~self.hold)
+            with m.If(pending.any() & ~self.hold):
                 m.d.comb += taken.eq(1 << following)
                 m.d.sync += [current.eq(following), self.interrupt.payload.eq(vectors[following])]
         m.d.comb += [

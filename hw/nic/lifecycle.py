@@ -64,7 +64,7 @@ class Lifecycle(wiring.Component):
     write : In
         Accepted register writes.
     stop : In
-        Function reset: while high, every queue drains and none starts.
+        Function reset: while high, every ENABLED queue drains and none starts.
     control : Out, array
         One :class:`hw.nic.interfaces.QueueControl` for each block.
     faults : In, array of streams

@@ -194,7 +194,8 @@ class Nic(wiring.Component):
             reset.power_on.eq(self.power_on),
             reset.request.eq(registers.control.reset),
             reset.drained.eq(Cat(lifecycle.idle for lifecycle in lifecycles).all()),
-            reset.quiet.eq(registers.idle & ~self.wire_tx.valid & ~self.interrupt.valid),
+            reset.quiet.eq(registers.idle & ~tx.sending & ~self.wire_tx.valid & ~self.interrupt.valid),
+            interrupts.hold.eq(reset.hold),
         ]
         return m
 

@@ -5,7 +5,7 @@ from amaranth import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-#: More than any frame or message takes from inside the NIC to its interface.
+#: More than any frame takes from the end of its reads, or any message from its cause, to where `quiet` knows of it.
 QUIET_CYCLES = 16
 
 
@@ -14,14 +14,14 @@ class FunctionReset(wiring.Component):
 
     From the cycle after ``request`` on, ``resetting`` keeps frames out and stops all queues. When all are ``drained``,
     no new register access begins (``hold``, from the third cycle of ``resetting`` on). Two cycles after the last of
-    :data:`QUIET_CYCLES` in a row in which nothing was on any interface (``quiet``) comes the one of ``reset``, which
-    resets every other block on its clock edge. It is a register with a register before it, as it has far to go. A host
-    that never answers, a MAC that never takes the rest of a frame, or a host that never takes an interrupt, keeps the
-    NIC resetting: nothing is ever cut off, and frames already gathered are sent.
+    :data:`QUIET_CYCLES` in a row in which nothing was on any interface, or gathered for it (``quiet``), comes the one
+    of ``reset``, which resets every other block on its clock edge. It is a register with a register before it, as it
+    has far to go. A host that never answers, a MAC that never takes the rest of a frame, or a host that never takes an
+    interrupt, keeps the NIC resetting: nothing is ever cut off, and frames already gathered are sent.
 
     **Late starts.** A queue is started in the cycle of ``request`` at the latest, as none is while ``resetting``.
     ``drained`` comes a cycle late and tells of that one in the second cycle of ``resetting``: so the first does not
-    count. (The register block is not even that fast, with at least four cycles from a start to the write of
+    count. (The register block is not even that fast, with at least five cycles from a start to the write of
     CONTROL.reset.)
 
     ``power_on`` gives ``reset`` two cycles later, whatever else is happening: for who has no reset of the clock domain.
@@ -35,7 +35,8 @@ class FunctionReset(wiring.Component):
     drained : In
         In the cycle before, no queue had DMA planned or under way, and none was enabled.
     quiet : In
-        No transfer is offered or unfinished on the register interface, the interrupt stream and the stream to the wire.
+        No transfer is offered or unfinished on the register interface, the interrupt stream and the stream to the wire,
+        and no gathered frame waits for that. While ``hold`` no message is put up.
     resetting, hold, reset : Out
     """
 

@@ -97,7 +97,7 @@ class CompletionStaging(wiring.Component):
         takes, room, kept, keeps = Signal(queues), Signal(queues), Signal(queues), Signal()
         place = self.accepted[queue]
         bits = exact_log2(self._wide)
-        # What is in the spare register keeps every queue busy; that does not last.
+        # What is in the spare register keeps every queue busy until it can move on.
         inside = Mux(skid.input.ready, Mux(entry.valid, 1 << queue, 0), -1)
         m.d.comb += [
             self.coming.eq(inside | Mux(self.entry.valid, 1 << self.entry.payload.queue, 0)),

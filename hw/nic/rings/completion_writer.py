@@ -121,7 +121,7 @@ class CompletionWriter(wiring.Component):
             faults.reports[0].error.eq(QueueError.DOORBELL),
         ]
         answered = self._publish(m, sender.writes, broken, faults.reports[1])
-        self._watch(m, staging.coming | (sender.unsent & ~broken), sender, answered)
+        self._watch(m, staging.coming | (sender.unsent & ~broken) | sender.picks, sender, answered)
         return m
 
     def _publish(self, m: Module, writes, broken: Signal, report):

@@ -47,10 +47,11 @@ class LineSender(wiring.Component):
     queue_write : see :class:`hw.nic.interfaces.QueueWrite`
     timeout : cycles
     enable, clear : one bit per queue, as in :class:`hw.nic.interfaces.QueueControl`
-    broken : one bit per queue: of these nothing more is sent
+    broken : one bit per queue: of these no line is picked any more
     accepts, accepted : see :class:`hw.nic.rings.completion_staging.CompletionStaging`
     sent : each queue's free-running index one past the last entry that is commanded, or about to be
     unsent : one bit per queue: entries wait
+    picks : one-hot: whose line is picked, and begins as soon as the one before it is out of the way
     sends, sends_queue : a write begins; ``sent`` counts it from the next cycle
     command : as in :class:`hw.nic.interfaces.WritePort`
     lines : stream of :class:`hw.nic.rings.completion_staging.StagedLine`, one for each command
@@ -72,6 +73,7 @@ class LineSender(wiring.Component):
                 "accepted": In(data.ArrayLayout(STAGED_BITS + 1, queues)),
                 "sent": Out(data.ArrayLayout(INDEX_BITS, queues)),
                 "unsent": Out(queues),
+                "picks": Out(queues),
                 "sends": Out(1),
                 "sends_queue": Out(range(queues)),
                 "command": Out(WritePort(config).members["command"].signature),
@@ -90,6 +92,7 @@ class LineSender(wiring.Component):
         moves = Signal()  # what is on its way to the command goes on
         picked, queue = Signal(), Signal(range(config.queues))
         m.d.comb += [
+            self.picks.eq(Mux(picked, 1 << queue, 0)),
             self.sends.eq(picked & moves),
             self.sends_queue.eq(queue),
             base.reads[0].queue.eq(queue),

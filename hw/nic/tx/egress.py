@@ -29,6 +29,7 @@ class TxEgress(wiring.Component):
     -------
     frames : stream of :class:`hw.nic.tx.layouts.TxFrame`
     request, response : the packet buffer's read side, tagged with :class:`SendBeat`
+    left : a frame's last beat went to the wire's skid buffer, or was discarded, in the cycle before
     released : a word set aside for a frame has left the buffer: one for each beat, padding too
     wire : frames to the MAC
     event : a frame's last beat was taken, two cycles after; its length counts the padding
@@ -43,6 +44,7 @@ class TxEgress(wiring.Component):
             "frames": In(stream.Signature(TxFrame(config))),
             "request": Out(stream.Signature(data.StructLayout({"address": range(self._words), "tag": tag}))),
             "response": In(stream.Signature(data.StructLayout({"data": config.data_width, "tag": tag}))),
+            "left": Out(1),
             "released": Out(1),
             "wire": Out(packet_stream(config.data_width, config.serial_width)),
             "event": Out(TxFrameEvent(config)),
@@ -132,6 +134,7 @@ class TxEgress(wiring.Component):
             join(m, flipped(response), rewrite.input)
             response = rewrite.output
         word, beat = response.payload.data, response.payload.tag
+        m.d.sync += self.left.eq(response.valid & response.ready & beat.last)
         m.d.comb += [
             response.ready.eq(wire.ready),
             wire.valid.eq(response.valid & ~(beat.discard if self._config.segmentation else 0)),

@@ -46,7 +46,8 @@ class FrameRoom(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        # The sums are apart by the buffer at most, or by the frames held here: three, of which the buffer holds two.
+        # The sums are apart by the buffer at most, or by the frames held here and those just dropped: three each, of
+        # which the buffer holds two.
         sum_ = unsigned(bits_for(2 * self._words) + 1)
         asked, free = Signal(sum_), Signal(sum_, init=self._words)
         self._count(m, asked, free)

@@ -39,13 +39,13 @@ class PendingPiece(data.StructLayout):
 class TxGather(wiring.Component):
     """Read a job's pieces, join them to a frame, and complete them.
 
-    Reads run ahead: a command is sent as soon as the piece is there, up to twice ``config.outstanding_reads`` pieces
-    without their bytes, across frames and queues. Bytes are written to the packet buffer as they come, one beat a
-    cycle, shifted to follow the piece before: a word four cycles after the beat that fills it was taken. A frame whose
-    last beat crosses a word costs one cycle more. The scheduler has reserved room for all of it. A frame appears on
-    ``frames`` when its last byte is in the buffer, its beats are counted (:class:`hw.nic.tx.frame_beats.FrameBeats`)
-    and, with ``config.tx_offload``, its checksums are known (:class:`hw.nic.tx.checksums.TxChecksums`). ``read`` comes
-    from registers, both ways.
+    Reads run ahead: a command is sent as soon as the piece is there, up to twice ``config.outstanding_reads`` pieces,
+    rounded up to a power of two, without their bytes, across frames and queues. Bytes are written to the packet buffer
+    as they come, one beat a cycle, shifted to follow the piece before: a word four cycles after the beat that fills it
+    was taken. A frame whose last beat crosses a word costs one cycle more. The scheduler has reserved room for all of
+    it. A frame appears on ``frames`` when its last byte is in the buffer, its beats are counted
+    (:class:`hw.nic.tx.frame_beats.FrameBeats`) and, with ``config.tx_offload``, its checksums are known
+    (:class:`hw.nic.tx.checksums.TxChecksums`). ``read`` comes from registers, both ways.
 
     If a piece cannot be read, its frame is not sent, its words are given back with ``returned`` and the next frame
     takes them; likewise those of a frame refused with OFFLOAD. A piece that asked for a completion gets it when its
@@ -65,6 +65,7 @@ class TxGather(wiring.Component):
     returned : words of frames that are not sent, each once
     entry : to the completion writer, as :class:`hw.nic.interfaces.CompletionPort`
     frames : stream of :class:`hw.nic.tx.layouts.TxFrame`
+    framed : a frame was put there in the cycle before, behind all that wait
     event : every job's end, the cycle after; a request counts once
     finished, finished_queue : a job is done; its last entry was taken in the cycle before, or earlier
     gathered : trace point: a piece's bytes were read, with its buffer's id
@@ -83,6 +84,7 @@ class TxGather(wiring.Component):
             "returned": Out(range(self._words + 1)),
             "entry": CompletionPort(config).members["entry"],
             "frames": Out(stream.Signature(TxFrame(config))),
+            "framed": Out(1),
             "event": Out(QueueTxEvent(config)),
             "finished": Out(1),
             "finished_queue": Out(range(config.queues)),
@@ -135,6 +137,7 @@ class TxGather(wiring.Component):
                 frames.payload.serial.eq(delay(m, job.serial, BEATS_STAGES)),
             ]
         m.d.comb += frames.commit.eq(frames.push)
+        m.d.sync += self.framed.eq(frames.push)
         return m
 
     def _issue(self, m: Module, pending: CommitFifo) -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The TX path: from descriptors to the wire."""
 
-from amaranth.hdl import Module
+from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, flipped
 
@@ -57,6 +57,7 @@ class TxPath(wiring.Component):
     completions : the completion writer
     queue_event : each frame taken from a ring: gathered, or why not
     frame_event : each frame on the wire
+    sending : a frame was gathered, at least three cycles ago, and has not gone to the wire whole
     gathered, sent : trace points: a buffer's bytes were read; a frame left
     probes : only where ``config.probes``
     """
@@ -73,6 +74,7 @@ class TxPath(wiring.Component):
             "fault": Out(queue_fault_stream(config)),
             "queue_event": Out(QueueTxEvent(config)),
             "frame_event": Out(TxFrameEvent(config)),
+            "sending": Out(1),
         }
         if config.serial_width:
             members |= {"gathered": Out(TracePoint(config)), "sent": Out(TracePoint(config))}
@@ -146,6 +148,10 @@ class TxPath(wiring.Component):
             in_flight.finish_queue.eq(gather.finished_queue),
             self.control.busy.eq(in_flight.busy | scheduler.busy),
         ]
+        # Of each word that is set aside there may be a frame, and some are behind the buffer.
+        gathered = Signal(range(2 * words))
+        m.d.sync += gathered.eq(gathered + gather.framed - egress.left)
+        m.d.comb += self.sending.eq(gathered != 0)
         if config.probes:
             shown = handshakes(tx_jobs=scheduler.jobs, tx_pieces=scheduler.pieces, tx_frames=gather.frames)
             show(m, self.probes, shown)

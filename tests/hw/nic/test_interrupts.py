@@ -265,6 +265,23 @@ def test_message_holds_until_taken_and_pairs_take_turns(bench):
     bench.run(run)
 
 
+def test_on_hold_what_was_put_up_is_sent_and_nothing_else(bench):
+    async def run(b):
+        b.ctx.set(b.dut.interrupt.ready, 0)
+        b.arm(0, rx=0xFFFF)
+        await b.tick(10)
+        b.ctx.set(b.dut.hold, 1)
+        b.arm(1, rx=0xFFFF)
+        await b.tick(10)
+        b.ctx.set(b.dut.interrupt.ready, 1)
+        assert await b.fired(20) == 1
+        b.ctx.set(b.dut.hold, 0)
+        assert await b.fired() == 1
+        assert [queue for _, _, queue in b.sent] == [0, 1]
+
+    bench.run(run)
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_no_wake_up_is_lost_in_any_interleaving(seed):
     """The driver's loop: sleep armed, wake, consume up to some index, arm with it. Whenever it sleeps and completions

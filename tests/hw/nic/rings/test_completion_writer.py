@@ -294,3 +294,71 @@ def test_completions_over_their_own_fill_ring_touch_nothing_else():
 def test_field_names_are_checked():
     with pytest.raises(ValueError, match="Register rx_doorbell has no field 'tail'; it has fill_producer, completion"):
         CompletionWriter(preset("10g"), consumer="tail", **RX)
+
+
+@pytest.mark.parametrize("width", [64, 512])
+def test_a_line_picked_before_its_queue_broke_keeps_the_queue_busy_until_it_is_answered(width):
+    dut = CompletionWriter(preset("10g", data_width=width, queues=3), **RX)
+    commands = []
+
+    async def stage(ctx, queue, count):
+        for _ in range(count):
+            await send(ctx, dut.completions.entry, {"queue": queue, "entry": 1}, name="entry")
+
+    async def answer(ctx, error):
+        ctx.set(dut.write.done.payload.error, error)
+        ctx.set(dut.write.done.valid, 1)
+        await ctx.tick()
+        ctx.set(dut.write.done.valid, 0)
+
+    async def testbench(ctx):
+        ctx.set(dut.timeout, 3000)
+        for queue in range(3):
+            await write_register(ctx, dut.queue_write, RX["base"], queue, address=0x1000 * (queue + 1))
+            await write_register(ctx, dut.queue_write, RX["size"], queue, entries=16)
+        ctx.set(dut.control.clear, 0b111)
+        await ctx.tick()
+        ctx.set(dut.control.clear, 0)
+        ctx.set(dut.control.enable, 0b111)
+        await ctx.tick().repeat(20)
+        for queue in range(3):
+            ctx.set(dut.completions.reserve, 1)
+            ctx.set(dut.completions.reserve_queue, queue)
+            ctx.set(dut.completions.reserve_count, 12)
+            await ctx.tick()
+        ctx.set(dut.completions.reserve, 0)
+        ctx.set(dut.write.data.ready, 1)
+        ctx.set(dut.write.command.ready, 1)
+        await stage(ctx, 0, 4)
+        await ctx.tick().repeat(20)
+        # Queue 0's first line is under way. DMA stalls, with those of others before queue 0's second, which is picked.
+        ctx.set(dut.write.command.ready, 0)
+        for queue, count in ((1, 4), (2, 3), (0, 3), (2, 1), (0, 1)):
+            await stage(ctx, queue, count)
+        await ctx.tick().repeat(20)
+        await answer(ctx, 1)
+        await ctx.tick().repeat(4)
+        ctx.set(dut.control.enable, 0b110)
+        for _ in range(20):
+            await ctx.tick()
+            assert ctx.get(dut.control.busy) & 1
+        ctx.set(dut.write.command.ready, 1)
+        await ctx.tick().repeat(20)
+        assert sorted(commands) == [(0x1000, 64, 0), (0x1040, 64, 0), (0x2000, 64, 1), (0x3000, 64, 2)]
+        assert ctx.get(dut.control.busy) & 1
+        for _ in commands[1:]:
+            await answer(ctx, 0)
+        await ctx.tick().repeat(8)
+        assert ctx.get(dut.control.busy) == 0
+
+    async def listen(ctx):
+        port = dut.write.command
+        async for _, _, valid, ready, command in ctx.tick().sample(port.valid, port.ready, port.payload):
+            if valid and ready:
+                commands.append((command.address, command.length, command.queue))
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-6)
+    sim.add_testbench(testbench)
+    sim.add_testbench(listen, background=True)
+    sim.run()
