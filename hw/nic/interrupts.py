@@ -40,11 +40,15 @@ class Completions(wiring.Signature):
 class PairInterrupt(wiring.Component):
     """Decides when one queue pair interrupts. One-shot: ``fire`` disarms.
 
-    Arming says which completions software has seen. ``fire`` comes as soon as ``moderation.count`` others wait, and at
-    the latest ``moderation.cycles`` after the first of them, or after ``arm`` if that one was visible before; at once
-    where either is 0. A completion published in the very cycle of ``arm`` is compared as visible. So whichever comes
-    first, a completion that software has not seen always fires; and moderation bounds the rate of interrupts even
+    Arming says which completions software has seen. ``fire`` comes as soon as ``moderation.count`` others wait, or
+    ``moderation.cycles`` after the first of them, or after ``arm`` if that one was visible before, whichever is first.
+    0 switches that criterion off, as ``ethtool -C`` has it; with both 0 one completion fires at once, and with a count
+    alone fewer wait for ever. A completion published in the very cycle of ``arm`` is compared as visible. So whichever
+    comes first, no completion that software has not seen is missed; and moderation bounds the rate of interrupts even
     where completions come during every poll.
+
+    A restarted direction's indices are zero, but the pair stays armed, for the other direction may be running: until
+    software arms it again, what was armed before may bring one interrupt too many, or early.
 
     While a direction is in ERROR, arming fires at once, so that software cannot miss it among the other direction's
     completions; it ends that by disabling the direction.
@@ -54,11 +58,12 @@ class PairInterrupt(wiring.Component):
     arm, seen : In
         ``arm`` for one cycle with the consumer indices.
     moderation : In
-        Read as completions are published; a change leaves a running delay as it is.
+        Read as completions are published, and at ``arm``, two cycles later; a change leaves a running delay as it is.
     rx, tx : In
         What happened in either direction.
     fire : Out
-        For one cycle, four cycles after its cause (a delay of *n* cycles: *n* + 3 after the completion).
+        For one cycle, five cycles after its cause (a delay of *n* cycles: *n* + 4 after the completion; an error that
+        lasts: four after ``arm``).
     """
 
     arm: In(1)
@@ -103,24 +108,34 @@ class PairInterrupt(wiring.Component):
         armed, changed = Signal(), Signal()
         waiting = Signal(INDEX_BITS + 1)
         delay, delaying = Signal(16), Signal()
-        fire, due = Signal(), Signal()
-        m.d.comb += [
-            due.eq(waiting.any() & ((waiting >= self.moderation.count) | (self.moderation.cycles == 0))),
-            fire.eq(armed & ~arm & (failed | (changed & due) | (delaying & (delay == 0)))),
+        fire, due, expired = Signal(), Signal(), Signal()
+        counted, timed, neither = Signal(), Signal(), Signal()
+        m.d.sync += [
+            counted.eq(self.moderation.count.any()),
+            timed.eq(self.moderation.cycles.any()),
+            neither.eq(~(self.moderation.count.any() | self.moderation.cycles.any())),
         ]
-        m.d.sync += changed.eq(arm | more)
+        # What was found in the cycle of `arm` is of what it ended.
+        m.d.comb += fire.eq(armed & ~arm & (failed | due | expired))
+        m.d.sync += [
+            changed.eq(arm | more),
+            due.eq(
+                changed & ~arm & ((counted & (waiting >= self.moderation.count)) | (neither & waiting.any()))
+            ),
+            expired.eq(delaying & ~arm & (delay == 0)),
+        ]
         with m.If(arm):
             m.d.sync += [
                 armed.eq(1),
                 waiting.eq(unseen),
-                delaying.eq(unseen.any()),
+                delaying.eq(timed & unseen.any()),
                 delay.eq(self.moderation.cycles - 1),
             ]
         with m.Elif(fire):
             m.d.sync += [armed.eq(0), delaying.eq(0)]
         with m.Elif(armed):
             with m.If(more):
-                m.d.sync += [waiting.eq(waiting + new), delaying.eq(1)]
+                m.d.sync += [waiting.eq(waiting + new), delaying.eq(delaying | timed)]
             with m.If(delaying):
                 m.d.sync += delay.eq(delay - 1)
             with m.Elif(more):

@@ -130,7 +130,7 @@ def test_moderation_holds_back_what_came_before_arming(bench, count, more):
         if more:
             b.publish("rx", 0, 4 + more, count=more)
         await b.tick(60)
-        assert [cycle - first for cycle, _, _ in b.sent] == [10 + 6 if 6 + more >= count else 40 + 5]
+        assert [cycle - first for cycle, _, _ in b.sent] == [10 + 7 if 6 + more >= count else 40 + 6]
 
     bench.run(run)
 
@@ -175,7 +175,7 @@ def test_delay_runs_from_the_first_completion(bench, cycles):
             if index % 3 == 0:
                 b.publish("rx", 0, 1 + index // 3)
             await b.tick()
-        assert [cycle - first for cycle, _, _ in b.sent] == [cycles + 5]
+        assert [cycle - first for cycle, _, _ in b.sent] == [cycles + 6]
 
     bench.run(run)
 
@@ -197,17 +197,69 @@ def test_count_of_both_directions_ends_the_delay(bench):
     bench.run(run)
 
 
-def test_without_a_count_or_without_a_delay_interrupts_come_at_once(bench):
+@pytest.mark.parametrize("count", [0, 1])
+def test_without_a_delay_one_completion_interrupts_at_once(bench, count):
     async def run(b):
-        for fields in ({}, {"cycles": 500}, {"cycles": 500, "count": 1}, {"count": 500}):
-            b.write("moderation", 0, **fields)
+        b.write("moderation", 0, count=count)
+        await b.tick()
+        b.arm(0)
+        await b.tick()
+        b.publish("rx", 0, 1)
+        assert await b.fired() == 1
+
+    bench.run(run)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_delay_without_a_count_holds_back_however_many_come(bench, before):
+    async def run(b):
+        b.write("moderation", 0, cycles=200)
+        await b.tick()
+        if before:
+            b.publish("rx", 0, 4, count=4)
             await b.tick()
-            b.flag("rx_started", 1)
+        first = b.cycle
+        b.arm(0)
+        await b.tick()
+        for index in range(50):
+            first = b.cycle if not before and not index else first
+            b.publish("rx", 0, 4 * (index + 2), count=4)
             await b.tick()
-            b.arm(0)
+        await b.tick(200)
+        assert [cycle - first for cycle, _, _ in b.sent] == [206]
+
+    bench.run(run)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_count_without_a_delay_waits_for_all_of_them(bench, before):
+    async def run(b):
+        b.write("moderation", 0, count=500)
+        await b.tick()
+        if before:
+            b.publish("rx", 0, 4, count=4)
             await b.tick()
-            b.publish("rx", 0, 1)
-            assert await b.fired() == 1, fields
+        b.arm(0)
+        await b.tick()
+        for index in range(before, 124):
+            b.publish("rx", 0, 4 * (index + 1), count=4)
+            await b.tick()
+        b.publish("tx", 0, 3, count=3)
+        assert await b.fired(70_000) == 0, "longer than any delay"
+        b.publish("tx", 0, 4, count=1)
+        assert await b.fired() == 1
+
+    bench.run(run)
+
+
+def test_a_restart_of_one_direction_leaves_the_other_armed(bench):
+    async def run(b):
+        b.arm(0)
+        await b.tick()
+        b.flag("rx_started", 0b001)
+        assert await b.fired() == 0
+        b.publish("tx", 0, 1)
+        assert await b.fired() == 1
 
     bench.run(run)
 
@@ -256,7 +308,7 @@ def test_message_holds_until_taken_and_pairs_take_turns(bench):
         for _ in range(2):
             for queue in range(QUEUES):
                 b.arm(queue, rx=0xFFFF)
-                await b.tick(4)
+                await b.tick(5)
             assert b.ctx.get(b.dut.interrupt.payload) == 10
         b.ctx.set(b.dut.interrupt.ready, 1)
         await b.tick(12)
@@ -290,7 +342,7 @@ def test_no_wake_up_is_lost_in_any_interleaving(seed):
     print(f"seed {seed}")
     rng = random.Random(seed)
     bench = Bench(1)
-    delay, count = rng.choice(((0, 0), (5, 3), (20, 4), (9, 100)))
+    delay, count = rng.choice(((0, 0), (0, 1), (9, 0), (5, 3), (20, 4), (9, 100)))
 
     async def run(b):
         b.write("moderation", 0, cycles=delay, count=count)
