@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The driver of the Pagewheel NIC: finding it, starting and stopping its queues, its counters."""
 
+import errno
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -107,17 +108,27 @@ class NicDriver:
             self._opened = self.netdev.running = False
 
     def open(self) -> None:
-        """Start all queue pairs, then reception and transmission."""
+        """Start all queue pairs, then reception and transmission.
+
+        Raises ``OSError`` ENOMEM where there is no memory for all of them: those that had started are stopped again,
+        and nothing is left. If one of them does not stop, that :class:`DeviceError` comes instead, and the device
+        counts as open: :meth:`reset` brings everything back.
+        """
         if self._wanted is None or self.registers.queues < self._wanted:
             raise DeviceError("The device must be probed before it is opened")
         if self._opened:
             raise DeviceError("The device is open already")
         self.ethtool.restore()
         self.queues = []
-        for index in range(self._wanted):
-            core = self.host.cores[index % len(self.host.cores)]
-            self._on(core, f"open queue {index}", partial(self._start, index))
-        self._opened = self.netdev.running = True
+        self._opened = True
+        try:
+            for index in range(self._wanted):
+                core = self.host.cores[index % len(self.host.cores)]
+                self._on(core, f"open queue {index}", partial(self._start, index))
+        except MemoryError as error:
+            self._stop_all()
+            raise OSError(errno.ENOMEM, str(error)) from error
+        self.netdev.running = True
         self._enable(rx=True, tx=True)
 
     def stop(self) -> None:
@@ -128,10 +139,8 @@ class NicDriver:
         if not self._opened:
             raise DeviceError("The device is not open")
         self._enable(rx=False, tx=True)
-        for queue in self._open_queues:
-            self._on(queue.core, f"stop queue {queue.index}", partial(self._stop, queue))
+        self._stop_all()
         self._enable(rx=False, tx=False)
-        self._opened = self.netdev.running = False
 
     def stop_queue(self, index: int) -> None:
         """Stop one queue pair as :meth:`stop` does, in traffic or not: the others go on, and the device counts frames
@@ -213,8 +222,18 @@ class NicDriver:
             core.mmio_write(registers.address(name, index), value)
         if index not in self._vectors:
             self._vectors.add(index)
-            core.request_irq(index, lambda: self.queues[index].interrupt())
+            core.request_irq(index, partial(self._interrupt, index))
         queue.open()
+
+    def _interrupt(self, index: int) -> None:
+        """Handler of a vector. A message may come late, when its queue pair is closed: it arms when it opens."""
+        if index < len(self.queues):
+            self.queues[index].interrupt()
+
+    def _stop_all(self) -> None:
+        for queue in self._open_queues:
+            self._on(queue.core, f"stop queue {queue.index}", partial(self._stop, queue))
+        self._opened = self.netdev.running = False
 
     def _stop(self, queue: QueuePair) -> None:
         core, index = queue.core, queue.index
@@ -280,17 +299,27 @@ class NicDriver:
         self.ethtool = Ethtool(self.core, self.registers, self.netdev, queues)
 
     def _on(self, core: Core, name: str, function: Callable[[], None]) -> None:
-        """Run a function in a process of the given core, and wait for it."""
+        """Run a function in a process of the given core, and wait for it; what it raises comes out here."""
         if core is self.core:
             function()
             return
+        failed: list[Exception] = []
+
+        def process() -> None:
+            try:
+                function()
+            except (MemoryError, OSError, DeviceError) as error:
+                failed.append(error)
+
         self.core.sync()
-        task = core.spawn(name, function)
+        task = core.spawn(name, process)
         deadline = self.core.time + OPEN_TIMEOUT_PS
         while not task.done:
             if self.core.time >= deadline:
                 raise DeviceError(f"Process {name!r} did not end within {OPEN_TIMEOUT_PS // 10**9} ms")
             self.core.sleep_until(self.core.time + POLL_STEP_PS)
+        if failed:
+            raise failed[0]
 
     def _enable(self, *, rx: bool, tx: bool) -> None:
         self._control = self.registers.port["control"].pack(rx_enable=rx, tx_enable=tx)

@@ -2,6 +2,7 @@
 """One queue pair of the driver: receiving, XDP, sending, and the NAPI poll that does all three."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 from driver_model.drivers.features import NetDevice
@@ -38,7 +39,8 @@ def _name(action: Any) -> str:
 
 
 class QueuePair:
-    """A queue pair, driven by one core. Everything here runs on that core.
+    """A queue pair, driven by one core. Everything here runs on that core. Raises ``MemoryError`` if there is no memory
+    for its rings, and then holds none.
 
     Receiving: each completion is checked (the device's word is not trusted), its bytes are made the CPU's, and the
     frame goes to the XDP program. Its buffer is then free, queued for sending, or the consumer's. At the end of a poll
@@ -71,11 +73,18 @@ class QueuePair:
         self.config = config
         self.statistics = QueueStatistics()
         self.napi = Napi(softnet, self.poll, name=f"queue {index}")
-        self.strategy = config.strategy(dev, config.rx_entries, self.napi)
-        self.fill = DescriptorRing(dev, config.rx_entries)
-        self.completions = CompletionRing(dev, config.rx_entries, RX_FORMAT)
-        self.headers = HeaderBuffers(dev, config.rx_entries) if netdev.tcp_data_split else None
-        self.tx = TransmitRing(dev, config.tx_entries, self.strategy, self.statistics, registers, index, netdev)
+        with ExitStack() as unwind:
+            self.strategy = config.strategy(dev, config.rx_entries, self.napi)
+            unwind.callback(self.strategy.close)
+            self.fill = DescriptorRing(dev, config.rx_entries)
+            unwind.callback(self.fill.free)
+            self.completions = CompletionRing(dev, config.rx_entries, RX_FORMAT)
+            unwind.callback(self.completions.free)
+            self.headers = HeaderBuffers(dev, config.rx_entries) if netdev.tcp_data_split else None
+            if self.headers is not None:
+                unwind.callback(self.headers.free)
+            self.tx = TransmitRing(dev, config.tx_entries, self.strategy, self.statistics, registers, index, netdev)
+            unwind.pop_all()
         self.receiving = False
         self.closed = False  #: everything was given back
         self._check = check

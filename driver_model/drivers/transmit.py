@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The sending half of a queue pair."""
 
+from contextlib import ExitStack
 from typing import Any
 
 from driver_model.drivers.features import NetDevice
@@ -57,8 +58,11 @@ class TransmitRing:
         self.dev = dev
         self.core = core = dev.core
         self.entries = entries
-        self.ring = DescriptorRing(dev, entries)
-        self.completions = CompletionRing(dev, entries, TX_DONE_FORMAT)
+        with ExitStack() as unwind:
+            self.ring = DescriptorRing(dev, entries)
+            unwind.callback(self.ring.free)
+            self.completions = CompletionRing(dev, entries, TX_DONE_FORMAT)
+            unwind.pop_all()
         self.outstanding = 0  #: descriptors queued and not given back
         self.running = False  #: the device's side is enabled: frames may be queued and doorbells written
         self.full = False  #: a frame found no room, and nothing was given back since

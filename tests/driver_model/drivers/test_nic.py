@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The driver on a fake device: every verdict with every strategy, and nothing left behind."""
 
+import errno
+
 import pytest
 
 from driver_model.drivers.device import DeviceError
@@ -213,6 +215,67 @@ def test_a_queue_that_does_not_stop() -> None:
 
     with pytest.raises(DeviceError, match="Queue 0 rx did not stop within 10 ms: DISABLED"):
         bench.run(run)
+
+
+@pytest.mark.parametrize("cores", [1, 2, 4])
+@pytest.mark.parametrize("kib", [8, 100, 300, 600])
+def test_without_memory_for_every_queue_none_is_open_and_nothing_is_left(
+    cores: int, kib: int
+) -> None:
+    bench = Bench(queues=4, cores=cores, memory=kib << 10, rx_entries=64, tx_entries=64)
+
+    def run() -> None:
+        driver = bench.driver
+        driver.probe()
+        for _ in range(3):
+            with pytest.raises(OSError, match="No memory for a ring of 64 entries") as refusal:
+                driver.open()
+            assert refusal.value.errno == errno.ENOMEM
+            assert not driver.netdev.running
+            assert bench.nic.control == 0
+            assert all(queue.napi.disabled for queue in driver.queues)
+            assert {(queue.rx, queue.tx) for queue in bench.nic.queues} == {(QueueState.DISABLED, QueueState.DISABLED)}
+            bench.nothing_left()
+        with pytest.raises(DeviceError, match="is not open"):
+            driver.stop()
+        driver.reset()
+        bench.nothing_left()
+
+    bench.run(run)
+
+
+def test_a_queue_that_does_not_stop_when_an_opening_fails_keeps_the_device_open_until_its_reset() -> None:
+    bench = Bench(queues=4, cores=2, memory=600 << 10, rx_entries=64, tx_entries=64)
+
+    def run() -> None:
+        driver = bench.driver
+        driver.probe()
+        bench.nic.stuck = True
+        with pytest.raises(DeviceError, match="did not stop within 10 ms"):
+            driver.open()
+        bench.nic.stuck = False
+        with pytest.raises(DeviceError, match="is open already"):
+            driver.open()
+        assert bench.host.pages_in_use > 0
+        driver.reset()
+        bench.nothing_left()
+
+    bench.run(run)
+
+
+def test_an_interrupt_that_comes_while_its_queue_is_not_open_yet_is_ignored() -> None:
+    bench = Bench(queues=2, cores=2)
+
+    def run() -> None:
+        bench.start()
+        bench.driver.stop()
+        bench.platform.at(bench.platform.now + 1000, lambda: bench.platform.interrupt(1))
+        bench.driver.open()
+        bench.nic.receive(1, frames(3, 1))
+        bench.wait(lambda: bench.total("rx_packets") == 3, "the frames")
+        bench.finish()
+
+    bench.run(run)
 
 
 def test_calls_in_the_wrong_order() -> None:
