@@ -139,7 +139,8 @@ class Ethtool:
         """``ETHTOOL_SRXCLSRLINS``: steer a flow's packets to a queue, before RSS. Returns the rule's location, the
         first that is free unless one is asked for; a rule that is there goes.
 
-        Raises ``OSError`` also ENOSPC where no rule fits any more, and EEXIST if another rule is for the flow.
+        Raises ``OSError`` also ENOSPC where no rule fits any more, and EEXIST if another rule is for the flow: then all
+        rules are as they were.
         """
         self._require_rules()
         capacity = self._netdev.capabilities.rules
@@ -154,10 +155,12 @@ class Ethtool:
         if any(rule.flow == flow for place, rule in self._rules.items() if place != location):
             raise OSError(errno.EEXIST, f"There is a rule for {flow}")
         before = self._rules.get(location)
-        if before is not None and before.flow != flow:
-            self._delete(location)
+        table = self._steering()
         try:
-            self._steering().insert(flow, queue)
+            if before is None or before.flow == flow:
+                table.insert(flow, queue)
+            else:
+                table.replace(before.flow, flow, queue)
         except SteeringFullError as error:
             raise OSError(errno.ENOSPC, str(error)) from None
         self._rules[location] = FlowRule(flow, queue)

@@ -108,6 +108,27 @@ class SteeringRules:
         self._taken[place] = flow
         self.queues[flow] = queue
 
+    def replace(self, old: Flow, flow: Flow, queue: int) -> None:
+        """Steer a flow in the place of another, which need not be one of its places. ``old`` is steered until the new
+        rule is written, unless it stands in its way.
+
+        Raises :class:`SteeringFullError` if there is no place for the flow even then: nothing has changed; and
+        :class:`DeviceError` as :meth:`insert` does, but ``old`` may be gone.
+        """
+        home = self._place(old)
+        del self._taken[home]
+        try:
+            place = self._make_room(flow)
+        except SteeringFullError:
+            self._taken[home] = old
+            raise
+        del self.queues[old]
+        self._write(flow, queue, place)
+        self._taken[place] = flow
+        self.queues[flow] = queue
+        if home not in self._taken:
+            self._command(home, remove=1)
+
     def remove(self, flow: Flow) -> None:
         """Steer a flow no longer. Raises ``KeyError`` if no rule names it."""
         if flow not in self.queues:

@@ -4,7 +4,7 @@
 import errno
 import random
 from collections.abc import Callable
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from typing import Any
 
 import pytest
@@ -207,6 +207,54 @@ def test_rules_that_cannot_be_are_refused() -> None:
             ethtool.insert_rule(flow_of(number), 0)
         refused(errno.ENOSPC, ethtool.insert_rule, flow_of(RULES), 0)
         assert len(bench.nic.rules) == RULES
+
+    run(test)
+
+
+def crowded(number: int) -> Flow:
+    """Flows with the same places: of the exclusive or of the words of their addresses nothing is left."""
+    source = IPv6Address(bytes([number, 0, 0, 0] * 2 + [0] * 8))
+    return Flow(source, 1, IPv6Address(bytes(16)), 2, TransportLayer.TCP)
+
+
+def test_a_rule_outlasts_a_replacement_that_does_not_fit() -> None:
+    def test(bench: Bench, ethtool: Ethtool) -> None:
+        for number in range(4):
+            ethtool.insert_rule(crowded(number), 1)
+        location = ethtool.insert_rule(flow_of(0), 2)
+        rules, device = dict(ethtool.rules), dict(bench.nic.rules)
+        refused(errno.ENOSPC, ethtool.insert_rule, crowded(9), 0, location)
+        assert ethtool.rules == rules
+        assert bench.nic.rules == device
+        assert ethtool.insert_rule(crowded(9), 0, 2) == 2, "in the place of one that made it too crowded"
+        assert ethtool.rules[2] == FlowRule(crowded(9), 0)
+        assert len(bench.nic.rules) == 5
+        assert steered(bench, flow_of(0)) == 2
+
+    run(test)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_rules_are_replaced_one_by_one_in_a_full_table(seed: int) -> None:
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+
+    def test(bench: Bench, ethtool: Ethtool) -> None:
+        for number in range(RULES):
+            ethtool.insert_rule(flow_of(number), number % QUEUES)
+        for number in range(RULES, 3 * RULES):
+            before = dict(ethtool.rules)
+            location = rng.randrange(RULES)
+            try:
+                ethtool.insert_rule(flow_of(number), number % QUEUES, location)
+            except OSError as error:
+                assert error.errno == errno.ENOSPC
+                assert ethtool.rules == before
+            else:
+                assert steered(bench, before[location].flow) is None
+                assert ethtool.rules == before | {location: FlowRule(flow_of(number), number % QUEUES)}
+            assert len(bench.nic.rules) == RULES
+        assert all(steered(bench, rule.flow) == rule.queue for rule in ethtool.rules.values())
 
     run(test)
 
