@@ -46,6 +46,7 @@ class Capabilities:
     ----------
     queues : queue pairs
     max_frame : bytes of the longest frame that it receives and sends
+    max_descriptors : of a frame to be sent, contexts included; by default what every device has
     classify : received packets are parsed, and their checksums judged
     rss : receive-side scaling is built in
     rules : exact steering rules that fit; 0 for none
@@ -55,6 +56,7 @@ class Capabilities:
 
     queues: int
     max_frame: int
+    max_descriptors: int = 4
     classify: bool = False
     rss: bool = False
     rules: int = 0
@@ -70,6 +72,7 @@ class Capabilities:
         return cls(
             queues=register.get(capabilities, "queues"),
             max_frame=registers.port["frame_limits"].get(frame_limits, "max_length"),
+            max_descriptors=1 << register.get(capabilities, "max_descriptors"),
             rules=register.get(capabilities, "steering_rules"),
             **{name: bool(register.get(capabilities, name)) for name in built},
         )

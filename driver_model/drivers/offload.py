@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from driver_model.drivers.features import Feature, NetDevice
+from driver_model.drivers.features import Capabilities, Feature, NetDevice
 from driver_model.drivers.ring import MAX_CSUM_OFFSET, MAX_CSUM_START, tx_context, tx_control
 
 CSUM_BYTES = 2
@@ -60,8 +60,8 @@ class TxRequest:
 
     def check(self, netdev: NetDevice, lengths: Sequence[int]) -> None:
         """Raise ``OSError`` unless the device does this with a frame in pieces of these lengths: EOPNOTSUPP for a
-        feature that is off or not there, EMSGSIZE for a frame or a segment that is too long, EINVAL for what does not
-        fit together. What passes here, the device does not refuse."""
+        feature that is off or not there, EMSGSIZE for a frame or a segment that is too long or a frame in too many
+        pieces, EINVAL for what does not fit together. What passes here, the device does not refuse."""
         needed = Feature(0)
         if self.csum_start is not None:
             needed |= Feature.HW_CSUM
@@ -72,10 +72,25 @@ class TxRequest:
         if self.gso_type is not None:
             needed |= self.gso_type.value
         netdev.require(needed)
+        self._check_frame(netdev.capabilities, lengths)
         if self.gso_type is not None:
             self._check_segments(netdev.capabilities.max_frame, lengths)
         elif self.csum_start is not None:
             self._check_checksum(sum(lengths))
+
+    def _check_frame(self, device: Capabilities, lengths: Sequence[int]) -> None:
+        total, descriptors = sum(lengths), len(lengths) + self.needs_context
+        if total < ETH_HLEN or min(lengths) < 1:
+            raise OSError(
+                errno.EINVAL,
+                f"A frame has {ETH_HLEN} bytes or more, and some in each piece, not {', '.join(map(str, lengths))}",
+            )
+        if descriptors > device.max_descriptors:
+            raise OSError(
+                errno.EMSGSIZE, f"A frame may take {device.max_descriptors} descriptors, this one takes {descriptors}"
+            )
+        if self.gso_type is None and total > device.max_frame:
+            raise OSError(errno.EMSGSIZE, f"A frame must be at most {device.max_frame} bytes, not {total}")
 
     def _check_checksum(self, length: int) -> None:
         assert self.csum_start is not None

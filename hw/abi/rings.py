@@ -28,7 +28,9 @@ class CompletionError(enum.Enum, shape=4):
     NONE = 0
     READ_FAULT = 1  #: TX: memory answered a read of this frame's data with an error; the frame was not sent.
     WRITE_FAULT = 2  #: RX: memory refused a write of this buffer's data (only where acknowledgements come from memory).
-    FRAME_LENGTH = 3  #: TX: the frame is shorter than 14 bytes or longer than the NIC was built for; it was not sent.
+    #: TX: the frame is shorter than 14 bytes, longer than the NIC was built for, or has more descriptors than
+    #: CAPABILITIES allows; it was not sent.
+    FRAME_LENGTH = 3
     OFFLOAD = 4  #: TX: an offload was asked for that its headers' lengths or contents do not allow; it was not sent.
 
 

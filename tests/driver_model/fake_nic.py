@@ -18,6 +18,7 @@ _CONTEXT = Codec(TxContext)
 _END_OF_PACKET, _REPORT = 1, 2  #: bits of TxDataFlags
 _HEADER_SPLIT = Codec(RxCompletion).mask("flags", "header_split")
 DMA_LATENCY_PS = 300_000
+MAX_DESCRIPTORS = 5  #: the logarithm of what a frame to be sent may have
 
 
 class FakeQueue:
@@ -155,7 +156,9 @@ class FakeNic:
             registers = self.map.port
             values = {
                 "id": registers["id"].reset & ~0xFFFFFFFF | self.magic & 0xFFFFFFFF,
-                "capabilities": registers["capabilities"].pack(queues=len(self.queues), beat_bytes=8, **self.built),
+                "capabilities": registers["capabilities"].pack(
+                    queues=len(self.queues), beat_bytes=8, max_descriptors=MAX_DESCRIPTORS, **self.built
+                ),
                 "status": registers["status"].pack(carrier=1, resetting=self.stuck),
                 "frame_limits": self.port.get("frame_limits", registers["frame_limits"].reset),
             }

@@ -48,12 +48,13 @@ def test_features_are_those_of_the_registers(fields: dict[str, int], expected: F
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_driver_learns_from_registers_what_the_hardware_was_built_with(name: str) -> None:
-    config = preset(name, max_frame=4000)
+    config = preset(name, max_frame=4000, fetch_depth=128)
     registers = register_map(config.queues, config.max_frame)
     found = Capabilities.decode(registers, capabilities(config), registers.port["frame_limits"].reset)
     assert found == Capabilities(
         queues=config.queues,
         max_frame=4000,
+        max_descriptors=64,
         classify=config.classify,
         rss=config.rss,
         rules=config.steering_rules,

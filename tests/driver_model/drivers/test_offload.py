@@ -17,7 +17,7 @@ from tests.driver_model.bench import Bench
 from tests.driver_model.fake_nic import FakeNic
 
 CODEC = Codec(TxDescriptor)
-ALL = Capabilities(queues=1, max_frame=9216, classify=True, tx_offload=True, segmentation=True)
+ALL = Capabilities(queues=1, max_frame=9216, max_descriptors=32, classify=True, tx_offload=True, segmentation=True)
 NOTHING = Capabilities(queues=1, max_frame=9216)
 TCP4 = {"csum_start": 34, "csum_offset": 16, "gso_type": GsoType.TCPV4, "gso_size": 1000, "tcp_hdrlen": 20}
 TCP6 = TCP4 | {"csum_start": 54, "gso_type": GsoType.TCPV6}
@@ -42,6 +42,24 @@ def refusal(request: TxRequest, lengths: Sequence[int], device: NetDevice | None
         ({"csum_start": 256, "csum_offset": 6}, [400], errno.EINVAL),
         ({"csum_start": -1, "csum_offset": 6}, [400], errno.EINVAL),
         ({"csum_start": 34, "csum_offset": 64}, [400], errno.EINVAL),
+        ({}, [9216], None),
+        ({}, [9217], errno.EMSGSIZE),
+        ({}, [9000, 217], errno.EMSGSIZE),
+        ({}, [14], None),
+        ({}, [13], errno.EINVAL),
+        ({}, [60, 0], errno.EINVAL),
+        ({}, [], errno.EINVAL),
+        ({}, [10] * 32, None),
+        ({}, [10] * 33, errno.EMSGSIZE),
+        ({"vlan_tci": 1}, [9216], None),
+        ({"vlan_tci": 1}, [9217], errno.EMSGSIZE),
+        ({"vlan_tci": 1}, [13], errno.EINVAL),
+        ({"vlan_tci": 1}, [10] * 31, None),
+        ({"vlan_tci": 1}, [10] * 32, errno.EMSGSIZE),
+        ({"csum_start": 34, "csum_offset": 6}, [9217], errno.EMSGSIZE),
+        ({"csum_start": 34, "csum_offset": 6}, [10] * 32, None),
+        (TCP4, [54] + [100] * 30, None),
+        (TCP4, [54] + [100] * 31, errno.EMSGSIZE),
         ({"vlan_tci": 0xFFFF}, [60], None),
         ({"vlan_tci": 0x10000}, [60], errno.EINVAL),
         (TCP4, [3000], None),

@@ -8,8 +8,8 @@ from hw.config import PRESETS, preset
 from hw.nic.capabilities import capabilities
 
 SIZES = {
-    "10g": {"queues": 2, "beat_bytes": 8, "rx_buffer_kib": 32, "tx_buffer_kib": 32},
-    "100g": {"queues": 16, "beat_bytes": 64, "rx_buffer_kib": 64, "tx_buffer_kib": 64},
+    "10g": {"queues": 2, "beat_bytes": 8, "rx_buffer_kib": 32, "tx_buffer_kib": 32, "max_descriptors": 5},
+    "100g": {"queues": 16, "beat_bytes": 64, "rx_buffer_kib": 64, "tx_buffer_kib": 64, "max_descriptors": 7},
 }
 NOTHING = {"steering_rules": 0, "rss": 0, "header_split": 0, "classify": 0, "tx_offload": 0, "segmentation": 0}
 EVERYTHING = dict.fromkeys(NOTHING, 1) | {"steering_rules": 64}
@@ -40,6 +40,7 @@ def test_what_needs_nothing_else_is_there_alone(alone):
 
 
 def test_the_largest_values_fit():
-    largest = {"queues": 16, "rx_buffer_bytes": 1 << 20, "tx_buffer_bytes": 1 << 20, "steering_rules": 512}
+    largest = {"queues": 16, "rx_buffer_bytes": 1 << 20, "tx_buffer_bytes": 1 << 20, "steering_rules": 512, "fetch_depth": 512}
     found = fields(preset("100g-offload", **largest))
-    assert [found[name] for name in ("rx_buffer_kib", "tx_buffer_kib", "steering_rules")] == [1024, 1024, 512]
+    names = ("rx_buffer_kib", "tx_buffer_kib", "steering_rules", "max_descriptors")
+    assert [found[name] for name in names] == [1024, 1024, 512, 8]

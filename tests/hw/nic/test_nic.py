@@ -298,7 +298,7 @@ def test_registers_tell_what_was_built(built):
     async def bench(ctx):
         registers = host.registers
         assert await registers.field(ctx, "id", "magic") == int.from_bytes(b"PGWL", "little")
-        sizes = {"queues": 1, "beat_bytes": 16, "rx_buffer_kib": 64, "tx_buffer_kib": 32}
+        sizes = {"queues": 1, "beat_bytes": 16, "rx_buffer_kib": 64, "tx_buffer_kib": 32, "max_descriptors": 5}
         register = registers.map.port["capabilities"]
         assert await registers.read(ctx, "capabilities") == register.pack(**sizes, **NOTHING | built)
         assert await registers.field(ctx, "frame_limits", "max_length") == 3000
