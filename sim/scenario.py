@@ -214,7 +214,7 @@ class Scenario:
         while True:
             self.platform.run(self.platform.now + step)
             self._observe()
-            state = (sum(queue.statistics.rx_packets for queue in self.driver.queues), len(self.sent))
+            state = (sum(queue.statistics.rx_completed for queue in self.driver.queues), len(self.sent))
             idle = not any(
                 (queue.tx.running and queue.tx.outstanding) or queue.napi.scheduled for queue in self.driver.queues
             )
@@ -306,7 +306,8 @@ class Scenario:
         if self.statistics["rx_frames"] != offered:
             raise RunError(f"{offered} frames were sent, and the device counted {self.statistics['rx_frames']}")
         for queue in range(self.config.queues):
-            ours, its = (self.statistics[f"{place}{queue}_rx_packets"] for place in ("queue", "nic_queue"))
+            ours = self.driver.queues[queue].statistics.rx_completed
+            its = self.statistics[f"nic_queue{queue}_rx_packets"]
             if ours != its:
                 raise RunError(f"Of queue {queue}, the driver received {ours} frames and the device delivered {its}")
         if not delivered:
@@ -347,6 +348,7 @@ class Scenario:
             counts = queue.statistics
             dropped["rx_error"] += counts.rx_errors
             dropped["xdp_aborted"] += counts.rx_xdp_aborted
+            dropped["xdp_frags"] += counts.rx_xdp_frags
             dropped["tx_ring_full"] += counts.rx_xdp_tx_full
             dropped["tx_error"] += counts.tx_errors
             dropped["tx_aborted"] += counts.tx_aborted

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Header buffers of a queue whose packets are split."""
+"""Buffers for headers that lie apart from what is behind them."""
 
 from driver_model.memory.dma import Device, dma_alloc_coherent, dma_free_coherent
 from hw.abi.registers import Register
@@ -8,14 +8,16 @@ HEADER_BUFFER_BYTES = 128  #: the longest of Ethernet, two VLAN tags, IPv6 and T
 
 
 class HeaderBuffers:
-    """One header buffer beside each slot of a completion ring, in one piece of coherent memory, as gve has it in its
-    DQO format (``header_bufs``). A buffer is the CPU's from its completion until the consumer index behind that is
-    published.
+    """One header buffer beside each slot of a ring, in one piece of coherent memory.
+
+    Beside an RX completion ring, as gve has it in its DQO format (``header_bufs``), a buffer is the CPU's from its
+    completion until the consumer index behind that is published. Beside a TX ring, as drivers have it for segments
+    that software cuts (``tso_hdrs``), it is the CPU's while its slot is free.
 
     Parameters
     ----------
     dev : the device
-    entries : of the completion ring
+    entries : of the ring
     """
 
     def __init__(self, dev: Device, entries: int) -> None:
@@ -32,8 +34,12 @@ class HeaderBuffers:
         return register.pack(enable=1, size=size, address=self._memory.dma_address >> 6)
 
     def address(self, index: int) -> int:
-        """Where the CPU finds the headers that belong to a completion, by its free-running index."""
+        """Where the CPU finds the headers that belong to a ring's entry, by its free-running index."""
         return self._memory.address + index % self._entries * HEADER_BUFFER_BYTES
+
+    def dma_address(self, index: int) -> int:
+        """Where the device finds them."""
+        return self._memory.dma_address + index % self._entries * HEADER_BUFFER_BYTES
 
     def free(self) -> None:
         """Give the memory back; the device must have stopped."""

@@ -30,6 +30,7 @@ from driver_model.net.xdp import XdpAction, XdpBuff
 from hw.abi.registers import RegisterMap
 
 REFILL_RETRY_PS = 10**9  #: after an allocation failed, another try comes at the latest after this time (1 ms)
+CHECK_TIMEOUT_PS = 10**12  #: for a check of the queue, which reads registers
 FINISH_STEP_PS = 5 * 10**6  #: between two looks whether a stopping queue is done
 
 
@@ -54,7 +55,7 @@ class QueuePair:
     netdev : the device's features
     config : see :class:`QueueConfig`
     check : called in a process of the core when the queue seems to have stopped: an interrupt came and nothing had been
-        completed, or a whole poll went by with the TX ring full
+        completed, or the TX ring has been full for :data:`driver_model.drivers.transmit.TX_TIMEOUT_PS`
     """
 
     def __init__(
@@ -124,12 +125,11 @@ class QueuePair:
         tx, completions = self.tx, self.completions
         interrupted, self._interrupted = self._interrupted, False
         before = completions.consumer, tx.completions.consumer
-        stuck = tx.full
         if tx.outstanding:
             tx.clean()
         work = self._receive(budget)
         silent = interrupted and before == (completions.consumer, tx.completions.consumer)
-        if (silent or (stuck and before[1] == tx.completions.consumer)) and (self.receiving or tx.running):
+        if (silent or tx.timed_out()) and (self.receiving or tx.running):
             self._suspect()
         if self.receiving:
             self.refill()
@@ -152,7 +152,10 @@ class QueuePair:
         self.core.spawn(f"check queue {self.index}", check)
 
     def _finish_check(self) -> None:
+        deadline = self.core.time + CHECK_TIMEOUT_PS
         while self._checking:
+            if self.core.time >= deadline:
+                raise TimeoutError(f"Waited {CHECK_TIMEOUT_PS // 10**9} ms for the check of queue {self.index} to end")
             self.core.sleep_until(self.core.time + FINISH_STEP_PS)
 
     def arm(self) -> None:
@@ -206,7 +209,7 @@ class QueuePair:
         received, release, run = strategy.received, strategy.release, self.config.program.run
         begin, limit, headroom = xdp.begin, strategy.buffer_length, strategy.headroom
         drop = XdpAction.DROP
-        work = size = 0
+        work = packets = size = 0
         while work < budget:
             entry = completion()
             if entry is None:
@@ -229,7 +232,7 @@ class QueuePair:
                     self._note("receive", "rx_completion", buffer, buffer_id)
                 received(buffer, length)
             if flags & RX_HEADER_SPLIT:
-                size += self._split_off(entry)
+                self._split_off(entry)
             elif not self._fragments:
                 metadata.header = None
             error &= ERROR_MASK
@@ -237,7 +240,6 @@ class QueuePair:
                 self._bad = True
                 if error == WRITE_FAULT:
                     statistics.rx_write_fault += 1
-            size += length
             if not flags & RX_END_OF_PACKET or self._fragments or self._bad or buffer is None:
                 if buffer is not None:
                     self._fragments.append((buffer, length))
@@ -246,6 +248,8 @@ class QueuePair:
                     self._finish()
                 continue
             work += 1
+            packets += 1
+            size += length if metadata.header is None else length + metadata.header[1]
             if flags & RX_CSUM_MASK == RX_CSUM_BAD:
                 statistics.rx_csum_bad += 1
             begin(buffer.address, headroom, length)
@@ -260,29 +264,35 @@ class QueuePair:
                     self._note("return", "release", buffer)
             else:
                 self._act(action, [(buffer, length)])
-        statistics.rx_packets += work
+        statistics.rx_packets += packets
         statistics.rx_bytes += size
         return work
 
-    def _split_off(self, entry: tuple[int, ...]) -> int:
-        """The frame that this completion begins has its headers in a header buffer. Returns their bytes."""
+    def _split_off(self, entry: tuple[int, ...]) -> None:
+        """The frame that this completion begins has its headers in a header buffer."""
         length, headers = entry[5], self.headers
         if headers is None or self._fragments or not 0 < length <= HEADER_BUFFER_BYTES:
             self.statistics.rx_length_errors += 1
             self._bad = True
-            return 0
-        self._metadata.header = headers.address(self.completions.consumer - 1), length
-        return length
+        else:
+            self._metadata.header = headers.address(self.completions.consumer - 1), length
 
     def _finish(self) -> None:
         """The last buffer of a frame over several, or of one with an error, has come."""
         fragments, self._fragments = self._fragments, []
+        statistics, header = self.statistics, self._metadata.header
         if self._bad:
             self._bad = False
-            self.statistics.rx_errors += 1
+            statistics.rx_errors += 1
             self._release_all(fragments)
             return
-        self.statistics.rx_csum_bad += self._metadata.entry[-1] & RX_CSUM_MASK == RX_CSUM_BAD
+        statistics.rx_packets += 1
+        statistics.rx_bytes += sum(length for _, length in fragments) + (0 if header is None else header[1])
+        statistics.rx_csum_bad += self._metadata.entry[-1] & RX_CSUM_MASK == RX_CSUM_BAD
+        if self.config.program.single_buffer:
+            statistics.rx_xdp_frags += 1
+            self._release_all(fragments)
+            return
         buffer, length = fragments[0]
         self._xdp.begin(buffer.address, self.strategy.headroom, length)
         self.core.spend(self._op_xdp)
@@ -293,7 +303,7 @@ class QueuePair:
     def _act(self, action: XdpAction, fragments: list[tuple[Any, int]]) -> None:
         statistics = self.statistics
         if action is XdpAction.TX:
-            if self.tx.queue(fragments):
+            if self.tx.queue(fragments, header=self._metadata.header):
                 statistics.rx_xdp_tx += 1
             else:
                 statistics.rx_xdp_tx_full += 1

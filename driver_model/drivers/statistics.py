@@ -10,12 +10,13 @@ from driver_model.drivers.metadata import Checksum, RxMetadata
 class QueueStatistics:
     """Counters of one queue pair. Frames are counted once, buffers and descriptors are not counted.
 
-    ``rx_packets`` is every frame the device completed: the sum of ``rx_xdp_*`` and ``rx_errors``.
+    ``rx_packets`` is every good frame, as ``rtnl_link_stats64`` has it: the sum of ``rx_xdp_*``. With ``rx_errors`` it
+    is every frame that the device completed.
     """
 
-    rx_packets: int = 0  #: frames taken from the completion ring
+    rx_packets: int = 0  #: good frames taken from the completion ring
     rx_bytes: int = 0  #: their bytes
-    rx_errors: int = 0  #: of those, dropped because the device reported an error or nonsense; by cause:
+    rx_errors: int = 0  #: frames dropped because the device reported an error or nonsense; by cause:
     rx_write_fault: int = 0  #: memory refused the device's write
     rx_length_errors: int = 0  #: a length of 0, or beyond what was posted; or headers where none can be
     rx_bad_buffer: int = 0  #: an id that is not posted
@@ -28,7 +29,8 @@ class QueueStatistics:
     rx_xdp_drop: int = 0
     rx_xdp_pass: int = 0
     rx_xdp_tx: int = 0  #: queued for sending
-    rx_xdp_tx_full: int = 0  #: to be sent, but the ring was full or mapping failed: dropped
+    rx_xdp_tx_full: int = 0  #: to be sent, but the ring was full, or mapping or sending impossible: dropped
+    rx_xdp_frags: int = 0  #: over several buffers, for a program that takes but one: dropped
     rx_xdp_aborted: int = 0  #: the program gave up, or gave no known verdict: dropped
     rx_no_memory: int = 0  #: polls that could not refill the ring
     tx_packets: int = 0  #: frames that the device completed, those with an error that it was asked to report left out
@@ -40,10 +42,16 @@ class QueueStatistics:
     tx_added_vlan_packets: int = 0  #: with a VLAN tag to insert
     tx_tso_packets: int = 0  #: to be segmented; each counts once in ``tx_packets``
     tx_tso_bytes: int = 0  #: payload of those
+    tx_bad_completion: int = 0  #: completions of what is not queued: ignored
     tx_aborted: int = 0  #: frames that were still queued when the queue was stopped
     interrupts: int = 0
     rx_stopped: int = 0  #: times the device stopped receiving because of an error
     tx_stopped: int = 0  #: times it stopped sending because of one
+
+    @property
+    def rx_completed(self) -> int:
+        """Every frame that the device completed, good or not."""
+        return self.rx_packets + self.rx_errors
 
     def count_pass(self, metadata: RxMetadata) -> None:
         """A frame is handed up with this."""

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from driver_model.drivers.features import NetDevice
+from driver_model.drivers.header_buffers import HeaderBuffers
 from driver_model.drivers.offload import CSUM_BYTES, TxRequest, csum_replace_by_diff
 from driver_model.drivers.ring import (
     ERROR_MASK,
@@ -24,8 +25,10 @@ from driver_model.memory.dma import Device
 from hw.abi.registers import RegisterMap
 
 _LAST = TX_DATA | TX_END_OF_PACKET
-_CONTEXT = (None, 0, False)  # what a slot holds for a descriptor without a buffer
+_CONTEXT = (None, 0, False)  # what a slot holds for a descriptor without bytes
+LINE = 64  #: bytes of a cache line
 REPORT_INTERVAL = 32  #: descriptors after which the next end of a frame asks for a completion
+TX_TIMEOUT_PS = 10**9  #: ``watchdog_timeo``: a ring that was full for so long has stopped (5 s in Linux)
 
 
 class TransmitRing:
@@ -33,7 +36,8 @@ class TransmitRing:
 
     Descriptors are collected and published by one doorbell in :meth:`flush`. The last of a batch asks for a completion,
     and so does the end of a frame about every :data:`REPORT_INTERVAL` (less in a small ring), so that buffers come back
-    early. The device reports an error only where a completion was asked for; its own counters know of all.
+    early. The device reports an error only where a completion was asked for; its own counters know of all. A completion
+    that cannot be is counted, and ignored.
 
     Parameters
     ----------
@@ -62,10 +66,12 @@ class TransmitRing:
             self.ring = DescriptorRing(dev, entries)
             unwind.callback(self.ring.free)
             self.completions = CompletionRing(dev, entries, TX_DONE_FORMAT)
+            unwind.callback(self.completions.free)
+            self._headers = HeaderBuffers(dev, entries) if netdev.tcp_data_split else None
             unwind.pop_all()
         self.outstanding = 0  #: descriptors queued and not given back
         self.running = False  #: the device's side is enabled: frames may be queued and doorbells written
-        self.full = False  #: a frame found no room, and nothing was given back since
+        self._full_since: int | None = None  # when a frame found no room, and nothing was given back since
         self._strategy = strategy
         self._statistics = statistics
         self._index = index
@@ -102,14 +108,27 @@ class TransmitRing:
             statistics.tx_tso_bytes += sum(lengths) - request.hdr_len
         return True
 
-    def queue(self, fragments: list[tuple[Any, int]], request: TxRequest | None = None) -> bool:
-        """Queue a frame, one (buffer, length) for each piece. False if there is no room, a piece cannot be mapped, or
-        sending has stopped: the buffers have then been given back. A ``request`` has been checked."""
+    def queue(
+        self,
+        fragments: list[tuple[Any, int]],
+        request: TxRequest | None = None,
+        header: tuple[int, int] | None = None,
+    ) -> bool:
+        """Queue a frame, one (buffer, length) for each piece. False if there is no room, it has more pieces than the
+        device takes, one cannot be mapped, or sending has stopped: the buffers have then been given back.
+
+        ``request`` has been checked. ``header``, address and length of headers that lie apart, goes first; it is
+        copied, so that the header buffer it came in can go back before it is sent.
+        """
         strategy, checker = self._strategy, self.dev.checker
         count = len(fragments)
         context = request is not None and request.needs_context
-        if count + context > self.entries - self.outstanding or not self.running:
-            self.full = self.running
+        before = context + (header is not None)
+        room = self.entries - self.outstanding
+        most = self._netdev.capabilities.max_descriptors
+        if count + before > min(room, most) or not self.running:
+            if self.running and room < count + before <= most and self._full_since is None:
+                self._full_since = self.core.time
             for buffer, _ in fragments:
                 self._release(buffer)
             return False
@@ -137,6 +156,9 @@ class TransmitRing:
                 self._slots[slot & mask] = _CONTEXT
                 self._batch.append(request.context())
                 slot += 1
+        if header is not None:
+            self._batch.append(self._copy_header(header, slot & mask))
+            slot += 1
         for left, (dma_address, (buffer, length)) in enumerate(zip(addresses, fragments, strict=True), 1 - count):
             slot &= mask
             if checker is not None:
@@ -146,9 +168,19 @@ class TransmitRing:
             if logged:
                 core.note("send", "xdp_tx" if request is None else "xmit", self._index, buffer.address, slot)
             slot += 1
-        core.spend(self._op_descriptor, count + context)
-        self.outstanding += count + context
+        core.spend(self._op_descriptor, count + before)
+        self.outstanding += count + before
         return True
+
+    def _copy_header(self, header: tuple[int, int], slot: int) -> tuple[int, int, int, int]:
+        """The descriptor for headers that lie apart."""
+        headers, core = self._headers, self.core
+        assert headers is not None
+        address, length = header
+        core.spend(core.device_line, -(-length // LINE))
+        core.store_owned(headers.address(slot), core.load_owned(address, length))
+        self._slots[slot] = (None, length, False)
+        return headers.dma_address(slot), length, slot, TX_DATA
 
     def _prepare_segments(self, head: Any, request: TxRequest, length: int) -> None:
         """Take the length out of the pseudo-header's sum: each segment has its own."""
@@ -186,20 +218,25 @@ class TransmitRing:
                 return
             _, index, _, _, _, error, _ = entry
             count = (index - self._cleaned) & INDEX_MASK
-            if count > self.outstanding:
-                raise RuntimeError(
-                    f"TX completion names index {index}, beyond the {self.outstanding} descriptors queued "
-                    f"behind {self._cleaned}"
-                )
+            if not 0 < count <= self.outstanding - len(self._batch):
+                self._statistics.tx_bad_completion += 1
+                continue
             self.core.spend(self._op_clean, count)
             self._give_back(count, error & ERROR_MASK)
+
+    def timed_out(self) -> bool:
+        """No frame has found room for :data:`TX_TIMEOUT_PS`, nor since this said so last."""
+        if self._full_since is None or self.core.time - self._full_since < TX_TIMEOUT_PS:
+            return False
+        self._full_since = self.core.time
+        return True
 
     def drain(self) -> None:
         """Give back what was queued and never completed. The device has stopped."""
         self._batch = []
         for slot, entry in enumerate(self._slots):
             self._slots[slot] = None
-            if entry is not None and entry is not _CONTEXT:
+            if entry is not None and entry[0] is not None:
                 buffer, length, last = entry
                 self._statistics.tx_aborted += last
                 self._transmitted(buffer, length)
@@ -209,6 +246,8 @@ class TransmitRing:
         """Give the rings' memory back."""
         self.ring.free()
         self.completions.free()
+        if self._headers is not None:
+            self._headers.free()
 
     def _release(self, buffer: Any) -> None:
         self._strategy.release(buffer)
@@ -227,17 +266,16 @@ class TransmitRing:
         for left in range(count - 1, -1, -1):
             slot &= mask
             entry = slots[slot]
-            if entry is None:
-                raise RuntimeError(f"TX completion covers slot {slot}, where nothing is queued")
+            assert entry is not None
             slots[slot] = None
-            if entry is _CONTEXT:
+            buffer, length, last = entry
+            self._frame_bytes += length
+            if buffer is None:
                 slot += 1
                 continue
-            buffer, length, last = entry
             if logged:
                 core.note("clean", "tx_clean", self._index, buffer.address, slot)
             slot += 1
-            self._frame_bytes += length
             if last:
                 # The error is that of the frame which the completion's own descriptor ends.
                 if error and not left:
@@ -250,4 +288,4 @@ class TransmitRing:
             self._transmitted(buffer, length)
         self._cleaned = (self._cleaned + count) & INDEX_MASK
         self.outstanding -= count
-        self.full = False
+        self._full_since = None

@@ -84,7 +84,8 @@ class XdpProgram:
     name : for messages
     run : the program
     operation : primitive of the cost profile that each run is charged; what the program loads and stores comes on top
-    single_buffer : it must have each packet whole, in one buffer: with such a program no headers are split off
+    single_buffer : it must have each packet whole, in one buffer (a program without ``BPF_F_XDP_HAS_FRAGS``): it gets
+        no others, they are dropped and counted, and no headers are split off
     """
 
     name: str
@@ -94,7 +95,7 @@ class XdpProgram:
 
 
 def _always(action: XdpAction) -> XdpProgram:
-    return XdpProgram(action.name.lower(), lambda xdp: action, single_buffer=action is XdpAction.TX)
+    return XdpProgram(action.name.lower(), lambda xdp: action, single_buffer=False)
 
 
 PROGRAMS = MappingProxyType(

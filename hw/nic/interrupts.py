@@ -119,9 +119,7 @@ class PairInterrupt(wiring.Component):
         m.d.comb += fire.eq(armed & ~arm & (failed | due | expired))
         m.d.sync += [
             changed.eq(arm | more),
-            due.eq(
-                changed & ~arm & ((counted & (waiting >= self.moderation.count)) | (neither & waiting.any()))
-            ),
+            due.eq(changed & ~arm & ((counted & (waiting >= self.moderation.count)) | (neither & waiting.any()))),
             expired.eq(delaying & ~arm & (delay == 0)),
         ]
         with m.If(arm):

@@ -233,7 +233,7 @@ def driven(backend: Backend, machine: MachineConfig, direction: str) -> dict[str
         "message": message,
         "faults": [[fault.queue, fault.direction, fault.error.name] for fault in scenario.driver.faults],
         "offered": [len(frames) for frames in scenario._expected()],
-        "received": [pair.statistics.rx_packets for pair in scenario.driver.queues],
+        "received": [pair.statistics.rx_completed for pair in scenario.driver.queues],
         "arrived": scenario.statistics["rx_frames"],
         "dropped": sum(
             value for counter, value in scenario.statistics.items() if "_drop_" in counter and "xdp" not in counter

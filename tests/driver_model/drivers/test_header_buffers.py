@@ -2,6 +2,7 @@
 """Packets that come in two pieces: where their headers are, whose they are, and what is not believed of them."""
 
 import errno
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from driver_model.drivers.ethtool import TcpDataSplit
 from driver_model.drivers.header_buffers import HEADER_BUFFER_BYTES
 from driver_model.drivers.ring import RX_HEADER_SPLIT
+from driver_model.net.xdp import XdpAction, XdpProgram
 from hw.abi.rings import CompletionError
 from tests.driver_model.bench import Bench, frames
 
@@ -52,6 +54,49 @@ def test_headers_and_what_is_behind_them_make_the_frame_round_after_round() -> N
     assert bench.total("rx_hsplit_bytes") == sum(split)
     assert bench.total("rx_bytes") == sum(map(len, sent))
     assert bench.total("rx_errors") == 0
+
+
+@pytest.mark.parametrize("name", ["page_pool", "page_per_packet"])
+@pytest.mark.parametrize("high", [1514, 9000])
+def test_a_split_frame_is_sent_whole_and_its_header_buffer_given_back(name: str, high: int) -> None:
+    sent = frames(200, seed=5, low=200, high=high)
+    bench = Bench(name, "tx", headers=headers_of, rx_entries=ENTRIES, tx_entries=ENTRIES)
+
+    def run() -> None:
+        enable(bench)
+        bench.driver.open()
+        lines = bench.core.device_line
+        for number, frame in enumerate(sent):
+            bench.nic.receive(0, [frame])
+            before = lines.count
+            bench.wait(lambda done=number + 1: bench.total("tx_packets") == done, "the frame")
+            read = -(-headers_of(frame) // 64) if headers_of(frame) <= HEADER_BUFFER_BYTES else 0
+            assert lines.count - before >= read, "the CPU fetches what the device wrote"
+        bench.finish()
+
+    bench.run(run)
+    assert bench.nic.queues[0].sent == sent
+    assert bench.total("tx_bytes") == bench.total("rx_bytes") == sum(map(len, sent))
+    assert bench.total("rx_xdp_tx") == len(sent)
+
+
+def test_a_split_frame_of_more_pieces_than_the_device_sends_is_dropped_and_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tests.driver_model.fake_nic.MAX_DESCRIPTORS", 2)
+    sent = [bytes([kind]) + bytes(size - 1) for kind, size in ((1, 10560), (1, 10601), (0, 14080))]
+    bench = split_bench("tx")
+
+    def run() -> None:
+        enable(bench)
+        bench.driver.open()
+        bench.nic.receive(0, sent)
+        bench.wait(lambda: bench.total("rx_packets") == 3, "the frames")
+        bench.finish()
+
+    bench.run(run)
+    assert bench.nic.queues[0].sent == [sent[0], sent[2]]
+    assert bench.total("rx_xdp_tx_full") == 1
 
 
 def test_a_consumer_gets_headers_beside_the_fragments_and_none_of_a_frame_that_came_whole() -> None:
@@ -107,9 +152,11 @@ def test_it_is_switched_while_the_device_is_closed_and_outlasts_that() -> None:
 
 
 def test_a_device_that_cannot_split_and_a_program_that_needs_whole_packets_are_named() -> None:
+    picky = split_bench()
+    picky.driver.config = replace(picky.driver.config, program=XdpProgram("picky", lambda xdp: XdpAction.PASS))
     for bench, number, message in (
         (Bench("page_pool", "pass"), errno.EOPNOTSUPP, "has no tcp-data-split"),
-        (split_bench("tx"), errno.EINVAL, "single buffer XDP"),
+        (picky, errno.EINVAL, "single buffer XDP"),
     ):
 
         def run(bench: Bench = bench, number: int = number, message: str = message) -> None:

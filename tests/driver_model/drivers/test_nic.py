@@ -219,9 +219,7 @@ def test_a_queue_that_does_not_stop() -> None:
 
 @pytest.mark.parametrize("cores", [1, 2, 4])
 @pytest.mark.parametrize("kib", [8, 100, 300, 600])
-def test_without_memory_for_every_queue_none_is_open_and_nothing_is_left(
-    cores: int, kib: int
-) -> None:
+def test_without_memory_for_every_queue_none_is_open_and_nothing_is_left(cores: int, kib: int) -> None:
     bench = Bench(queues=4, cores=cores, memory=kib << 10, rx_entries=64, tx_entries=64)
 
     def run() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from driver_model.drivers.queue_config import QueueConfig
 from driver_model.drivers.strategies.page_pool import PagePoolStrategy
+from driver_model.drivers.transmit import TX_TIMEOUT_PS
 from driver_model.events import EventLog
 from driver_model.memory.dma import DMA_MAPPING_ERROR, Device, DmaDirection
 from driver_model.memory.ownership import OwnershipError
@@ -48,13 +49,14 @@ def test_a_bad_completion_is_dropped_and_counted(name: str, completion: dict[str
     def run() -> None:
         bench.start()
         inject(bench, completion, {"buffer_id": 1, "length": 77})
-        bench.wait(lambda: bench.total("rx_packets") == 2, "both frames")
+        bench.wait(lambda: bench.total("rx_completed") == 2, "both frames")
         bench.finish()
 
     bench.run(run)
     assert bench.total(counter) == 1
     assert bench.total("rx_errors") == 1
     assert bench.total("rx_xdp_drop") == 1
+    assert (bench.total("rx_packets"), bench.total("rx_bytes")) == (1, 77), "good frames alone"
     assert seen == [77], "the program must not see a frame that the device could not deliver"
 
 
@@ -64,7 +66,7 @@ def test_one_buffer_named_twice() -> None:
     def run() -> None:
         bench.start()
         inject(bench, {"buffer_id": 3, "length": 60}, {"buffer_id": 3, "length": 60})
-        bench.wait(lambda: bench.total("rx_packets") == 2, "both frames")
+        bench.wait(lambda: bench.total("rx_completed") == 2, "both frames")
         bench.finish()
 
     bench.run(run)
@@ -82,12 +84,33 @@ def test_an_error_in_one_buffer_drops_the_whole_frame() -> None:
             {"buffer_id": 1, "length": 3520, "end": False},
             {"buffer_id": 2, "length": 100},
         )
-        bench.wait(lambda: bench.total("rx_packets") == 1, "the frame")
+        bench.wait(lambda: bench.total("rx_errors") == 1, "the frame")
         bench.finish()
 
     bench.run(run)
-    assert bench.total("rx_errors") == 1
-    assert bench.total("rx_xdp_drop") == 0
+    assert (bench.total("rx_packets"), bench.total("rx_bytes"), bench.total("rx_xdp_drop")) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(("single_buffer", "sizes"), [(True, [60, 1514]), (False, [60, 3520, 1514])])
+def test_a_program_that_must_have_frames_whole_gets_no_part_of_one(single_buffer: bool, sizes: list[int]) -> None:
+    seen: list[int] = []
+    program = XdpProgram(
+        "spy", lambda xdp: seen.append(xdp.data_end - xdp.data) or XdpAction.DROP, single_buffer=single_buffer
+    )
+    bench = Bench(rx_entries=16)
+    bench.driver.config = QueueConfig(bench.driver.config.strategy, program, rx_entries=16)
+
+    def run() -> None:
+        bench.start()
+        bench.nic.receive(0, [bytes(60), bytes(9000), bytes(1514)])
+        bench.wait(lambda: bench.total("rx_packets") == 3, "every frame")
+        bench.finish()
+
+    bench.run(run)
+    assert seen == sizes
+    assert bench.total("rx_xdp_frags") == single_buffer
+    assert bench.total("rx_xdp_drop") == len(sizes)
+    assert bench.total("rx_bytes") == 60 + 9000 + 1514
 
 
 def test_frames_that_the_device_refuses_to_send() -> None:
@@ -147,22 +170,75 @@ def test_a_frame_that_cannot_be_mapped_for_sending(monkeypatch: pytest.MonkeyPat
     assert bench.nic.queues[0].sent == []
 
 
-def test_a_completion_beyond_what_was_queued() -> None:
-    bench = Bench("page_pool", "tx", rx_entries=16)
+@pytest.mark.parametrize("name", ["page_pool", "page_per_packet"])
+@pytest.mark.parametrize("index", [0, 3, 9, 0xFFFF])
+def test_a_completion_of_what_is_not_queued_is_counted_and_ignored(name: str, index: int) -> None:
+    bench = Bench(name, "tx", rx_entries=16)
+    send = bench.nic._send
+    sent = frames(3, 0)
 
     def lie(queue: FakeQueue) -> None:
-        queue.tx_consumer = (queue.tx_consumer + 9) & 0xFFFF
-        bench.nic.write(queue.registers["tx_completion_base"], bytes([0, 0, 9, 0]) + bytes(11) + b"\x80")
-        queue.tx_done += 1
+        """A completion that names an index; only with a third frame all go."""
+        if queue.tx_producer == 2 and not queue.tx_done:
+            entry = index.to_bytes(2, "little")
+            bench.nic.write(queue.registers["tx_completion_base"], bytes(2) + entry + bytes(11) + b"\x80")
+            queue.tx_done += 1
+        elif queue.tx_producer == 3:
+            send(queue)
 
     def run() -> None:
         bench.start()
         bench.nic._send = lie
-        bench.nic.receive(0, frames(1, 0))
-        bench.wait(lambda: False, "the driver to notice")
+        bench.nic.receive(0, sent[:2])
+        bench.wait(lambda: bench.total("tx_bad_completion") == 1, "the driver to notice")
+        assert bench.driver.queues[0].tx.outstanding == 2, "nothing is given back"
+        bench.nic.receive(0, sent[2:])
+        bench.wait(lambda: bench.total("tx_packets") == 3, "all frames to be sent")
+        bench.finish()
 
-    with pytest.raises(RuntimeError, match="TX completion names index 9, beyond the 1 descriptors queued behind 0"):
-        bench.run(run)
+    bench.run(run)
+    assert bench.nic.queues[0].sent == sent
+    assert bench.total("tx_bad_completion") == 1
+
+
+def test_a_ring_that_is_full_for_long_is_checked_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow device is none that has stopped."""
+    bench = Bench("page_pool", "tx", rx_entries=512, tx_entries=16)
+    checks: list[int] = []
+
+    def run() -> None:
+        bench.start()
+        queue, send = bench.driver.queues[0], bench.nic._send
+        real = queue._check
+
+        def check(pair: Any) -> None:
+            checks.append(bench.core.time)
+            real(pair)
+
+        queue._check = check
+        monkeypatch.setattr(bench.nic, "_send", lambda queue: None)
+        for _ in range(20):
+            bench.nic.receive(0, frames(64, 1))
+            bench.core.sleep_until(bench.core.time + TX_TIMEOUT_PS // 8)
+        assert 1 <= len(checks) <= 2
+        monkeypatch.setattr(bench.nic, "_send", send)
+        bench.nic.receive(0, frames(1, 2))
+        bench.wait(lambda: not queue.tx.outstanding, "all to be sent")
+        bench.finish()
+
+    bench.run(run)
+
+
+def test_a_check_that_does_not_end_is_not_waited_for_for_ever() -> None:
+    bench = Bench(rx_entries=16)
+
+    def run() -> None:
+        bench.start()
+        bench.driver.queues[0]._checking = True
+        bench.driver.stop()
+
+    with pytest.raises(TimeoutError, match="Waited 1000 ms for the check of queue 0 to end"):
+        bench.run(run, limit=3 * 10**12)
 
 
 @pytest.mark.parametrize("run_", [lambda xdp: XdpAction.ABORTED, lambda xdp: 17], ids=["aborted", "no verdict"])
