@@ -10,28 +10,33 @@ from hw.abi.registers import RegisterMap
 
 
 class Feature(Flag):
-    """``NETIF_F_*`` of Linux, without the prefix."""
+    """``NETIF_F_*`` of Linux, without the prefix.
+
+    HW_VLAN_CTAG_RX is not there: the device tells of tags, and leaves them in the frame.
+    """
 
     RXCSUM = auto()  #: checksum verdicts and sums come with received packets
     RXHASH = auto()  #: so do RSS hashes
-    #: So do VLAN tags. Unlike what Linux means by it, the tag also stays in the frame.
-    HW_VLAN_CTAG_RX = auto()
+    SG = auto()  #: a frame to be sent may lie in pieces
     HW_CSUM = auto()  #: a checksum of any protocol can be inserted
-    HW_VLAN_CTAG_TX = auto()  #: so can a tag
+    HW_VLAN_CTAG_TX = auto()  #: so can a VLAN tag
     TSO = auto()  #: TCP over IPv4 can be cut into segments
+    TSO_ECN = auto()  #: also with CWR, which only the first segment keeps
     TSO6 = auto()  #: so can TCP over IPv6
     NTUPLE = auto()  #: exact rules steer packets to queues
 
 
+ALL_TSO = Feature.TSO | Feature.TSO_ECN | Feature.TSO6
 #: As ``ethtool -k`` names them.
 ETHTOOL_NAMES = MappingProxyType(
     {
         "rx-checksum": Feature.RXCSUM,
         "rx-hashing": Feature.RXHASH,
-        "rx-vlan-hw-parse": Feature.HW_VLAN_CTAG_RX,
+        "tx-scatter-gather": Feature.SG,
         "tx-checksum-ip-generic": Feature.HW_CSUM,
         "tx-vlan-hw-insert": Feature.HW_VLAN_CTAG_TX,
         "tx-tcp-segmentation": Feature.TSO,
+        "tx-tcp-ecn-segmentation": Feature.TSO_ECN,
         "tx-tcp6-segmentation": Feature.TSO6,
         "rx-ntuple-filter": Feature.NTUPLE,
     }
@@ -82,7 +87,7 @@ class Capabilities:
         """What can be switched on: ``hw_features``."""
         found = Feature(0)
         if self.classify:
-            found |= Feature.RXCSUM | Feature.HW_VLAN_CTAG_RX
+            found |= Feature.RXCSUM
         if self.rss:
             found |= Feature.RXHASH
         if self.rules:
@@ -90,7 +95,7 @@ class Capabilities:
         if self.tx_offload:
             found |= Feature.HW_CSUM | Feature.HW_VLAN_CTAG_TX
         if self.segmentation:
-            found |= Feature.TSO | Feature.TSO6
+            found |= Feature.SG | ALL_TSO
         return found
 
 
@@ -106,7 +111,7 @@ class NetDevice:
     ----------
     running : the device is open (``netif_running``)
     tcp_data_split : packets are split from the next time on that the device is opened; off at first, and no feature
-    rx_checksum, rx_hash, rx_vlan : whether RXCSUM, RXHASH and HW_VLAN_CTAG_RX are on, which is asked for every packet
+    rx_checksum, rx_hash : whether RXCSUM and RXHASH are on, which is asked for every packet
     hash_types : RSS hash types that are on, as register RSS_TYPES names them
     """
 
@@ -124,8 +129,8 @@ class NetDevice:
         return self._features
 
     def set_features(self, wanted: Feature) -> None:
-        """``ethtool -K``: switch on exactly these, but for segmentation without checksums, which is left off. Raises
-        ``OSError`` EOPNOTSUPP for one that the device does not have."""
+        """``ethtool -K``: switch on exactly these, but for segmentation without what it needs, which is left off (see
+        :func:`fix_features`). Raises ``OSError`` EOPNOTSUPP for one that the device does not have."""
         missing = wanted & ~self.capabilities.features
         if missing:
             raise OSError(errno.EOPNOTSUPP, f"The device does not have {ethtool_names(missing)}")
@@ -143,7 +148,6 @@ class NetDevice:
         self._features = fix_features(wanted)
         self.rx_checksum = Feature.RXCSUM in wanted
         self.rx_hash = Feature.RXHASH in wanted
-        self.rx_vlan = Feature.HW_VLAN_CTAG_RX in wanted
 
 
 def ethtool_names(features: Feature) -> str:
@@ -152,5 +156,7 @@ def ethtool_names(features: Feature) -> str:
 
 
 def fix_features(wanted: Feature) -> Feature:
-    """``netdev_fix_features``: segmentation needs checksums."""
-    return wanted if Feature.HW_CSUM in wanted else wanted & ~(Feature.TSO | Feature.TSO6)
+    """``netdev_fix_features``: segmentation needs pieces and checksums, that with CWR one of the others."""
+    if Feature.SG not in wanted or Feature.HW_CSUM not in wanted:
+        return wanted & ~ALL_TSO
+    return wanted & ~Feature.TSO_ECN if wanted & ALL_TSO == Feature.TSO_ECN else wanted

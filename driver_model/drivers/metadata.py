@@ -100,21 +100,17 @@ class RxMetadata:
 
     @property
     def vlan_tci(self) -> int | None:
-        """Tag control information of the first VLAN tag, which is still in the frame."""
-        tagged = self.entry[8] & RX_VLAN_VALID and self._netdev.rx_vlan
-        return self.entry[4] if tagged else None
+        """Tag control information of the first VLAN tag, which is still in the frame; not ``skb->vlan_tci``, which is
+        of a tag that was taken out."""
+        return self.entry[4] if self.entry[8] & RX_VLAN_VALID else None
 
     def xmo_rx_hash(self) -> tuple[int, XdpRssType] | None:
         """For :func:`driver_model.net.xdp_metadata.bpf_xdp_metadata_rx_hash`."""
-        self._require(Feature.RXHASH, "hashes")
+        if Feature.RXHASH not in self._netdev.capabilities.features:
+            raise OSError(errno.EOPNOTSUPP, "The device does not tell hashes")
         value = self.hash
         return None if value is None else (value, self.hash_type)
 
-    def xmo_rx_vlan_tag(self) -> int | None:
-        """For :func:`driver_model.net.xdp_metadata.bpf_xdp_metadata_rx_vlan_tag`."""
-        self._require(Feature.HW_VLAN_CTAG_RX, "VLAN tags")
-        return self.vlan_tci
-
-    def _require(self, feature: Feature, what: str) -> None:
-        if feature not in self._netdev.capabilities.features:
-            raise OSError(errno.EOPNOTSUPP, f"The device does not tell {what}")
+    def xmo_rx_vlan_tag(self) -> tuple[int, int] | None:
+        """For :func:`driver_model.net.xdp_metadata.bpf_xdp_metadata_rx_vlan_tag`: the device takes no tag out."""
+        return None

@@ -322,7 +322,7 @@ class QueuePair:
     def _hand_up(self) -> None:
         """Count a frame that is handed up, and charge its metadata where the device has any."""
         netdev = self._netdev
-        if netdev.rx_checksum or netdev.rx_hash or netdev.rx_vlan:
+        if netdev.rx_checksum or netdev.rx_hash:
             self.core.spend(self._op_metadata)
         self.statistics.count_pass(self._metadata)
 

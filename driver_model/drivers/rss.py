@@ -106,15 +106,19 @@ class Rss:
         return _fields(kind, self._netdev.hash_types)
 
     def set_rxfh_fields(self, kind: FlowType, fields: Rxh) -> None:
-        """Hash this of such packets. Raises ``OSError`` EINVAL for what the device cannot: other than nothing, both
-        addresses, or both addresses and both ports; and TCP and UDP by addresses where such packets are not hashed by
-        themselves, or the reverse."""
+        """Hash this of such packets, and of all others what is hashed now. Raises ``OSError`` EINVAL for what the
+        device cannot: other than nothing, both addresses, or both addresses and both ports; TCP and UDP by addresses
+        where all else of IP is not hashed by them, or the reverse; and all else of IP differently where TCP or UDP is
+        hashed by addresses, for it would change with it."""
         with_ports, plain = kind.value
         types = self._netdev.hash_types - {with_ports or plain}
         if fields == (ADDRESSES | PORTS if with_ports else ADDRESSES):
             types |= {with_ports or plain}
         if _fields(kind, types) != fields:
             raise OSError(errno.EINVAL, f"{kind.name} cannot be hashed by {fields!r} with {', '.join(sorted(types))}")
+        for other in FlowType:
+            if other is not kind and _fields(other, types) != _fields(other, self._netdev.hash_types):
+                raise OSError(errno.EINVAL, f"{other.name} is hashed as {kind.name} is, and would change with it")
         self._netdev.hash_types = types
         self._write_types(types)
 

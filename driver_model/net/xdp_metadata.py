@@ -7,8 +7,6 @@ from typing import Protocol
 
 from driver_model.net.xdp import XdpBuff
 
-VLAN_PROTOCOL = slice(12, 14)  #: of a tagged Ethernet frame
-
 
 class XdpRssType(IntFlag):
     """``enum xdp_rss_hash_type``, with the kernel's values: what of the packet was hashed."""
@@ -36,8 +34,8 @@ class XdpMetadata(Protocol):
     def xmo_rx_hash(self) -> tuple[int, XdpRssType] | None:
         """RSS hash, and what was hashed."""
 
-    def xmo_rx_vlan_tag(self) -> int | None:
-        """Tag control information of the first VLAN tag."""
+    def xmo_rx_vlan_tag(self) -> tuple[int, int] | None:
+        """Protocol and tag control information of a VLAN tag that the device has taken out of the frame."""
 
 
 def _of(xdp: XdpBuff) -> XdpMetadata:
@@ -56,15 +54,9 @@ def bpf_xdp_metadata_rx_hash(xdp: XdpBuff) -> tuple[int, XdpRssType]:
 
 
 def bpf_xdp_metadata_rx_vlan_tag(xdp: XdpBuff) -> tuple[int, int]:
-    """Protocol and tag control information of the first VLAN tag. Raises ``OSError`` as the hash does.
-
-    The device leaves the tag in the frame, where the protocol is read.
-    """
-    metadata = _of(xdp)
-    tag = metadata.xmo_rx_vlan_tag()
+    """Protocol and tag control information of the VLAN tag that was taken out of the frame. Raises ``OSError`` ENODATA
+    if none was: a tag that the frame still has, the program reads there."""
+    tag = _of(xdp).xmo_rx_vlan_tag()
     if tag is None:
-        raise OSError(errno.ENODATA, "The frame has no VLAN tag")
-    at = VLAN_PROTOCOL.start
-    header = metadata.header
-    protocol = xdp.load(at, 2) if header is None else xdp.core.load_owned(header[0] + at, 2)
-    return int.from_bytes(protocol), tag
+        raise OSError(errno.ENODATA, "No VLAN tag was taken out of the frame")
+    return tag

@@ -143,6 +143,42 @@ def test_hash_fields() -> None:
     run(test)
 
 
+def test_hash_fields_of_one_kind_leave_the_others_alone() -> None:
+    def test(bench: Bench, ethtool: Ethtool) -> None:
+        for kind in (FlowType.TCP_V4, FlowType.UDP_V6):
+            ethtool.set_rxfh_fields(kind, ADDRESSES)
+        before = types(bench)
+        for kind in (FlowType.IPV4, FlowType.IPV6):
+            refused(errno.EINVAL, ethtool.set_rxfh_fields, kind, Rxh(0))
+        assert types(bench) == before
+        ethtool.set_rxfh_fields(FlowType.TCP_V4, ADDRESSES | PORTS)
+        ethtool.set_rxfh_fields(FlowType.IPV4, Rxh(0))
+        assert types(bench) == {"tcp_ipv4", "udp_ipv4", "ipv6", "tcp_ipv6"}
+        assert ethtool.get_rxfh_fields(FlowType.UDP_V6) == ADDRESSES
+
+    run(test)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_is_asked_of_one_kind_only_that_changes_or_nothing(seed: int) -> None:
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+
+    def test(bench: Bench, ethtool: Ethtool) -> None:
+        for _ in range(200):
+            kind, fields = rng.choice(list(FlowType)), rng.choice((Rxh(0), ADDRESSES, ADDRESSES | PORTS, PORTS))
+            before = {other: ethtool.get_rxfh_fields(other) for other in FlowType}
+            try:
+                ethtool.set_rxfh_fields(kind, fields)
+            except OSError as error:
+                assert error.errno == errno.EINVAL
+                assert {other: ethtool.get_rxfh_fields(other) for other in FlowType} == before
+            else:
+                assert {other: ethtool.get_rxfh_fields(other) for other in FlowType} == before | {kind: fields}
+
+    run(test)
+
+
 def test_what_rss_cannot_do_is_refused() -> None:
     def test(bench: Bench, ethtool: Ethtool) -> None:
         for wrong in ({"indir": [0] * 127}, {"indir": [QUEUES] * 128}, {"indir": [-1] * 128}, {"key": bytes(39)}):

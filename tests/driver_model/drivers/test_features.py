@@ -12,9 +12,9 @@ from hw.nic.capabilities import capabilities
 from tests.driver_model.bench import Bench
 
 REGISTERS = register_map(2)
-RX = Feature.RXCSUM | Feature.HW_VLAN_CTAG_RX
+RX = Feature.RXCSUM
 TX = Feature.HW_CSUM | Feature.HW_VLAN_CTAG_TX
-TSO = Feature.TSO | Feature.TSO6
+TSO = Feature.SG | Feature.TSO | Feature.TSO_ECN | Feature.TSO6
 
 
 def decoded(**fields: int) -> Capabilities:
@@ -99,10 +99,15 @@ def test_limits_that_someone_set_before_do_not_count() -> None:
 
 def test_features_are_switched_as_ethtool_does() -> None:
     netdev = NetDevice(decoded(classify=1, rss=1, tx_offload=1, segmentation=1))
-    netdev.set_features(TX | Feature.TSO)
-    assert netdev.features == TX | Feature.TSO
-    netdev.set_features(Feature.TSO | Feature.TSO6 | Feature.RXCSUM)
-    assert netdev.features == Feature.RXCSUM, "no segmentation without checksums"
+    netdev.set_features(TX | Feature.SG | Feature.TSO)
+    assert netdev.features == TX | Feature.SG | Feature.TSO
+    netdev.set_features(TSO | Feature.RXCSUM)
+    assert netdev.features == Feature.SG | Feature.RXCSUM, "no segmentation without checksums"
+    netdev.set_features((TX | TSO) & ~Feature.SG)
+    assert netdev.features == TX, "nor without pieces"
+    with pytest.raises(OSError, match="has tx-scatter-gather switched off"):
+        netdev.require(Feature.SG)
+    netdev.set_features(Feature.RXCSUM)
     with pytest.raises(OSError, match="does not have rx-ntuple-filter") as refusal:
         netdev.set_features(Feature.NTUPLE)
     assert refusal.value.errno == errno.EOPNOTSUPP
@@ -111,4 +116,6 @@ def test_features_are_switched_as_ethtool_does() -> None:
 
 def test_every_feature_has_its_name() -> None:
     assert set(ETHTOOL_NAMES.values()) == set(Feature)
-    assert fix_features(Feature.TSO | TX) == Feature.TSO | TX
+    assert fix_features(TSO | TX) == TSO | TX
+    assert fix_features(TX | Feature.SG | Feature.TSO_ECN) == TX | Feature.SG
+    assert fix_features(TX | Feature.SG | Feature.TSO_ECN | Feature.TSO6) == TX | TSO & ~Feature.TSO
