@@ -34,7 +34,8 @@ class RunConfig:
     cores : CPU cores; queue pair *q* belongs to core *q* modulo ``cores``
     queues : queue pairs in use
     ring : entries of each ring
-    moderation_cycles, moderation_count : an interrupt waits at most so many hardware cycles, for so many completions
+    moderation_cycles, moderation_count : an interrupt waits so many hardware cycles, or for so many completions,
+        whichever is first; 0 switches that off, and a count needs cycles, or the last frames would wait for ever
     profile : cost profile of the cores
     iommu : ``none`` on a machine without an IOMMU; else how the NIC uses it: ``passthrough``, ``lazy`` or ``strict``
     checkers : the ownership checker, and a check of every frame's bytes when the driver sees it
@@ -69,6 +70,11 @@ class RunConfig:
         if not 1 <= self.cores <= MAX_CORES:
             raise ValueError(f"cores must be in 1..{MAX_CORES}, not {self.cores!r}")
         check_entries("ring", self.ring)
+        if self.moderation_count > 1 and not self.moderation_cycles:
+            raise ValueError(
+                f"moderation_count = {self.moderation_count!r} needs moderation_cycles, or the last frames would wait "
+                f"for ever"
+            )
 
     def check(self, machine: MachineConfig) -> None:
         """Raise ``ValueError`` unless the run fits on a machine."""

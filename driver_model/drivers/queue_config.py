@@ -29,8 +29,9 @@ class QueueConfig:
         :meth:`QueuePair.release` or sends it by :meth:`QueuePair.xmit`; None if none can pass. Headers that were split
         off are ``metadata.header``, in memory that stays the driver's.
     rx_entries, tx_entries : ring sizes
-    moderation_cycles, moderation_count : an interrupt waits at most so many hardware cycles, and for so many
-    completions
+    moderation_cycles, moderation_count : ``rx-usecs`` and ``rx-frames`` of ``ethtool -C``, in hardware cycles and of
+        both directions: an interrupt comes after that time or with so many completions, whichever is first; 0 switches
+        that off, and without either it comes at once
     """
 
     strategy: type[BufferStrategy]

@@ -128,7 +128,10 @@ class _Idle:
     def measure(self) -> dict[str, dict[str, int]]:
         port = self._registers.port
         self._mailbox.set_carrier(True)
-        for name, fields in (("timeouts", {"starvation": 1024}), ("control", {"rx_enable": 1, "tx_enable": 1})):
+        for name, fields in (
+            ("timeouts", {"starvation": 1024, "completion": 0}),
+            ("control", {"rx_enable": 1, "tx_enable": 1}),
+        ):
             self._mailbox.write_register(port[name].offset, port[name].pack(**fields))
         return {"rx": self._receive(), "tx": self._send()}
 

@@ -85,11 +85,10 @@ def storm(backend: Backend, machine: MachineConfig, seeds: list[int]) -> list[An
             queues=queues,
             cores=queues,
             ring=256 if calm(seed) else rng.choice((16, 64)),
-            moderation_cycles=rng.choice((0, 300)),
-            moderation_count=8,
+            **rng.choice(({}, {"moderation_cycles": 300, "moderation_count": 8})),
         )
         software = Software(seed, queues)
-        scenario = Scenario(backend, machine, run, program=XdpProgram("storm", software.run))
+        scenario = Scenario(backend, machine, run, program=XdpProgram("storm", software.run, single_buffer=False))
         scenario.platform.set_stalls(rng.choice((40, 100, 160)), seed)
         measured = scenario.run()
         results.append(

@@ -47,6 +47,7 @@ def test_a_measurement_survives_json():
         ({"strategy": "hope"}, "strategy must be one of page_per_packet, page_pool, not 'hope'"),
         ({"verdict": "keep"}, "verdict must be one of drop, tx, pass, not 'keep'"),
         ({"cores": 0}, "cores must be in 1..16, not 0"),
+        ({"moderation_count": 2}, "moderation_count = 2 needs moderation_cycles"),
         ({"ring": 100}, "ring must be a power of two in 8..32768, not 100"),
         ({"queues": 3}, "queues must be in 1..2 on this machine, not 3"),
         ({"ring": 16384}, "memory_size must be at least 134217728 for 1 rings of 16384 entries"),
