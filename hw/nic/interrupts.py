@@ -58,7 +58,8 @@ class PairInterrupt(wiring.Component):
     arm, seen : In
         ``arm`` for one cycle with the consumer indices.
     moderation : In
-        Read as completions are published, and at ``arm``, two cycles later; a change leaves a running delay as it is.
+        Read up to three cycles after a completion is published, or after ``arm``; a change leaves a running delay as it
+        is.
     rx, tx : In
         What happened in either direction.
     fire : Out
