@@ -19,8 +19,8 @@ class TxEgress(wiring.Component):
     """Send frames, in order, without a pause inside a frame and without one between frames.
 
     Only whole frames come in, so ``wire.valid`` stays high from first to last beat whatever ``wire.ready`` does. The
-    first beat is requested one cycle after its frame came, and each is on the wire one cycle after its response. All of
-    ``wire`` comes from registers. A frame shorter than 60 bytes is padded to 60 with zeros, as MACs do.
+    first beat is requested two cycles after its frame came, and each is on the wire one cycle after its response. All
+    of ``wire`` comes from registers. A frame shorter than 60 bytes is padded to 60 with zeros, as MACs do.
 
     With ``config.tx_offload`` beats pass :class:`hw.nic.tx.rewrite.TxRewrite`, two cycles more; a tag counts in the 60.
     With ``config.segmentation`` frames to be discarded are requested too, and go no further.
@@ -58,24 +58,30 @@ class TxEgress(wiring.Component):
         # The wire's `ready` goes no further than this.
         m.submodules.skid = skid = SkidBuffer(self.wire.payload.shape())
         connect(m, skid.output, flipped(self.wire))
-        self._request(m)
+        # Nor does the packet buffer's go on to the frames.
+        m.submodules.requests = requests = SkidBuffer(self.request.payload.shape())
+        connect(m, requests.output, flipped(self.request))
+        self._request(m, requests.input)
         self._send(m, skid.input)
         self._report(m)
         return m
 
-    def _request(self, m: Module) -> None:
+    def _request(self, m: Module, request) -> None:
         """A request for each beat of the frame; one for padding reads nothing that counts."""
         config = self._config
-        beats, tag = self.frames.payload.beats, self.request.payload.tag
-        address = self.request.payload.address
+        # In registers, from which the skid buffer takes it.
+        beat, valid = Signal.like(request.payload), Signal()
+        beats, tag, address = self.frames.payload.beats, beat.tag, beat.address
         step, load = Signal(), Signal()
         # Of the frame being requested: beats behind this one, padding, and what the last one holds.
         left, pads, count = Signal.like(beats.last), Signal.like(beats.pads), Signal.like(beats.count)
         m.d.comb += [
-            step.eq(self.request.valid & self.request.ready),
-            load.eq(~self.request.valid | (step & tag.last)),
+            request.valid.eq(valid),
+            request.payload.eq(beat),
+            request.payload.tag.count.eq(Mux(tag.last, count, config.beat_bytes)),
+            step.eq(valid & request.ready),
+            load.eq(~valid | (step & tag.last)),
             self.frames.ready.eq(load),
-            tag.count.eq(Mux(tag.last, count, config.beat_bytes)),
         ]
         with m.If(step):
             m.d.sync += [
@@ -87,7 +93,7 @@ class TxEgress(wiring.Component):
             ]
         with m.If(load):
             m.d.sync += [
-                self.request.valid.eq(self.frames.valid),
+                valid.eq(self.frames.valid),
                 left.eq(beats.last),
                 pads.eq(beats.pads),
                 count.eq(beats.count),
@@ -97,11 +103,11 @@ class TxEgress(wiring.Component):
                 tag.pad.eq(0),
             ]
         if config.tx_offload:
-            self._request_edits(m, step, load)
+            self._request_edits(m, tag, request.payload.tag, step, load)
 
-    def _request_edits(self, m: Module, step, load) -> None:
+    def _request_edits(self, m: Module, tag, asked, step, load) -> None:
         """What is to be done to the beat."""
-        frame, tag = self.frames.payload, self.request.payload.tag
+        frame = self.frames.payload
         lane = exact_log2(self._config.beat_bytes)
         edits, extra = Signal.like(frame.edits), Signal()
         index = Signal(PATCH_OFFSET_BITS + 1 - lane)  # of the beat; behind all patches it stays where it is
@@ -110,11 +116,11 @@ class TxEgress(wiring.Component):
         with m.If(load):
             m.d.sync += [edits.eq(frame.edits), extra.eq(frame.beats.extra), index.eq(0), tag.second.eq(0)]
         m.d.comb += [
-            tag.tags.eq(edits.insert_vlan),
-            tag.vlan.eq(edits.vlan),
-            tag.keeps.eq(extra & tag.first),
+            asked.tags.eq(edits.insert_vlan),
+            asked.vlan.eq(edits.vlan),
+            asked.keeps.eq(extra & tag.first),
         ]
-        for patch, of_beat in zip(edits.patches, tag.patches, strict=True):
+        for patch, of_beat in zip(edits.patches, asked.patches, strict=True):
             m.d.comb += [
                 of_beat.enable.eq(patch.enable & (patch.offset[lane:] == index)),
                 of_beat.lane.eq(patch.offset[:lane]),
