@@ -9,6 +9,7 @@ from driver_model.drivers.features import NetDevice
 from driver_model.drivers.header_buffers import HEADER_BUFFER_BYTES, HeaderBuffers
 from driver_model.drivers.metadata import RxMetadata
 from driver_model.drivers.offload import TxRequest
+from driver_model.drivers.queue_check import QueueCheck
 from driver_model.drivers.queue_config import QueueConfig
 from driver_model.drivers.ring import (
     ERROR_MASK,
@@ -30,7 +31,6 @@ from driver_model.net.xdp import XdpAction, XdpBuff
 from hw.abi.registers import RegisterMap
 
 REFILL_RETRY_PS = 10**9  #: after an allocation failed, another try comes at the latest after this time (1 ms)
-CHECK_TIMEOUT_PS = 10**12  #: for a check of the queue, which reads registers
 FINISH_STEP_PS = 5 * 10**6  #: between two looks whether a stopping queue is done
 
 
@@ -88,8 +88,7 @@ class QueuePair:
             unwind.pop_all()
         self.receiving = False
         self.closed = False  #: everything was given back
-        self._check = check
-        self._checking = False
+        self._check = QueueCheck(core, index, lambda: check(self), self.arm)
         self._interrupted = False
         self._buffers: list[Any] = [None] * config.rx_entries
         self._free_ids = list(range(config.rx_entries - 1, -1, -1))
@@ -130,33 +129,13 @@ class QueuePair:
         work = self._receive(budget)
         silent = interrupted and before == (completions.consumer, tx.completions.consumer)
         if (silent or tx.timed_out()) and (self.receiving or tx.running):
-            self._suspect()
+            self._check.start()
         if self.receiving:
             self.refill()
         tx.flush()
-        if work < budget and napi_complete_done(self.napi, work) and not self._checking:
+        if work < budget and napi_complete_done(self.napi, work) and not self._check.running:
             self.arm()
         return work
-
-    def _suspect(self) -> None:
-        """Have the queue checked by a process, and armed only then: a direction in ERROR interrupts at every arm."""
-        if self._checking:
-            return
-        self._checking = True
-
-        def check() -> None:
-            self._check(self)
-            self._checking = False
-            self.arm()
-
-        self.core.spawn(f"check queue {self.index}", check)
-
-    def _finish_check(self) -> None:
-        deadline = self.core.time + CHECK_TIMEOUT_PS
-        while self._checking:
-            if self.core.time >= deadline:
-                raise TimeoutError(f"Waited {CHECK_TIMEOUT_PS // 10**9} ms for the check of queue {self.index} to end")
-            self.core.sleep_until(self.core.time + FINISH_STEP_PS)
 
     def arm(self) -> None:
         """Ask for an interrupt when there is a completion beyond those seen, unless both directions have stopped."""
@@ -378,7 +357,7 @@ class QueuePair:
         about to write a doorbell; :meth:`finish` lets polls begin again."""
         self.receiving = self.tx.running = False
         napi_disable(self.napi)
-        self._finish_check()
+        self._check.wait()
 
     def finish(self, deadline: int, sends: bool) -> None:
         """The device receives no more: handle all completions that it wrote and, if it still sends, wait until it has
@@ -398,7 +377,7 @@ class QueuePair:
         """Give back every buffer, the pool and the rings. The device has stopped."""
         self.closed = True
         napi_disable(self.napi)
-        self._finish_check()
+        self._check.wait()
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
