@@ -2,7 +2,7 @@
 """One run: driver and cores on a simulated machine, traffic on its wire, and every frame accounted for at the end."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from fractions import Fraction
 
@@ -19,7 +19,8 @@ from driver_model.net.collector import Collector
 from driver_model.net.xdp import PROGRAMS, XdpAction, XdpBuff, XdpProgram
 from hw.abi.registers import register_map
 from hw.abi.rings import LINE_BYTES, DropReason
-from sim.backends.base import Backend
+from sim.accesses import AccessJoiner
+from sim.backends.base import Access, Backend
 from sim.config import MachineConfig
 from sim.host.trace import HardwareEvent, TraceClient
 from sim.host.wire_player import PlayerClient
@@ -109,6 +110,7 @@ class Scenario:
         self.lengths: list[int] = []
         self.statistics: dict[str, int] = {}
         self.accesses: Counter[tuple[bool, int, int]] = Counter()  # is a write, place in a line, length
+        self._joiner = AccessJoiner(machine.host_width // 8)
         self.host = Host(self.system.cores, checker=self.checker)
         self.iommu = None if machine.iommu is None else IommuUse(self.host, config.iommu, machine.iommu)
         self.passed = Collector(self._expected())  # what passed to the stack
@@ -128,10 +130,12 @@ class Scenario:
         missing, changed or leaked. Raises :class:`RunError`, or what a checker raises."""
         self._process("set-up", self._open)
         before = self.system.operations()
+        self._joiner.rest()
         self.accesses.clear()
         start = self.backend.cycle + LEAD_CYCLES
         self.player.play(frame._replace(start=start + frame.start) for frame in self.frames)
         self._settle((start + self.frames[-1].start) * self.machine.cycle_ps)
+        self._count(self._joiner.rest())
         after, accesses = self.system.operations(), dict(self.accesses)
         self._process("closing", self._close)
         self._check_device()
@@ -232,14 +236,7 @@ class Scenario:
         self._take_sent()
         self._take_trace()
         accesses = self.backend.accesses()
-        tables = set() if self.checker is None else self.checker.iommu_frames
-        self.accesses.update(
-            [
-                (is_write, address % LINE_BYTES, length)
-                for _, address, length, is_write in accesses
-                if address >> PAGE_SHIFT not in tables
-            ]
-        )
+        self._count(self._joiner.add(accesses))
         if self.checker is not None:
             # A read is logged in whole words; only what lies inside of them is sure to have been asked for.
             slack = self.machine.host_width // 8 - 1
@@ -252,6 +249,17 @@ class Scenario:
                     for cycle, address, length, is_write in accesses
                 ],
             )
+
+    def _count(self, accesses: Iterable[Access]) -> None:
+        """Those of an IOMMU to its tables are not the device's."""
+        tables = set() if self.checker is None else self.checker.iommu_frames
+        self.accesses.update(
+            [
+                (is_write, address % LINE_BYTES, length)
+                for _, address, length, is_write in accesses
+                if address >> PAGE_SHIFT not in tables
+            ]
+        )
 
     def _take_sent(self) -> None:
         self.sent += self.recorder.recorded()

@@ -10,6 +10,7 @@ import pytest
 
 from driver_model.events import EventLog
 from driver_model.net.xdp import XDP_PACKET_HEADROOM
+from sim.accesses import AccessJoiner
 from sim.backends.base import Access, Backend, launch
 from sim.config import SERIAL_BITS, MachineConfig, preset
 from sim.host.trace import TRACE
@@ -37,6 +38,7 @@ def observe(backend: Backend, machine: MachineConfig, verdicts: list[str]) -> li
         log = EventLog() if machine.nic.serial_width else None
         scenario = Scenario(backend, machine, config, log=log)
         accesses: list[Access] = []
+        joiner = AccessJoiner(machine.host_width // 8)
         take = backend.accesses
 
         def keep(accesses: list[Access] = accesses, take: Any = take) -> list[Access]:
@@ -49,7 +51,7 @@ def observe(backend: Backend, machine: MachineConfig, verdicts: list[str]) -> li
             "measured": measured.as_json(),
             "end": backend.cycle,
             "sent": [[frame.first, frame.last, frame.data.hex()] for frame in scenario.sent],
-            "accesses": accesses + backend.accesses(),
+            "accesses": sorted(joiner.add(accesses + backend.accesses()) + joiner.rest()),
         }
         if log is not None:
             timeline = join_timeline(scenario.happened, log.events, machine.cycle_ps)
