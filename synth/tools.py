@@ -4,6 +4,7 @@
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,8 @@ class ToolError(Exception):
 
 def run(tool: str, arguments: Sequence[str], folder: Path) -> None:
     """Run a tool in a folder; what it prints goes to a log beside its results."""
-    path = shutil.which(tool)
+    # Beside the interpreter, as its virtual environment need not be active.
+    path = shutil.which(tool) or shutil.which(tool, path=str(Path(sys.executable).parent))
     if path is None:
         raise ToolError(f"{tool} is not there: pip install -e '.[synth]' -c constraints.txt brings it")
     log = folder / f"{tool}.log"
