@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from hw.abi.registers import MAX_FRAME
+
 T = TypeVar("T")
 WIDTHS = (64, 128, 256, 512)
 
@@ -49,7 +51,7 @@ class NicConfig:
     queues: int = 2
     rx_buffer_bytes: int = 32768
     tx_buffer_bytes: int = 32768
-    max_frame: int = 9216
+    max_frame: int = MAX_FRAME
     fetch_depth: int = 64
     outstanding_reads: int = 32
     outstanding_writes: int = 32
@@ -69,7 +71,7 @@ class NicConfig:
             raise ValueError(f"data_width must be one of {', '.join(map(str, WIDTHS))}, not {self.data_width!r}")
         _check("clock_khz", self.clock_khz, 1, 10_000_000)
         _check("queues", self.queues, 1, 16)
-        _check("max_frame", self.max_frame, 64, 9216)
+        _check("max_frame", self.max_frame, 64, MAX_FRAME)
         for name in ("rx_buffer_bytes", "tx_buffer_bytes"):
             _check(name, getattr(self, name), 2048, 1 << 20, power_of_two=True)
             if getattr(self, name) < 2 * self.max_frame:

@@ -88,7 +88,8 @@ class Backend(ABC):
     @abstractmethod
     def accesses(self) -> list[Access]:
         """Accesses to storage ``memory`` since the last call, in order of their first beat, reads before writes of one
-        edge; empty unless the design asks for them. The bytes of a read are those of whole words."""
+        edge; empty unless the design asks for them. The bytes of a read are those of whole words. An access under way
+        comes in parts, one of each call: :class:`sim.accesses.AccessJoiner` puts them together."""
 
     @abstractmethod
     def reset(self) -> None:

@@ -15,7 +15,8 @@ from typing import NamedTuple
 from scapy.error import Scapy_Exception
 from scapy.utils import PcapNgWriter, RawPcapNgReader, RawPcapReader, RawPcapWriter
 
-from sim.traffic.pacing import MAX_FRAME, MIN_FRAME
+from hw.abi.registers import MAX_FRAME
+from sim.traffic.pacing import MIN_FRAME
 
 ETHERNET = 1  #: link type of Ethernet frames (LINKTYPE_ETHERNET)
 MIN_CAPTURED = 14  #: an Ethernet header

@@ -10,7 +10,8 @@ import random
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
-from sim.traffic.pacing import MAX_FRAME, MIN_FRAME
+from hw.abi.registers import MAX_FRAME
+from sim.traffic.pacing import MIN_FRAME
 
 ETHERNET_HEADER = 14
 HEADERS = 42  #: Ethernet 14, IPv4 20, UDP 8

@@ -15,7 +15,6 @@ FCS_BYTES = 4
 GAP_BYTES = 12
 OVERHEAD_BYTES = PREAMBLE_BYTES + FCS_BYTES + GAP_BYTES
 MIN_FRAME = 60  #: shortest frame that a sender puts on the wire, without FCS
-MAX_FRAME = 9216
 
 
 class LineRate:

@@ -10,7 +10,8 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 
-from sim.traffic.pacing import FCS_BYTES, MAX_FRAME, MIN_FRAME
+from hw.abi.registers import MAX_FRAME
+from sim.traffic.pacing import FCS_BYTES, MIN_FRAME
 
 MIN_WIRE_SIZE = MIN_FRAME + FCS_BYTES
 MAX_WIRE_SIZE = MAX_FRAME + FCS_BYTES
