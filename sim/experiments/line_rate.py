@@ -6,8 +6,8 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any, ClassVar
 
-from hw.abi.rings import ENTRIES_PER_LINE
-from hw.config import IOMMU_PRESETS
+from hw.abi.rings import ENTRIES_PER_LINE, LINE_BYTES
+from hw.config import IOMMU_PRESETS, NicConfig
 from sim.config import MachineConfig, preset
 from sim.experiments.base import Case, Experiment
 from sim.experiments.ceiling import ceilings, demands, link_bytes
@@ -120,7 +120,10 @@ class LineRateExperiment(Experiment):
         loads = _loads(needs, counts, measured.cycles)
         busiest = {way: max(needs[way], key=lambda channel: loads[channel]) for way in needs}
         share = min(loads[channel] for channel in busiest.values())
-        sure = _loads(needs, {way: count - JITTER * run.queues for way, count in counts.items()}, measured.cycles)
+        certain = {way: count - JITTER * run.queues for way, count in counts.items()}
+        if measured.streams:
+            certain = {way: min(count, _frames_read(way, machine.nic, run, measured)) for way, count in certain.items()}
+        sure = _loads(needs, certain, measured.cycles)
         clock = machine.nic.clock_khz * 1000
         slowest = max(measured.cycles_per_frame(way) for way in needs)
         close = CLOSE_AT_LINK if any(channel.startswith(LINK) for channel in busiest.values()) else CLOSE
@@ -163,6 +166,15 @@ def _loads(
         for channel, each in channels.items():
             loads[channel] = loads.get(channel, Fraction(0)) + each * counts[way] / cycles
     return loads
+
+
+def _frames_read(way: str, nic: NicConfig, run: LineRun, measured: LineMeasurement) -> int:
+    """For how many frames at most the NIC read memory in the measured time: others went on descriptors, or were sent
+    from the packet buffer, that it had read before."""
+    beats = {f"{way}_fetched": Fraction(-(-LINE_BYTES // nic.beat_bytes), ENTRIES_PER_LINE)}
+    if way == "tx":
+        beats["tx_data"] = Fraction(-(-run.length // nic.beat_bytes))
+    return int(min(measured.streams[name].rate * measured.cycles / each for name, each in beats.items()))
 
 
 def _account_rows(machine: MachineConfig, case: Case, measured: LineMeasurement, at_line_rate: bool) -> list[Row]:

@@ -111,8 +111,8 @@ class _Direction:
 
 class Receiver(_Direction):
     """RX of a queue. Every buffer is always in the fill ring, on its way, or completed: it goes back as soon as it is
-    looked at. As in drivers (i40e: ``I40E_RX_BUFFER_WRITE``, 16 or 32), the doorbell tells of a lot of buffers at a time: no read
-    data passes a register write on its way to the device, so each doorbell costs the device's reads some cycles.
+    looked at. As in drivers (i40e: ``I40E_RX_BUFFER_WRITE``, 16 or 32), the doorbell tells of a lot of buffers at a
+    time: no read data passes a register write on its way to the device, so each doorbell costs its reads some cycles.
 
     Parameters as of :class:`_Direction`.
 
