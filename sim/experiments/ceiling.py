@@ -73,17 +73,30 @@ def demands(
     found["axi_write"] = (data_beats + entry_beats) * receive
     found["axi_read"] = entry_beats * receive + (data_beats + entry_beats) * transmit
     if not link.wires:
-        up, down = link_bytes(nic, link, lengths, receive=receive, transmit=transmit)
+        up, down = link_bytes(nic, link, lengths, receive=receive, transmit=transmit, offset=offset)
         rate = link.bytes_per_cycle(nic.clock_khz)
         found |= {"link_up": up / rate, "link_down": down / rate}
     return {channel: cycles for channel, cycles in found.items() if cycles}
 
 
 def link_bytes(
-    nic: NicConfig, link: LinkConfig, lengths: Mapping[int, int], *, receive: bool = True, transmit: bool
+    nic: NicConfig,
+    link: LinkConfig,
+    lengths: Mapping[int, int],
+    *,
+    receive: bool = True,
+    transmit: bool,
+    offset: int = 0,
 ) -> tuple[Fraction, Fraction]:
     """Bytes with overhead that a frame in each direction puts on the host link at best, upstream and downstream;
-    parameters as of :func:`demands`."""
+    parameters as of :func:`demands`. AXI writes tell bytes by strobes; AXI reads ask for whole beats, from their first
+    byte on."""
+    beat = nic.beat_bytes
+    start = offset % beat
+
+    def asked(length: int) -> int:
+        return -(-(start + length) // beat) * beat - start
+
     burst = min(nic.max_burst_bytes, nic.fetch_depth * ENTRY_BYTES)
     fetch_up = Fraction(link.read_bytes(burst) * ENTRY_BYTES, burst)
     fetch_down = Fraction(link.completion_bytes(burst) * ENTRY_BYTES, burst)
@@ -92,8 +105,8 @@ def link_bytes(
         up += _mean(lengths, link.write_bytes) + Fraction(link.write_bytes(LINE_BYTES), ENTRIES_PER_LINE) + fetch_up
         down += fetch_down
     if transmit:
-        up += _mean(lengths, link.read_bytes) + fetch_up
-        down += _mean(lengths, link.completion_bytes) + fetch_down
+        up += _mean(lengths, lambda length: link.read_bytes(asked(length))) + fetch_up
+        down += _mean(lengths, lambda length: link.completion_bytes(asked(length))) + fetch_down
     return up, down
 
 

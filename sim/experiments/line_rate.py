@@ -193,7 +193,8 @@ def _account_rows(machine: MachineConfig, case: Case, measured: LineMeasurement,
         few = lines - Fraction(JITTER * run.queues, measured.received) <= Fraction(1, ENTRIES_PER_LINE)
         rows.append(Row(case.varied, "four_to_a_line", "bool", few, True, ARITHMETIC, "check"))
     if not machine.link.wires:
-        best = link_bytes(machine.nic, machine.link, {run.length: 1}, receive="rx" in rates, transmit="tx" in rates)
+        ways = {"receive": "rx" in rates, "transmit": "tx" in rates}
+        best = link_bytes(machine.nic, machine.link, {run.length: 1}, **ways, offset=run.headroom)
         for name, amount in zip(AMOUNTS, best, strict=True):
             rows.append(Row(case.varied, f"{name}.best", "B/packet", amount))
     return rows

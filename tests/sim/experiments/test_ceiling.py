@@ -4,7 +4,7 @@ from fractions import Fraction
 import pytest
 
 from hw.config import preset
-from sim.experiments.ceiling import ceilings, demands
+from sim.experiments.ceiling import ceilings, demands, link_bytes
 from sim.host.link_config import link_preset
 from sim.traffic.pacing import LineRate
 
@@ -27,6 +27,13 @@ def test_64_byte_frames_at_10g_are_bound_by_the_wire():
 def test_the_link_counts_headers():
     # Up: 60 + 24 bytes of data, a quarter of 64 + 24 bytes of completions, 1/32 of a request of 24 bytes.
     assert bounds({60: 1})["link"] == Fraction(57_880_000_000, 8) / (84 + 22 + Fraction(24, 32))
+
+
+@pytest.mark.parametrize(("length", "offset", "asked"), [(64, 0, 64), (65, 0, 72), (60, 4, 60), (60, 5, 67)])
+def test_reads_ask_the_link_for_whole_beats(length, offset, asked):
+    up, down = link_bytes(NIC, link_preset("gen3-x8"), {length: 1}, receive=False, transmit=True, offset=offset)
+    # With a share of a read of 512 bytes of descriptors, answered in two packets.
+    assert (up, down) == (24 + Fraction(24, 32), asked + 20 + 16 + Fraction(2 * 20, 32))
 
 
 def test_wires_bound_nothing():
