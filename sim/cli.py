@@ -2,30 +2,32 @@
 """The command line: ``pagewheel``."""
 
 import json
-import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from driver_model.cpu.profile import Profile
 from driver_model.drivers.device import DeviceError
 from driver_model.memory.ownership import OwnershipError
-from hw.config import CORES, core_preset
+from hw.config import CORES, IOMMU_PRESETS, core_preset
 from hw.export.verilog import export
 from sim.account import COLUMNS
 from sim.backends.base import BACKENDS, JobError
 from sim.backends.build import BuildError, fst_available
 from sim.bench import bench_rows
-from sim.config import PRESETS, SERIAL_BITS, MachineConfig
+from sim.config import PRESETS, SERIAL_BITS
+from sim.config import preset as machine_preset
 from sim.experiments.registry import EXPERIMENTS, experiment
 from sim.experiments.runner import measure, plan, run_experiment
-from sim.experiments.settings import changed, split
+from sim.experiments.settings import Setting, changed, split
+from sim.parameters import parameters
 from sim.report import Column, Result, decimals, print_table
 from sim.run import IOMMU_MODES
 from sim.scenario import RunError
@@ -75,21 +77,42 @@ def _explained() -> Iterator[None]:
 
 
 @app.command("list")
-def list_experiments() -> None:
-    """Show experiments and their parameters."""
+def list_parameters(
+    part: Annotated[str | None, typer.Argument(help="nic, link, …: a part of the machine.", metavar="[PART]")] = None,
+    preset: PresetOption = "10g",
+) -> None:
+    """Show experiments and their parameters; or those of a PART of the machine, an IOMMU beside it."""
+    with _explained():
+        machine = machine_preset(preset)
+        known = list(parameters(replace(machine, iommu=IOMMU_PRESETS[preset])))
+        parts = list(dict.fromkeys(parameter.name.split(".")[0] for parameter in known))
+        if part is not None and part not in parts:
+            raise ValueError(f"The machine's parts and parameters are {', '.join(parts)}, not {part!r}")
+        if part is not None:
+            mine = [parameter for parameter in known if parameter.name.split(".")[0] == part]
+            _list(f"{part}, of preset {preset}", [(each.name, str(each.value), each.meaning) for each in mine])
+            return
     for entry in EXPERIMENTS.values():
-        table = Table(title=f"{entry.name}: {entry.question}", title_justify="left", header_style="bold")
-        for heading in ("parameter", "default", "meaning"):
-            table.add_column(heading)
-        for name, setting in entry.settings.items():
-            default = setting.default
-            shown = "+".join(default) if isinstance(default, tuple) else str(default)
-            table.add_row(name, {"True": "on", "False": "off"}.get(shown, shown), setting.help)
-        console.print(table)
-    parts = ", ".join(field.name for field in fields(MachineConfig) if field.init)
+        _list(f"{entry.name}: {entry.question}", [_described(*setting) for setting in entry.settings.items()])
     console.print(
-        f"All take the machine's parameters too ({parts}): those of a part as --set nic.queues=4", markup=False
+        f"All take the machine's parameters too: those of a part as --set nic.queues=4, and `pagewheel list nic` shows "
+        f"them. The parts are {', '.join(parts)}.",
+        markup=False,
     )
+
+
+def _described(name: str, setting: Setting) -> tuple[str, str, str]:
+    shown = "+".join(setting.default) if isinstance(setting.default, tuple) else str(setting.default)
+    return name, {"True": "on", "False": "off"}.get(shown, shown), setting.help
+
+
+def _list(title: str, rows: Iterable[tuple[str, str, str]]) -> None:
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for heading in ("parameter", "default", "meaning"):
+        table.add_column(heading)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    console.print(table)
 
 
 @app.command()
@@ -109,7 +132,8 @@ def run(
     with _explained():
         chosen = experiment(name)
         given = split(assignments or ())
-        _check_out(out)
+        _check_file("--out", out)
+        _check_file("--sent", sent)
         file = None
         if waves:
             given = {**chosen.short, "nic.serial_width": str(SERIAL_BITS), **given}
@@ -132,15 +156,20 @@ def run(
             raise typer.Exit(FAILURE)
 
 
-def _check_out(path: Path | None) -> None:
-    """Raise ``ValueError`` for a result file that cannot be written, before anything is run for it."""
+def _check_file(option: str, path: Path | None) -> None:
+    """Raise ``ValueError`` for a file that cannot be written, before anything is run for it; makes its folder."""
     if path is None:
         return
     if path.is_dir():
-        raise ValueError(f"--out must name a file, not the folder {str(path)!r}")
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise ValueError(f"--out must name a file that can be made, not {str(path)!r}: nothing can be made in {folder}")
+        raise ValueError(f"{option} must name a file, not the folder {str(path)!r}")
+    new = not path.exists()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("ab").close()
+        if new:
+            path.unlink()
+    except OSError as error:
+        raise ValueError(f"{option} must name a file that can be made, not {str(path)!r}: {error.strerror}") from None
 
 
 def _waves_file(name: str, backend: str) -> Path:
@@ -157,7 +186,7 @@ def _waves_file(name: str, backend: str) -> Path:
 def bench(preset: PresetOption = "10g", out: OutOption = None) -> None:
     """Measure how fast the simulation runs: cycles and packets per wall second."""
     with _explained():
-        _check_out(out)
+        _check_file("--out", out)
         result = Result("bench", {"preset": preset}, seed=1, rows=bench_rows(preset))
         columns = (
             Column("cycles_per_second", "cycles/s", decimals(0)),
@@ -180,13 +209,14 @@ def stats(
     assignments: SetOption = None,
     pcap: PcapOption = None,
 ) -> None:
-    """Run once and print all counters, under the names that ethtool and page_pool give them."""
+    """Print all counters of each run, under the names that ethtool and page_pool give them."""
     with _explained():
         given = {"strategies": strategy, "verdicts": verdict, "traffic": traffic, "iommu": iommu}
         given |= split(assignments or ())
-        for _, measured in measure(
-            experiment("strategies"), given, preset_name=preset, backend=backend, capture=pcap
-        ).cases:
+        found = measure(experiment("strategies"), given, preset_name=preset, backend=backend, capture=pcap).cases
+        for case, measured in found:
+            if len(found) > 1:
+                print(f"# {', '.join(f'{key} {value}' for key, value in case.varied.items())}")
             for counter, value in measured.statistics.items():
                 print(f"{counter}: {value}")
 
@@ -214,10 +244,10 @@ def timeline(
             raise ValueError(
                 f"A timeline is of one strategy, verdict, traffic and IOMMU mode, not of {len(planned.cases)} cases"
             )
+        _check_file("--out", out)
         (case,) = planned.cases
         traced = trace_run(planned.machine_of(case), case.run, backend)
         print_timeline(console, traced.packets, traced.functions, planned.machine.cycle_ps, packets)
-        out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(traced.chrome) + "\n")
         messages.print(f"{len(traced.packets)} packets: {out}, for https://ui.perfetto.dev", markup=False)
 

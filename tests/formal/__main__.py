@@ -8,6 +8,7 @@ configuration. A proof is written as RTLIL with a task for SymbiYosys into ``bui
 counterexample's waves are found if there is one.
 """
 
+import argparse
 import subprocess
 import sys
 import time
@@ -85,13 +86,16 @@ def prove(name: str) -> bool:
     return done.returncode == 0
 
 
-def main(names: list[str]) -> int:
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.formal", description="Proves what tests can only try.")
+    parser.add_argument("proof", nargs="*", help=f"of {', '.join(PROOFS)} (default: all)")
+    names = parser.parse_args().proof
     for name in names:
         if name not in PROOFS:
-            raise SystemExit(f"No proof is called {name!r}; there are {', '.join(PROOFS)}")
+            parser.error(f"no proof is called {name!r}; there are {', '.join(PROOFS)}")
     failed = [name for name in names or PROOFS if not prove(name)]
     return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

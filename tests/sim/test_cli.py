@@ -73,6 +73,14 @@ def test_list_shows_experiments_and_parameters():
     assert "frames" in output
 
 
+def test_list_shows_the_parameters_of_a_part():
+    output = invoke("list", "nic", "--preset", "100g").output
+    assert "nic.queues" in output
+    assert "16" in output
+    assert "queue pairs" in output
+    assert "nic, link, dram, iommu" in refusal("list", "mac")
+
+
 def test_costs_show_their_sources():
     output = invoke("costs").output
     assert "page.alloc" in output
@@ -146,9 +154,20 @@ def test_a_timeline_prints_packets_and_writes_them_for_a_viewer(tmp_path):
 
 
 def test_stats_have_ethtool_and_page_pool_names():
-    result = invoke("stats", "--traffic", "64", "--backend", "amaranth", "--set", "frames=8", "--set", "ring=16")
+    result = invoke("stats", "--traffic", "64", "--set", "frames=8", "--set", "ring=16")
     assert result.exit_code == 0, result.output
     counters = dict(line.split(": ") for line in result.stdout.splitlines())
     assert counters["rx_frames"] == "8"
     assert counters["queue0_rx_xdp_drop"] == "8"
     assert int(counters["rx_pp_alloc_fast"]) > 0
+
+
+def test_stats_of_several_runs_say_whose_they_are():
+    result = invoke("stats", "--traffic", "64+65", "--set", "frames=8", "--set", "ring=16")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    heads = [index for index, line in enumerate(lines) if line.startswith("# ")]
+    assert [lines[index] for index in heads] == [
+        f"# verdict drop, traffic {size}, iommu none, strategy page_pool" for size in (64, 65)
+    ]
+    assert len({tuple(lines[first + 1 : last]) for first, last in zip(heads, [*heads[1:], len(lines)])}) == 2

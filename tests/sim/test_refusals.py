@@ -48,16 +48,18 @@ def test_a_capture_that_no_run_plays_is_refused(tmp_path):
     assert message == f"pagewheel: Capture {str(path)!r} is given, but capture is not among the traffic of this run"
 
 
-def test_a_result_file_that_cannot_be_written_is_refused_before_the_run(tmp_path):
-    assert run("--out", str(tmp_path)) == (
+@pytest.mark.parametrize(("option", "name"), [("--out", "result.json"), ("--sent", "sent.pcap")])
+def test_a_file_that_cannot_be_written_is_refused_before_the_run(option, name, tmp_path):
+    assert run(option, str(tmp_path)) == (
         cli.USAGE,
-        f"pagewheel: --out must name a file, not the folder {str(tmp_path)!r}",
+        f"pagewheel: {option} must name a file, not the folder {str(tmp_path)!r}",
     )
     file = tmp_path / "file"
     file.write_text("")
-    code, message = run("--out", str(file / "result.json"))
+    code, message = run(option, str(file / name))
     assert code == cli.USAGE
-    assert message.startswith(f"pagewheel: --out must name a file that can be made, not {str(file / 'result.json')!r}")
+    assert message.startswith(f"pagewheel: {option} must name a file that can be made, not {str(file / name)!r}")
+    assert file.read_text() == ""
 
 
 @pytest.mark.parametrize("tool", ["g++", "make", "perl"])
