@@ -19,8 +19,8 @@ from synth.output_registers import use_output_registers
 DEVICE = ("--85k", "--speed", "8", "--package", "CABGA381")
 _SYNTHESIZE = {
     "ecp5": f"synth_lattice -family ecp5 -top {TOP} -json netlist.json",
-    # No package is meant, so no buffers of pads.
-    "xilinx": f"synth_xilinx -family xcup -noiopad -noclkbuf -top {TOP}",
+    # No package is meant, so no buffers of pads. ABC fails unless modules are flattened.
+    "xilinx": f"synth_xilinx -family xcup -flatten -noiopad -noclkbuf -top {TOP}",
 }
 
 
