@@ -125,12 +125,16 @@ class RxCompletionFlags(data.Struct):
     #: frame's first, begins with the byte after them, and ``length`` counts from there. An error of either's write
     #: shows here.
     header_split: 1
-    reserved: 1
+    vlan_stripped: 1  #: the tag that ``vlan`` tells of is not in the frame any more: a C-tag, so its TPID was 0x8100
     phase: 1
 
 
 class RxCompletion(data.Struct):
     """RX completion ring: one filled buffer. A frame over several buffers has one each, in order.
+
+    It describes the frame as it lies in memory: without the four bytes of a tag that was stripped, which is not
+    in ``checksum`` either. Linux's CHECKSUM_COMPLETE covers what follows the Ethernet header in ``skb->data``, where
+    such a tag is not.
 
     With ``header_split``, slot n of the ring has header buffer n of register RX_HEADER beside it, which goes to
     software with the completion, and back to the NIC with the consumer index: it needs no ring of its own.
@@ -140,7 +144,7 @@ class RxCompletion(data.Struct):
     length: 16  #: bytes of the frame in this buffer
     rss_hash: 32
     checksum: 16  #: ones' complement sum of all bytes behind the 14 of the Ethernet header, in the wire's byte order
-    vlan: 16  #: tag control information of the first tag
+    vlan: 16  #: tag control information of the first tag on the wire
     header_length: 8  #: bytes from the frame's first to the last of the headers that the parser recognised
     packet_type: PacketType
     error: CompletionError

@@ -263,7 +263,8 @@ class TxFrameEvent(wiring.Signature):
 
 class QueueRxEvent(wiring.Signature):
     """One steered frame's fate, for its queue's counters: delivered (all completions handed to the completion writer;
-    ``fault`` if one carries WRITE_FAULT), or ``dropped`` with a queue reason."""
+    ``fault`` if one carries WRITE_FAULT), or ``dropped`` with a queue reason. ``length`` of a delivered frame is that
+    on the wire, of a dropped one that in the packet buffer."""
 
     def __init__(self, config: NicConfig):
         super().__init__(

@@ -245,7 +245,9 @@ class Nic(wiring.Component):
         ]
 
     def _set_steering(self, m, registers, rx):
-        """The registers of RSS and of steering rules, where they are built in."""
+        """The registers of what the classifier makes possible, where it is built in."""
+        if self._config.classify:
+            m.d.comb += rx.vlan_strip.eq(registers.rx_offload.vlan_strip)
         if self._config.rss:
             keys = [getattr(registers, f"rss_key{number}").key for number in range(RSS_KEY_BYTES // WORD_BYTES)]
             m.d.comb += [rx.rss.types.eq(registers.rss_types), rx.rss.key.eq(Cat(keys))]

@@ -57,8 +57,8 @@ class RegisterBlock(wiring.Component):
         The registers.
     control, frame_limits, timeouts, steering, device : Out
         Registers of the port, held in flip-flops. Fields that are pulses are high for one cycle.
-    rss_types, rss_key0..rss_key4, rule_source0..rule_flow, rule_command : Out
-        More of them, where RSS and steering rules are built in.
+    rx_offload, rss_types, rss_key0..rss_key4, rule_source0..rule_flow, rule_command : Out
+        More of them, where classification, RSS and steering rules are built in.
     capabilities, status, rule_status : In
         Registers of the port whose value the hardware gives.
     rss_table : Out

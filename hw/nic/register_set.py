@@ -10,7 +10,8 @@ from hw.config import NicConfig
 def port_registers(config: NicConfig) -> Mapping[str, Register]:
     """Registers of the port that a NIC with these parameters has, with their reset values: all but those of what is not
     built in."""
-    absent = tuple(prefix for prefix, built in (("rss_", config.rss), ("rule_", config.steering_rules)) if not built)
+    parts = {"rx_offload": config.classify, "rss_": config.rss, "rule_": config.steering_rules}
+    absent = tuple(prefix for prefix, built in parts.items() if not built)
     registers = register_map(config.queues, config.max_frame).port.items()
     return {name: register for name, register in registers if not name.startswith(absent)}
 

@@ -22,7 +22,8 @@ class Classification(data.Struct):
 
 
 class RxClassifier(wiring.Component):
-    """Watch the wire beside :class:`hw.nic.rx.ingress.RxIngress`, and say what each stored frame is.
+    """Watch what :class:`hw.nic.rx.ingress.RxIngress` stores, and say what each frame is. Of a tag that was stripped it
+    knows nothing.
 
     ::
 
@@ -36,7 +37,7 @@ class RxClassifier(wiring.Component):
 
     Members
     -------
-    beats : every beat of the wire (:class:`hw.nic.rx.headers.ObservedBeat`)
+    beats : every beat on its way to the packet buffer (:class:`hw.nic.rx.headers.ObservedBeat`)
     output : stream of :class:`Classification`
     """
 

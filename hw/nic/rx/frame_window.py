@@ -38,7 +38,7 @@ class FrameAside(data.StructLayout):
     """What only goes along with a frame: see :class:`hw.nic.rx.layouts.SteeredFrame`."""
 
     def __init__(self, config: NicConfig):
-        super().__init__({"length": 16, "info": PacketInfo, "serial": config.serial_width})
+        super().__init__({"length": 16, "info": PacketInfo(config), "serial": config.serial_width})
 
 
 class FrameWindow(wiring.Component):

@@ -14,12 +14,15 @@ from hw.nic.rx.layouts import FlowTuple
 
 WORD_BITS = 32
 ETHERNET_BYTES = 14
+TAG_BYTES = 4
 IPV6_BYTES = 40
 UDP_BYTES = 8
 MIN_IPV4_WORDS = 5
 MIN_TCP_WORDS = 5
 
-VLAN_TYPES = (0x8100, 0x88A8)  # IEEE 802.1Q: customer's and service tag
+CUSTOMER_TAG = 0x8100  # IEEE 802.1Q
+SERVICE_TAG = 0x88A8
+VLAN_TYPES = (CUSTOMER_TAG, SERVICE_TAG)
 IPV4_TYPE = 0x0800
 IPV6_TYPE = 0x86DD
 TCP_PROTOCOL = 6
@@ -83,7 +86,7 @@ def index_bits(config: NicConfig) -> int:
 
 
 class ObservedBeat(data.StructLayout):
-    """A beat of the wire, and what becomes of its frame.
+    """A beat of a frame as it is stored, and what becomes of that.
 
     Members
     -------

@@ -4,7 +4,7 @@
 from types import SimpleNamespace
 
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.abi.rings import LINE_BYTES, DropReason
@@ -12,9 +12,10 @@ from hw.bus.packet import packet_stream
 from hw.config import NicConfig
 from hw.nic.commit_fifo import CommitFifo
 from hw.nic.interfaces import RxFrameEvent, TracePoint
-from hw.nic.rx.headers import ObservedBeat
+from hw.nic.rx.headers import TAG_BYTES, ObservedBeat
 from hw.nic.rx.layouts import RxFrame
 from hw.nic.rx.pipeline import register_stage
+from hw.nic.rx.vlan_strip import VlanStrip
 
 ADDRESS_BYTES = 6
 MAX_COUNTED_LENGTH = (1 << 16) - 1
@@ -25,8 +26,8 @@ class RxIngress(wiring.Component):
 
     ::
 
-        wire ─► registers ─► length, damage ─► limits ─► verdict ─► room, position ─► packet buffer
-                                                                        └─► FIFO ─► frames
+        wire ─► registers ─► length, damage ─► limits ─► verdict ─► (tag) ─► room, position ─► packet buffer
+                                                                                 └─► FIFO ─► frames
 
     The wire has no backpressure: ``wire.ready`` is always high, one beat a cycle. A frame's words are written behind
     those of the frame before; four cycles after its last beat the frame is either committed, and appears on ``frames``
@@ -35,9 +36,14 @@ class RxIngress(wiring.Component):
     A frame is dropped for the first of these that holds: LINK_DOWN (``rx_enable`` or ``carrier`` low at its first
     beat), BAD_FCS, RUNT, OVERSIZE, OVERFLOW (the buffer had no room for one of its beats, or for one more frame: a
     frame for each 64 bytes of buffer). Every frame gives one ``event``, five cycles after its last beat, with its
-    length counted up to 65,535 whatever became of it. Beats before the first ``first`` after reset belong to no frame.
-    A frame with an empty beat, or one before its last that is not full, is as damaged as one with ``error``: BAD_FCS.
-    Its bytes would not lie in the buffer as its length says.
+    length on the wire counted up to 65,535 whatever became of it. Beats before the first ``first`` after reset belong
+    to no frame. A frame with an empty beat, or one before its last that is not full, is as damaged as one with
+    ``error``: BAD_FCS. Its bytes would not lie in the buffer as its length says.
+
+    Where ``config.classify``, :class:`hw.nic.rx.vlan_strip.VlanStrip` takes tags out of frames on the way to the
+    buffer, of good ones and bad: the verdict is by what was on the wire, and ``frames``, ``beats`` and what is written
+    have what is left. All that takes two cycles more for each beat, and waits for the next one of its frame; a frame
+    whose last beat vanishes ends a cycle sooner.
 
     Room is judged a cycle ahead, by what the reader had freed another cycle before: so the buffer's last word may stay
     unused.
@@ -49,6 +55,8 @@ class RxIngress(wiring.Component):
     min_length, max_length : limits in bytes without FCS; none beyond ``config.max_frame`` is accepted whatever the
         latter. They may change at any time, and act on beats of the cycle before as well; a frame that once was too
         long stays so
+    vlan_strip : only where ``config.classify``: C-tags are taken out. It may change at any time, and acts on tags of
+        the four cycles before as well
     write_enable, write_address, write_data : to the packet buffer, five cycles after the beat
     read_pointer : from the reader: number of words read, modulo twice the buffer's; those are free
     frames : stream of :class:`hw.nic.rx.layouts.RxFrame`
@@ -75,6 +83,8 @@ class RxIngress(wiring.Component):
             "beats": Out(stream.Signature(ObservedBeat(config), always_ready=True)),
             "event": Out(RxFrameEvent(config)),
         }
+        if config.classify:
+            members["vlan_strip"] = In(1)
         if config.serial_width:
             members |= {"accepted": Out(TracePoint(config)), "dropped": Out(TracePoint(config))}
         super().__init__(members)
@@ -83,6 +93,8 @@ class RxIngress(wiring.Component):
         m = Module()
         m.d.comb += self.wire.ready.eq(1)
         judged = self._judge(m, self._limit(m, self._measure(m)))
+        if self._config.classify:
+            judged = self._strip(m, judged)
         self._report(m, judged, self._store(m, judged))
         return m
 
@@ -178,6 +190,30 @@ class RxIngress(wiring.Component):
         ]
         return judged
 
+    def _strip(self, m: Module, beat: SimpleNamespace) -> SimpleNamespace:
+        """Take tags out; what is known of a frame goes along, with the length that is left of it."""
+        known = ("length", "bad", "reason", "destination", "broadcast", "multicast")
+        shapes = {name: getattr(beat, name).shape() for name in known}
+        about = data.StructLayout(shapes | {"serial": self._config.serial_width})
+        m.submodules.strip = strip = VlanStrip(self._config, about)
+        given, left = strip.input.payload, strip.output.payload
+        m.d.comb += [
+            strip.enable.eq(self.vlan_strip),
+            strip.input.valid.eq(beat.valid),
+            *(given[name].eq(beat.wire[name]) for name in ("data", "count", "first", "last")),
+            *(given.about[name].eq(getattr(beat, name)) for name in known),
+            given.about.serial.eq(beat.wire.serial),
+        ]
+        wire = {name: left[name] for name in ("data", "count", "first", "last")}
+        return SimpleNamespace(
+            valid=strip.output.valid,
+            wire=SimpleNamespace(**wire, serial=left.about.serial),
+            stored=(left.about.length - Mux(strip.stripped, TAG_BYTES, 0))[:16],
+            stripped=strip.stripped,
+            tag=strip.tag,
+            **{name: left.about[name] for name in known},
+        )
+
     def _store(self, m: Module, beat: SimpleNamespace) -> Signal:
         """Write the frame's words while there is room; commit it at its last beat if it is good. Whether it is."""
         config = self._config
@@ -206,10 +242,12 @@ class RxIngress(wiring.Component):
             accept.eq(last & ~beat.bad & ~overflow & fifo.room),
             fifo.push.eq(accept),
             fifo.commit.eq(accept),
-            fifo.payload.length.eq(beat.length),
+            fifo.payload.length.eq(beat.stored if config.classify else beat.length),
             fifo.payload.destination.eq(beat.destination),
             fifo.payload.serial.eq(wire.serial),
         ]
+        if config.classify:
+            m.d.comb += [fifo.payload.stripped.eq(beat.stripped), fifo.payload.tag.eq(beat.tag)]
         m.d.sync += [
             limit.eq(self.read_pointer + (self._words - 1)),
             # No further from the reader than one buffer, so the difference's sign is its highest bit.

@@ -12,26 +12,37 @@ class RxFrame(data.StructLayout):
 
     Members
     -------
-    length : bytes
+    length : bytes, without those of a tag that was stripped
     destination : destination MAC address, first byte on the wire lowest
+    stripped, tag : only where ``config.classify``: a VLAN tag was, and had this tag control information
     serial : simulation-only number
     """
 
     def __init__(self, config: NicConfig):
-        super().__init__({"length": 16, "destination": 48, "serial": config.serial_width})
+        members = {"length": 16, "destination": 48}
+        if config.classify:
+            members |= {"stripped": 1, "tag": 16}
+        super().__init__(members | {"serial": config.serial_width})
 
 
-class PacketInfo(data.Struct):
-    """What the NIC found out about a frame, for its completions: see :class:`hw.abi.rings.RxCompletion`."""
+class PacketInfo(data.StructLayout):
+    """What the NIC found out about a frame, for its completions: see :class:`hw.abi.rings.RxCompletion`.
+    ``vlan_stripped`` is there only where ``config.classify``."""
 
-    packet_type: PacketType
-    header_length: 8
-    vlan: 16
-    vlan_valid: 1
-    checksum: 16
-    checksum_status: ChecksumStatus
-    rss_hash: 32
-    hash_valid: 1
+    def __init__(self, config: NicConfig):
+        members = {
+            "packet_type": PacketType,
+            "header_length": 8,
+            "vlan": 16,
+            "vlan_valid": 1,
+            "checksum": 16,
+            "checksum_status": ChecksumStatus,
+            "rss_hash": 32,
+            "hash_valid": 1,
+        }
+        if config.classify:
+            members["vlan_stripped"] = 1
+        super().__init__(members)
 
 
 class FlowTuple(data.Struct):
@@ -48,11 +59,11 @@ class FlowTuple(data.Struct):
 
 
 class ParsedFrame(data.StructLayout):
-    """A frame in the packet buffer (:class:`RxFrame`), and what is known of it."""
+    """A frame in the packet buffer (:class:`RxFrame`), and what is known of it; a stripped tag is in ``info``."""
 
     def __init__(self, config: NicConfig):
-        frame = {name: field.shape for name, field in RxFrame(config)}
-        super().__init__({**frame, "info": PacketInfo, "flow": FlowTuple})
+        frame = {name: field.shape for name, field in RxFrame(config) if name not in ("stripped", "tag")}
+        super().__init__({**frame, "info": PacketInfo(config), "flow": FlowTuple})
 
 
 class SteeredFrame(data.StructLayout):
@@ -64,7 +75,7 @@ class SteeredFrame(data.StructLayout):
                 "length": 16,
                 "queue": range(config.queues),
                 "routed": 1,
-                "info": PacketInfo,
+                "info": PacketInfo(config),
                 "serial": config.serial_width,
             },
         )
@@ -101,7 +112,7 @@ class Segment(data.StructLayout):
                 "header": 1,
                 "end_of_packet": 1,
                 "drop": 1,
-                "info": PacketInfo,
+                "info": PacketInfo(config),
                 "serial": config.serial_width,
             }
         )

@@ -49,7 +49,7 @@ class RxParser(wiring.Component):
     after its last beat.
 
     - A frame that ends within its Ethernet header, tags included: OTHER, ``header_length`` 0, no VLAN. A third tag is
-      no IP.
+      no IP; one that was stripped before does not count.
     - IPv4 (RFC 791) with any options; IPv6 (RFC 8200), whose extension headers are not looked into, but a fragment
       header that comes first makes the packet a FRAGMENT. MALFORMED: another version, IHL below 5, a total length that
       ends within the header, or a packet that ends behind the frame.
@@ -62,7 +62,7 @@ class RxParser(wiring.Component):
 
     Members
     -------
-    beats : every beat of the wire (:class:`hw.nic.rx.headers.ObservedBeat`)
+    beats : every beat on its way to the packet buffer (:class:`hw.nic.rx.headers.ObservedBeat`)
     measured : :class:`hw.nic.rx.headers.MeasuredBeat`; its counts are meaningful where the frame is checked
     headers : :class:`hw.nic.rx.headers.ParsedHeaders` of each kept frame
     plan : :class:`hw.nic.rx.headers.ChecksumPlan` of the same frame, in the same cycle

@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module
+from amaranth.hdl import Module, Mux
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, flipped
 
@@ -29,7 +29,6 @@ from hw.nic.probes import RX_STREAMS, Probes, handshakes, show
 from hw.nic.rx.aligner import WriteBeat
 from hw.nic.rx.classifier import RxClassifier
 from hw.nic.rx.ingress import RxIngress
-from hw.nic.rx.layouts import RxFrame
 from hw.nic.rx.planner import RxPlanner
 from hw.nic.rx.steering import RxSteering
 from hw.nic.rx.writer import RxWriter
@@ -58,7 +57,7 @@ class RxPath(wiring.Component):
 
     Members
     -------
-    wire, rx_enable, carrier, min_length, max_length : see :class:`hw.nic.rx.ingress.RxIngress`
+    wire, rx_enable, carrier, min_length, max_length, vlan_strip : see :class:`hw.nic.rx.ingress.RxIngress`
     default_queue, rss, rules : see :class:`hw.nic.rx.steering.RxSteering`
     queue_write : register writes, of MAC_ADDRESS, and of what header split needs
     starvation, descriptors, fault : see :class:`hw.nic.rx.planner.RxPlanner`
@@ -94,6 +93,8 @@ class RxPath(wiring.Component):
         if config.serial_width:
             trace_points = ("accepted", "refused", "taken", "dropped", "completed")
             members |= {name: Out(TracePoint(config)) for name in trace_points}
+        if config.classify:
+            members["vlan_strip"] = In(1)
         if config.rss:
             members["rss"] = In(RssControl())
         if config.steering_rules:
@@ -181,7 +182,7 @@ class RxPath(wiring.Component):
         """Give each frame what is known of it."""
         parsed = steering.input.payload
         frames = ingress.frames
-        for name, _ in RxFrame(self._config):
+        for name in ("length", "destination", "serial"):
             m.d.comb += parsed[name].eq(frames.payload[name])
         if not self._config.classify:
             m.d.comb += [steering.input.valid.eq(frames.valid), frames.ready.eq(steering.input.ready)]
@@ -189,16 +190,18 @@ class RxPath(wiring.Component):
 
         m.submodules.classifier = classifier = RxClassifier(self._config)
         known = classifier.output
-        headers, checksum = known.payload.headers, known.payload.checksum
+        headers, checksum, stripped = known.payload.headers, known.payload.checksum, frames.payload.stripped
         join(m, ingress.beats, classifier.beats)
         m.d.comb += [
+            ingress.vlan_strip.eq(self.vlan_strip),
             steering.input.valid.eq(frames.valid & known.valid),
             frames.ready.eq(known.valid & steering.input.ready),
             known.ready.eq(frames.valid & steering.input.ready),
             parsed.info.packet_type.eq(headers.packet_type),
             parsed.info.header_length.eq(headers.header_length),
-            parsed.info.vlan.eq(headers.vlan),
-            parsed.info.vlan_valid.eq(headers.vlan_valid),
+            parsed.info.vlan.eq(Mux(stripped, frames.payload.tag, headers.vlan)),
+            parsed.info.vlan_valid.eq(stripped | headers.vlan_valid),
+            parsed.info.vlan_stripped.eq(stripped),
             parsed.info.checksum.eq(checksum.checksum),
             parsed.info.checksum_status.eq(checksum.status),
             parsed.flow.eq(headers.flow),

@@ -13,6 +13,7 @@ from hw.config import NicConfig
 from hw.nic.commit_fifo import CommitFifo
 from hw.nic.interfaces import Command, CompletionPort, QueueRxEvent, TracePoint, WritePort
 from hw.nic.rx.aligner import RxAligner, WriteBeat
+from hw.nic.rx.headers import TAG_BYTES
 from hw.nic.rx.layouts import PacketInfo, Segment
 from hw.nic.rx.pipeline import register_stage
 
@@ -39,7 +40,7 @@ class RxWriter(wiring.Component):
     A ``done`` is taken in the cycle in which it comes, so that memory's responses never wait for the completion writer,
     whose own writes may be behind them. The segment's completion entry is handed over from five cycles after, in order;
     it carries WRITE_FAULT if memory refused some byte. With a frame's last entry ``event`` tells the whole frame's
-    length, and ``fault`` if any entry carried one, the cycle after.
+    length, with a tag that was stripped, and ``fault`` if any entry carried one, the cycle after.
 
     A ``header`` segment has a command like any other, but no entry: the next one says ``header_split``, and carries
     WRITE_FAULT if memory refused some byte of either. The next segment begins with the byte behind the headers, at lane
@@ -81,7 +82,7 @@ class RxWriter(wiring.Component):
                 "length": 16,
                 "header": 1,
                 "end_of_packet": 1,
-                "info": PacketInfo,
+                "info": PacketInfo(config),
                 "serial": config.serial_width,
             }
         )
@@ -251,13 +252,17 @@ class RxWriter(wiring.Component):
             completion.flags.hash_valid.eq(segment.info.hash_valid),
             completion.flags.header_split.eq(split),
         ]
+        before = 0  # the frame's first segment: bytes that it had on the wire and has no more
+        if self._config.classify:
+            m.d.comb += completion.flags.vlan_stripped.eq(segment.info.vlan_stripped)
+            before = Mux(segment.info.vlan_stripped, TAG_BYTES, 0)
         with m.If(moves):
             m.d.sync += self.entry.valid.eq(takes & ~segment.header)
         with m.If(takes):
             m.d.sync += [
                 self.entry.payload.queue.eq(segment.queue),
                 self.entry.payload.entry.eq(completion),
-                length.eq(Mux(ends, 0, length) + segment.length),
+                length.eq(Mux(ends, before, length) + segment.length),
                 fault.eq((~ends & fault) | error),
                 ends.eq(segment.end_of_packet),
                 split.eq(segment.header),

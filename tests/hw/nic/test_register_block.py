@@ -158,7 +158,7 @@ def test_port_registers_are_outputs_and_pulses_last_a_cycle():
 @pytest.mark.parametrize(
     ("address", "response"),
     [
-        (MAP.address("device") + 8, Response.DECERR),
+        (MAP.address("rx_offload") + 8, Response.DECERR),
         (0x3F8, Response.DECERR),
         (0xFF8, Response.DECERR),
         (MAP.address("rx_header", 0) + 8, Response.DECERR),

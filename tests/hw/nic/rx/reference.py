@@ -3,7 +3,7 @@
 
 import random
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hw.abi.rings import ChecksumStatus, NetworkLayer, TransportLayer
 
@@ -31,6 +31,19 @@ def ones_complement_sum(data: bytes) -> int:
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return total
+
+
+def strip(frame: bytes) -> tuple[bytes, int | None]:
+    """The frame without its outer C-tag, and that tag's control information; None where there is none."""
+    if len(frame) < 18 or frame[12:14] != b"\x81\x00":
+        return frame, None
+    return frame[:12] + frame[16:], int.from_bytes(frame[14:16], "big")
+
+
+def classify_stripped(frame: bytes) -> Expected:
+    """Everything about a frame in memory whose outer C-tag was taken out on the way there."""
+    left, tag = strip(frame)
+    return classify(left) if tag is None else replace(classify(left), vlan=tag)
 
 
 def classify(frame: bytes) -> Expected:

@@ -11,15 +11,16 @@ from amaranth.sim import Simulator
 from hw.abi.rings import DropReason
 from hw.config import preset
 from hw.nic.rx.ingress import RxIngress
+from tests.hw.nic.rx.reference import strip
 
 
 class Bench:
     """An ingress between a wire, a packet buffer and a reader in Python. The reader takes a frame from its FIFO with
     the chance ``pace`` per cycle, and then reads a word of it a cycle."""
 
-    def __init__(self, width: int, *, seed: int, pace: float):
+    def __init__(self, width: int, *, seed: int, pace: float, strips: bool = False):
         print(f"seed {seed}")
-        self.config = preset("10g", data_width=width, rx_buffer_bytes=2048, max_frame=1024)
+        self.config = preset("10g", data_width=width, rx_buffer_bytes=2048, max_frame=1024, classify=strips)
         self.words, self.size = 2048 * 8 // width, width // 8
         self.random, self.pace = random.Random(seed), pace
         self.dut = RxIngress(self.config)
@@ -95,8 +96,9 @@ class Bench:
 
 @pytest.mark.parametrize(("width", "lengths"), [(64, (64, 65, 200, 500)), (512, (64, 64, 64, 65, 400)), (512, (64,))])
 @pytest.mark.parametrize(("seed", "pace"), [(1, 0.02), (2, 0.3), (3, 1.0)])
-def test_at_the_edge_of_the_buffer_a_frame_is_lost_only_for_want_of_room(width, lengths, seed, pace):
-    bench, rng = Bench(width, seed=seed, pace=pace), random.Random(seed)
+@pytest.mark.parametrize("strips", [False, True])
+def test_at_the_edge_of_the_buffer_a_frame_is_lost_only_for_want_of_room(width, lengths, seed, pace, strips):
+    bench, rng = Bench(width, seed=seed, pace=pace, strips=strips), random.Random(seed)
     sent: list[tuple[bytes, int, int]] = []  # frame, whether it is damaged, words that the reader had freed by then
 
     async def scenario(ctx: Any) -> None:
@@ -104,6 +106,8 @@ def test_at_the_edge_of_the_buffer_a_frame_is_lost_only_for_want_of_room(width, 
             ctx.set(port, 1)
         ctx.set(bench.dut.min_length, 60)
         ctx.set(bench.dut.max_length, 1024)
+        if strips:
+            ctx.set(bench.dut.vlan_strip, 1)
         await ctx.tick().repeat(2)
         for number in range(300):
             if rng.random() < 0.1:
@@ -111,6 +115,8 @@ def test_at_the_edge_of_the_buffer_a_frame_is_lost_only_for_want_of_room(width, 
             elif rng.random() < 0.5:
                 await ctx.tick().repeat(rng.randrange(1, 4))
             frame = number.to_bytes(2, "little") + rng.randbytes(rng.choice(lengths) - 2)
+            if strips and rng.random() < 0.5:
+                frame = frame[:12] + b"\x81\0" + frame[14:]
             sent.append((frame, int(rng.random() < 0.2), bench.read))
             await bench.send(ctx, frame, error=sent[-1][1])
         for _ in range(20_000):
@@ -122,7 +128,8 @@ def test_at_the_edge_of_the_buffer_a_frame_is_lost_only_for_want_of_room(width, 
 
     bench.run(scenario)
     stored, kept, beats, lost = 0, [], [], 0
-    for (frame, damaged, read), (dropped, reason) in zip(sent, bench.events, strict=True):
+    for (wire, damaged, read), (dropped, reason) in zip(sent, bench.events, strict=True):
+        frame = strip(wire)[0] if strips else wire
         words = -(-len(frame) // bench.size)
         beats += [(int(i == 0), int(i == words - 1 and not dropped)) for i in range(words)]
         if damaged:
@@ -140,15 +147,18 @@ def test_at_the_edge_of_the_buffer_a_frame_is_lost_only_for_want_of_room(width, 
     assert lost > 20 or pace > 0.1, "the buffer was never full"
 
 
-def test_latencies_are_as_stated():
-    bench, seen = Bench(64, seed=4, pace=1.0), {}
+@pytest.mark.parametrize(("length", "strips", "more"), [(64, False, 0), (64, True, 2), (68, True, 1)])
+def test_latencies_are_as_stated(length, strips, more):
+    bench, seen = Bench(64, seed=4, pace=1.0, strips=strips), {}
 
     async def scenario(ctx: Any) -> None:
         for port in (bench.dut.rx_enable, bench.dut.carrier):
             ctx.set(port, 1)
         ctx.set(bench.dut.max_length, 1024)
+        if strips:
+            ctx.set(bench.dut.vlan_strip, 1)
         await ctx.tick().repeat(2)
-        await bench.send(ctx, bytes(64))
+        await bench.send(ctx, bytes(12) + b"\x81\0" + bytes(length - 14))
         await ctx.tick().repeat(20)
 
     async def watch(ctx: Any) -> None:
@@ -164,4 +174,4 @@ def test_latencies_are_as_stated():
 
     bench.run(scenario, watch)
     after = {name: cycle - seen["last"] for name, cycle in seen.items()}
-    assert after == {"last": 0, "event": 5, "write": 5, "keep": 5, "frame": 8}
+    assert after == {"last": 0, **dict.fromkeys(("event", "write", "keep"), 5 + more), "frame": 8 + more}

@@ -9,7 +9,7 @@ from hw.abi.rings import CompletionError, DropReason, TransportLayer
 from hw.config import preset
 from tests.hw.nic.queue_writes import write_register
 from tests.hw.nic.rx.bench import COMPLETION, END_OF_PACKET, RxBench
-from tests.hw.nic.rx.reference import classify, random_frame
+from tests.hw.nic.rx.reference import classify, random_frame, strip
 
 SPLIT = COMPLETION.mask("flags", "header_split")
 ERROR = (1 << COMPLETION.fields["error"][1]) - 1
@@ -58,10 +58,18 @@ def found(bench, queue, buffers, size):
 
 
 @pytest.mark.parametrize(
-    ("width", "seed", "stall"), [(64, 0, 0.0), (64, 1, 0.3), (256, 2, 0.2), (512, 3, 0.0), (512, 4, 0.3)]
+    ("width", "seed", "stall", "strips"),
+    [
+        (64, 0, 0.0, False),
+        (64, 1, 0.3, True),
+        (256, 2, 0.2, True),
+        (512, 3, 0.0, False),
+        (512, 4, 0.3, True),
+    ],
 )
-def test_whole_and_split_frames_of_several_queues_arrive_byte_exact(width, seed, stall):
-    """Over buffers that are mostly too short; the header buffers of one queue fit all headers, those of another few."""
+def test_whole_and_split_frames_of_several_queues_arrive_byte_exact(width, seed, stall, strips):
+    """Over buffers that are mostly too short; the header buffers of one queue fit all headers, those of another few.
+    Tags that are stripped are no part of the headers."""
     config = preset(
         "10g", queues=QUEUES, data_width=width, classify=True, header_split=True, fetch_depth=256, max_burst_bytes=512
     )
@@ -82,6 +90,7 @@ def test_whole_and_split_frames_of_several_queues_arrive_byte_exact(width, seed,
 
     async def scenario(ctx):
         ctx.set(bench.path.rx_enable, 0)
+        ctx.set(bench.path.vlan_strip, strips)
         for queue, ring in enumerate(rings):
             await set_up(bench, ctx, queue, sizes[queue])
             await bench.post(ctx, [(address, length, identity) for identity, (address, length) in ring.items()], queue)
@@ -94,12 +103,15 @@ def test_whole_and_split_frames_of_several_queues_arrive_byte_exact(width, seed,
     assert not any(event["dropped"] for event in bench.frame_events + bench.queue_events)
     split = whole = 0
     for queue in range(QUEUES):
-        own = [(frame, splits(frame, sizes[queue])) for target, frame in frames if target == queue]
+        sent = [frame for target, frame in frames if target == queue]
+        left = [strip(frame)[0] if strips else frame for frame in sent]
+        assert not strips or sum(map(len, left)) < sum(map(len, sent))
+        own = [(frame, splits(frame, sizes[queue])) for frame in left]
         got = found(bench, queue, rings[queue], sizes[queue])
         assert [(frame, headers) for frame, headers, _ in got] == own
         assert all(error is CompletionError.NONE for _, _, errors in got for error in errors)
         delivered = [event["length"] for event in bench.queue_events if event["queue"] == queue]
-        assert delivered == [len(frame) for frame, _ in own]
+        assert delivered == [len(frame) for frame in sent], "on the wire"
         split += sum(headers > 0 for _, headers in own)
         whole += sum(headers == 0 for _, headers in own)
     assert min(split, whole) > 10
