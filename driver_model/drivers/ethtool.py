@@ -69,6 +69,8 @@ class Ethtool:
         """Tell the device what it may have forgotten."""
         if self._rss is not None:
             self._rss.write()
+        if Feature.HW_VLAN_CTAG_RX in self.features:
+            self._strip_vlan(enable=True)
         if self._rules:
             self._steering()
 
@@ -81,8 +83,12 @@ class Ethtool:
 
     def set_features(self, wanted: Feature) -> None:
         """Switch on exactly these; without NTUPLE all rules go. See
-        :meth:`driver_model.drivers.features.NetDevice.set_features`."""
+        :meth:`driver_model.drivers.features.NetDevice.set_features`. HW_VLAN_CTAG_RX may change in traffic: each packet
+        tells whether its tag was taken out."""
+        before = self.features
         self._netdev.set_features(wanted)
+        if (before ^ self.features) & Feature.HW_VLAN_CTAG_RX:
+            self._strip_vlan(enable=Feature.HW_VLAN_CTAG_RX in self.features)
         if Feature.NTUPLE not in self._netdev.features:
             for location in tuple(self._rules):
                 self._delete(location)
@@ -172,6 +178,10 @@ class Ethtool:
         if location not in self._rules:
             raise OSError(errno.ENOENT, f"There is no rule at location {location!r}")
         self._delete(location)
+
+    def _strip_vlan(self, *, enable: bool) -> None:
+        register = self._registers.port["rx_offload"]
+        self._core.mmio_write(register.offset, register.pack(vlan_strip=enable))
 
     def _delete(self, location: int) -> None:
         rule = self._rules.pop(location)

@@ -10,16 +10,14 @@ from hw.abi.registers import RegisterMap
 
 
 class Feature(Flag):
-    """``NETIF_F_*`` of Linux, without the prefix.
-
-    HW_VLAN_CTAG_RX is not there: the device tells of tags, and leaves them in the frame.
-    """
+    """``NETIF_F_*`` of Linux, without the prefix."""
 
     RXCSUM = auto()  #: checksum verdicts and sums come with received packets
     RXHASH = auto()  #: so do RSS hashes
     SG = auto()  #: a frame to be sent may lie in pieces
     HW_CSUM = auto()  #: a checksum of any protocol can be inserted
     HW_VLAN_CTAG_TX = auto()  #: so can a VLAN tag
+    HW_VLAN_CTAG_RX = auto()  #: received packets come without it, and are told which they had
     TSO = auto()  #: TCP over IPv4 can be cut into segments
     TSO_ECN = auto()  #: also with CWR, which only the first segment keeps
     TSO6 = auto()  #: so can TCP over IPv6
@@ -27,6 +25,9 @@ class Feature(Flag):
 
 
 ALL_TSO = Feature.TSO | Feature.TSO_ECN | Feature.TSO6
+#: What must be asked for. Most drivers begin with HW_VLAN_CTAG_RX; here each packet goes to an XDP program first, which
+#: would have to ask for what it is used to read in the frame, and whose XDP_TX sends that back without.
+OFF_AT_FIRST = Feature.HW_VLAN_CTAG_RX
 #: As ``ethtool -k`` names them.
 ETHTOOL_NAMES = MappingProxyType(
     {
@@ -35,6 +36,7 @@ ETHTOOL_NAMES = MappingProxyType(
         "tx-scatter-gather": Feature.SG,
         "tx-checksum-ip-generic": Feature.HW_CSUM,
         "tx-vlan-hw-insert": Feature.HW_VLAN_CTAG_TX,
+        "rx-vlan-hw-parse": Feature.HW_VLAN_CTAG_RX,
         "tx-tcp-segmentation": Feature.TSO,
         "tx-tcp-ecn-segmentation": Feature.TSO_ECN,
         "tx-tcp6-segmentation": Feature.TSO6,
@@ -52,7 +54,7 @@ class Capabilities:
     queues : queue pairs
     max_frame : bytes of the longest frame that it receives and sends
     max_descriptors : of a frame to be sent, contexts included; by default what every device has
-    classify : received packets are parsed, and their checksums judged
+    classify : received packets are parsed, their checksums judged, and their C-VLAN tags can be taken out
     rss : receive-side scaling is built in
     rules : exact steering rules that fit; 0 for none
     header_split : headers of received packets can go to buffers of their own
@@ -87,7 +89,7 @@ class Capabilities:
         """What can be switched on: ``hw_features``."""
         found = Feature(0)
         if self.classify:
-            found |= Feature.RXCSUM
+            found |= Feature.RXCSUM | Feature.HW_VLAN_CTAG_RX
         if self.rss:
             found |= Feature.RXHASH
         if self.rules:
@@ -104,7 +106,7 @@ class NetDevice:
 
     Parameters
     ----------
-    capabilities : what the device can do; all of it is on at first
+    capabilities : what the device can do; all of it but :data:`OFF_AT_FIRST` is on at first
     single_buffer_xdp : packets go to an XDP program that must have each whole (``dev_xdp_sb_prog_count``)
 
     Attributes
@@ -121,7 +123,7 @@ class NetDevice:
         self.running = False
         self.tcp_data_split = False
         self.hash_types: frozenset[str] = frozenset()
-        self._switch(capabilities.features)
+        self._switch(capabilities.features & ~OFF_AT_FIRST)
 
     @property
     def features(self) -> Feature:

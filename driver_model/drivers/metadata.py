@@ -5,10 +5,19 @@ import errno
 from enum import IntEnum
 
 from driver_model.drivers.features import Feature, NetDevice
-from driver_model.drivers.ring import RX_CSUM_BAD, RX_CSUM_GOOD, RX_CSUM_MASK, RX_HASH_VALID, RX_VLAN_VALID
+from driver_model.drivers.ring import (
+    RX_CSUM_BAD,
+    RX_CSUM_GOOD,
+    RX_CSUM_MASK,
+    RX_HASH_VALID,
+    RX_VLAN_STRIPPED,
+    RX_VLAN_VALID,
+)
 from driver_model.net.xdp_metadata import XdpRssType
 from hw.abi.codec import Codec
 from hw.abi.rings import NetworkLayer, RxCompletion, TransportLayer
+
+ETH_P_8021Q = 0x8100
 
 _CODEC = Codec(RxCompletion)
 _NETWORK = _CODEC.mask("packet_type", "network")
@@ -32,7 +41,8 @@ class RxMetadata:
     """Metadata of the frame at hand. One is reused for a whole queue: it tells of a frame only until the program or
     consumer that got it returns.
 
-    What its :class:`~driver_model.drivers.features.Feature` is off for is not told, nor what the device did not find.
+    What its :class:`~driver_model.drivers.features.Feature` is off for is not told, nor what the device did not find;
+    but of a tag that is not in the frame any more :attr:`vlan_tag` always tells, or it would be lost.
 
     Parameters
     ----------
@@ -77,8 +87,8 @@ class RxMetadata:
 
     @property
     def csum(self) -> int | None:
-        """Ones' complement sum of all bytes behind the Ethernet header, tags and padding among them, as little-endian
-        words; it counts with COMPLETE."""
+        """Ones' complement sum of all bytes behind the Ethernet header, as they lie in memory, tags and padding among
+        them, as little-endian words; it counts with COMPLETE."""
         return self.entry[3] if self._netdev.rx_checksum else None
 
     @property
@@ -100,9 +110,15 @@ class RxMetadata:
 
     @property
     def vlan_tci(self) -> int | None:
-        """Tag control information of the first VLAN tag, which is still in the frame; not ``skb->vlan_tci``, which is
-        of a tag that was taken out."""
+        """Tag control information of the first VLAN tag on the wire. It is still in the frame unless :attr:`vlan_tag`
+        says otherwise, and no ``skb->vlan_tci`` then."""
         return self.entry[4] if self.entry[8] & RX_VLAN_VALID else None
+
+    @property
+    def vlan_tag(self) -> tuple[int, int] | None:
+        """``skb->vlan_proto`` and ``skb->vlan_tci``, for ``__vlan_hwaccel_put_tag``: protocol and tag control
+        information of the tag that the device has taken out of the frame."""
+        return (ETH_P_8021Q, self.entry[4]) if self.entry[8] & RX_VLAN_STRIPPED else None
 
     def xmo_rx_hash(self) -> tuple[int, XdpRssType] | None:
         """For :func:`driver_model.net.xdp_metadata.bpf_xdp_metadata_rx_hash`."""
@@ -112,5 +128,5 @@ class RxMetadata:
         return None if value is None else (value, self.hash_type)
 
     def xmo_rx_vlan_tag(self) -> tuple[int, int] | None:
-        """For :func:`driver_model.net.xdp_metadata.bpf_xdp_metadata_rx_vlan_tag`: the device takes no tag out."""
-        return None
+        """For :func:`driver_model.net.xdp_metadata.bpf_xdp_metadata_rx_vlan_tag`."""
+        return self.vlan_tag

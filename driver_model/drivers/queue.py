@@ -301,7 +301,7 @@ class QueuePair:
     def _hand_up(self) -> None:
         """Count a frame that is handed up, and charge its metadata where the device has any."""
         netdev = self._netdev
-        if netdev.rx_checksum or netdev.rx_hash:
+        if netdev.rx_checksum or netdev.rx_hash or self._metadata.vlan_tag is not None:
             self.core.spend(self._op_metadata)
         self.statistics.count_pass(self._metadata)
 

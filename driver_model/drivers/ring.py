@@ -45,6 +45,7 @@ TX_DONE_FORMAT = Struct("<HHIHIBB")  #: buffer_id, index, reserved, reserved, re
 RX_END_OF_PACKET = _RX.mask("flags", "end_of_packet")
 RX_HASH_VALID = _RX.mask("flags", "hash_valid")
 RX_VLAN_VALID = _RX.mask("flags", "vlan_valid")
+RX_VLAN_STRIPPED = _RX.mask("flags", "vlan_stripped")
 RX_HEADER_SPLIT = _RX.mask("flags", "header_split")
 RX_CSUM_MASK = _RX.mask("flags", "checksum_status")
 RX_CSUM_GOOD = _value(ChecksumStatus.GOOD) * (RX_CSUM_MASK & -RX_CSUM_MASK)

@@ -24,6 +24,7 @@ class QueueStatistics:
     rx_csum_unnecessary: int = 0  #: of ``rx_xdp_pass``, handed up as CHECKSUM_UNNECESSARY
     rx_csum_complete: int = 0  #: as CHECKSUM_COMPLETE
     rx_csum_none: int = 0  #: as CHECKSUM_NONE
+    rx_removed_vlan_packets: int = 0  #: of ``rx_xdp_pass``, handed up without the VLAN tag that they had
     rx_hsplit_packets: int = 0  #: of ``rx_xdp_pass``, handed up with their headers apart
     rx_hsplit_bytes: int = 0  #: bytes of those headers
     rx_xdp_drop: int = 0
@@ -60,6 +61,7 @@ class QueueStatistics:
         self.rx_csum_unnecessary += summed is Checksum.UNNECESSARY
         self.rx_csum_complete += summed is Checksum.COMPLETE
         self.rx_csum_none += summed is Checksum.NONE
+        self.rx_removed_vlan_packets += metadata.vlan_tag is not None
         if header is not None:
             self.rx_hsplit_packets += 1
             self.rx_hsplit_bytes += header[1]

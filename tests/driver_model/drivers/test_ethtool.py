@@ -219,6 +219,32 @@ def test_rules_steer_outlast_a_reset_and_go() -> None:
     run(test)
 
 
+def test_tags_are_taken_out_as_rx_vlan_offload_says_also_after_a_reset() -> None:
+    def test(bench: Bench, ethtool: Ethtool) -> None:
+        def strips() -> int | None:
+            return bench.nic.port.get("rx_offload")
+
+        off = ethtool.features
+        assert Feature.HW_VLAN_CTAG_RX not in off
+        assert strips() is None, "as it is after a reset"
+        ethtool.set_features(off | Feature.HW_VLAN_CTAG_RX)
+        bench.wait(lambda: strips() == 1, "the register")
+        bench.driver.reset()
+        assert strips() is None
+        bench.driver.open()
+        bench.wait(lambda: strips() == 1, "the register")
+        ethtool.set_features(off)
+        bench.wait(lambda: strips() == 0, "the register")
+        bench.nic.port.clear()
+        ethtool.set_features(off & ~Feature.RXHASH)
+        bench.driver.stop()
+        bench.driver.open()
+        bench.driver.status(0, "rx")  # behind it, every register write has arrived
+        assert strips() is None, "nothing to tell"
+
+    run(test)
+
+
 def test_rules_of_a_closed_device_come_with_its_opening() -> None:
     def test(bench: Bench, ethtool: Ethtool) -> None:
         ethtool.insert_rule(flow_of(0), 1)

@@ -90,16 +90,21 @@ def test_hashes_and_their_types(network: Any, transport: Any, types: frozenset[s
     assert (without.hash, without.hash_type, without.xmo_rx_hash()) == (None, XdpRssType.NONE, None)
 
 
-def test_tags_stay_in_the_frame_so_they_are_told_but_not_as_taken_out() -> None:
+def test_a_tag_in_the_frame_is_told_but_only_one_that_was_taken_out_of_it_is_the_packets() -> None:
     found = metadata(told(V4, TCP, GOOD, "vlan_valid"))
-    assert (found.vlan_tci, found.xmo_rx_vlan_tag()) == (0x6ABC, None)
+    assert (found.vlan_tci, found.vlan_tag, found.xmo_rx_vlan_tag()) == (0x6ABC, None, None)
     assert metadata(told(V4, TCP, GOOD)).vlan_tci is None
+    for features in (None, Feature.HW_VLAN_CTAG_RX, Feature(0)):
+        found = metadata(told(V4, TCP, GOOD, "vlan_valid", "vlan_stripped"), device(features))
+        assert found.vlan_tci == 0x6ABC
+        assert found.vlan_tag == found.xmo_rx_vlan_tag() == (0x8100, 0x6ABC), "whatever was switched meanwhile"
 
 
 def test_nonsense_of_the_device_is_nothing() -> None:
     found = metadata({"told": (1, 2, 3, 4, 0xFF), "flags": 0xFF})
     assert found.packet_type == (NetworkLayer.OTHER, TransportLayer.OTHER)
     assert (found.ip_summed, found.hash_type) == (Checksum.NONE, XdpRssType.NONE)
+    assert found.vlan_tag == (0x8100, 3)
 
 
 def test_a_device_without_parser_tells_nothing_and_says_so() -> None:
@@ -121,11 +126,12 @@ def test_the_driver_hands_each_frames_metadata_up_counts_verdicts_and_charges_it
 
     bench = Bench("page_pool", "pass", consumer=take, rss=True, rx_entries=16)
     good, bad = told(V4, TCP, GOOD, "hash_valid"), told(V4, TCP, BAD, "hash_valid", "vlan_valid")
+    untagged = told(V6, TransportLayer.OTHER, NOT, "vlan_valid", "vlan_stripped")
 
     def run() -> None:
         bench.start()
         queue = bench.nic.queues[0]
-        for number, (completion, end) in enumerate(((good, True), (bad, False), (bad, True), (told(V6), True))):
+        for number, (completion, end) in enumerate(((good, True), (bad, False), (bad, True), (untagged, True))):
             queue.fill_consumer += 1
             bench.nic.complete(queue, number, 60, end=end, **completion)
         bench.nic.receive(0, [])
@@ -136,10 +142,11 @@ def test_the_driver_hands_each_frames_metadata_up_counts_verdicts_and_charges_it
     assert got == [
         (Checksum.UNNECESSARY, 0xDEADBEEF, None, 1),
         (Checksum.NONE, 0xDEADBEEF, 0x6ABC, 2),
-        (Checksum.COMPLETE, None, None, 1),
+        (Checksum.COMPLETE, None, 0x6ABC, 1),
     ]
     counted = {name: bench.total(f"rx_csum_{name}") for name in ("unnecessary", "complete", "none", "bad")}
     assert counted == {"unnecessary": 1, "complete": 1, "none": 1, "bad": 1}
+    assert bench.total("rx_removed_vlan_packets") == 1
     assert bench.core.op("rx.metadata").count == 3
 
 
