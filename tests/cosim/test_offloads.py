@@ -39,6 +39,7 @@ def test_received_frames_are_of_every_kind(result: dict[str, Any]) -> None:
     assert any(kind.startswith("MALFORMED") for kind in received)
     assert any("MALFORMED" in kind and "IPV" in kind for kind in received)
     assert any("tagged" in kind for kind in received)
+    assert any("stripped" in kind for kind in received)
     assert {f"dropped: {reason}" for reason in ("BAD_FCS", "OVERSIZE", "RUNT")} <= received
     assert {f"published hash {which} ports" for which in ("with", "without")} <= received
 

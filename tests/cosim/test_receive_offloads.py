@@ -3,6 +3,7 @@
 
 import errno
 import random
+from collections import Counter
 from collections.abc import Mapping
 from ipaddress import ip_address
 from typing import Any
@@ -14,6 +15,7 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 from scapy.utils import checksum
 
+from driver_model.drivers.features import Feature
 from driver_model.drivers.metadata import Checksum
 from driver_model.drivers.rss import ADDRESSES, DEFAULT_KEY, FlowType
 from driver_model.drivers.steering import Flow
@@ -28,6 +30,7 @@ from sim.traffic.flows import Flows, sequence_of
 from sim.traffic.source import Traffic
 from tests.cosim.offloads import LOAD, MACHINE, QUEUES, captured_traffic
 from tests.hw.nic.rx.flows import toeplitz
+from tests.hw.nic.rx.reference import strip
 
 HERE = "tests.cosim.test_receive_offloads"
 FLOWS, FLOW_FRAMES = 40, 400
@@ -36,14 +39,16 @@ KINDS = ("good", "good", "good", "checksum", "payload", "ip header")  #: what is
 
 def hand_up(backend: Backend, machine: MachineConfig, runs: list[Mapping[str, Any]]) -> list[Any]:
     """Run after run, what was handed up and what programs could know of it, and the counters; at last the first run
-    again with headers split off."""
+    again with headers split off, and once more with tags taken out too."""
     results = []
     for number, traffic in enumerate(runs):
         if number:
             backend.reset()
         results.append(receive(backend, machine, traffic))
-    backend.reset()
-    return [*results, receive(backend, machine, runs[0], Split)]
+    for kind in (Split, Untagged):
+        backend.reset()
+        results.append(receive(backend, machine, runs[0], kind))
+    return results
 
 
 class Split(Scenario):
@@ -55,6 +60,19 @@ class Split(Scenario):
         self.driver.ethtool.set_tcp_data_split(enable=True)
         self.driver.open()
         self.driver.status(0, "rx")  # behind it, every register write has arrived
+
+
+class Untagged(Split):
+    """With packets split, and ``ethtool -K … rx-vlan-offload on``."""
+
+    def _open(self) -> None:
+        super()._open()
+        ethtool = self.driver.ethtool
+        ethtool.set_features(ethtool.features | Feature.HW_VLAN_CTAG_RX)
+        self.driver.status(0, "rx")
+
+    def _expected(self) -> list[list[bytes]]:
+        return [[strip(frame)[0] for frame in queue] for queue in super()._expected()]
 
 
 def receive(
@@ -227,7 +245,7 @@ def test_programs_get_the_hash_and_no_tag_for_none_is_taken_out_and_the_counters
 
 
 def test_flows_spread_over_the_queues_and_each_stays_in_order_in_its_own(received: Any) -> None:
-    _, (_, result, _) = received
+    _, (_, result, *_) = received
     queues: dict[str, int] = {}
     last: dict[str, int] = {}
     count = [0] * QUEUES
@@ -245,7 +263,7 @@ def test_flows_spread_over_the_queues_and_each_stays_in_order_in_its_own(receive
 
 
 def test_with_headers_split_off_all_of_that_is_the_same(received: Any) -> None:
-    _, (whole, _, result) = received
+    _, (whole, _, result, _) = received
     assert not any(whole["split"])
     assert sorted(map(repr, result["handed"])) == sorted(map(repr, whole["handed"]))
     assert sorted(map(repr, result["hints"])) == sorted(map(repr, whole["hints"]))
@@ -256,6 +274,36 @@ def test_with_headers_split_off_all_of_that_is_the_same(received: Any) -> None:
     assert len(split) > 100
     assert sum(statistics[f"queue{queue}_rx_hsplit_packets"] for queue in range(QUEUES)) == len(split)
     assert sum(statistics[f"queue{queue}_rx_hsplit_bytes"] for queue in range(QUEUES)) == sum(split)
+
+
+def test_with_tags_taken_out_packets_and_programs_get_them_beside_frames_that_are_summed_and_split_without(
+    received: Any,
+) -> None:
+    frames, (whole, _, _, result) = received
+    # Each queue keeps its order, so what it has handed up can be compared with what it did before.
+    before, after = ([sorted(run["handed"], key=lambda entry: entry[0])] for run in (whole, result))
+    removed = 0
+    for (queue, raw, *types, length, _, _, value, kind, told), entry in zip(*before, *after, strict=True):
+        frame = bytes.fromhex(raw)
+        left, tag = strip(frame)
+        summed, csum = truth(left)
+        assert Checksum(summed) == truth(frame)[0]
+        gone = 4 * (tag is not None)
+        assert entry == [queue, left.hex(), *types, length - gone, summed, csum, value, kind, told], frame.hex()
+        removed += tag is not None
+    assert removed > 50
+    tags = [None if isinstance(tag, int) else tuple(tag) for _, tag in result["hints"]]
+    expected = [strip(frame)[1] for frame in frames]
+    assert Counter(tags) == Counter(None if tag is None else (0x8100, tag) for tag in expected)
+    assert all(tag == errno.ENODATA for _, tag in result["hints"] if isinstance(tag, int))
+    assert sorted(repr(found) for found, _ in result["hints"]) == sorted(repr(found) for found, _ in whole["hints"])
+    for entry, apart in zip(result["handed"], result["split"], strict=True):
+        splits = entry[3] in ("TCP", "UDP") and 2 * entry[4] < len(entry[1])
+        assert apart == (entry[4] if splits else 0)
+    statistics, on_wire = result["statistics"], sum(map(len, frames))
+    assert sum(statistics[f"queue{queue}_rx_removed_vlan_packets"] for queue in range(QUEUES)) == removed
+    assert statistics["rx_bytes"] == sum(statistics[f"nic_queue{queue}_rx_bytes"] for queue in range(QUEUES)) == on_wire
+    assert sum(statistics[f"queue{queue}_rx_bytes"] for queue in range(QUEUES)) == on_wire - 4 * removed
 
 
 # Settings

@@ -14,7 +14,7 @@ from sim.host.mailbox import MailboxClient, RegisterRead
 from sim.host.wire_player import AHEAD, PlayerClient
 from sim.host.wire_recorder import RecorderClient
 from sim.traffic.pacing import MIN_FRAME, LineRate
-from tests.hw.nic.rx.reference import Expected, classify
+from tests.hw.nic.rx.reference import Expected, classify, classify_stripped, strip
 from tests.hw.nic.tx.packets import Placer
 from tests.offloads import receive, send
 from tests.offloads.frames import WireFrame, published, wire_frame
@@ -141,13 +141,15 @@ class Comparison:
         for frame in frames:
             reason = frame.drop(settings.min_length, settings.max_length)
             if reason is None:
-                expected = classify(frame.data)
-                opinion = scapy_verdict(frame.data, expected)
-                assert opinion in (None, expected.status), f"scapy finds it {opinion}: {expected}, {frame.data.hex()}"
+                data, expected = frame.data, classify(frame.data)
+                if settings.strips:
+                    data, expected = strip(data)[0], classify_stripped(data)
+                opinion = scapy_verdict(data, expected)
+                assert opinion in (None, expected.status), f"scapy finds it {opinion}: {expected}, {data.hex()}"
                 self.covered["scapy", "no opinion" if opinion is None else f"agrees: {opinion.name}"] += 1
                 rss_hash = settings.hash(expected)
                 queue = self._receivers[settings.queue(rss_hash)]
-                queue.awaited.append(Awaited(frame.data, expected, rss_hash))
+                queue.awaited.append(Awaited(data, expected, rss_hash))
             else:
                 self._drops[reason] += 1
             self.covered["receive", _kind(expected) if reason is None else f"dropped: {reason.name}"] += 1
@@ -244,6 +246,6 @@ class Comparison:
 
 def _kind(expected: Expected) -> str:
     """Layers, tags and verdict of a frame."""
-    tag = " tagged" if expected.vlan is not None else ""
+    tag = " stripped" if expected.stripped else " tagged" if expected.vlan is not None else ""
     verdict = "" if expected.status is ChecksumStatus.NOT_CHECKED else f" {expected.status.name}"
     return f"{expected.network.name} {expected.transport.name}{tag}{verdict}"

@@ -21,7 +21,7 @@ PHASE = COMPLETION.mask("flags", "phase")
 
 
 class Awaited(NamedTuple):
-    """A frame that is to come, what is known of it, and its hash if it is to have one."""
+    """A frame that is to come, as it is to lie in memory, what is known of it, and its hash if it is to have one."""
 
     data: bytes
     expected: Expected
@@ -121,6 +121,7 @@ def said(frame: Awaited, slot: int, length: int, ends: bool):
         "end_of_packet": ends,
         "hash_valid": frame.rss_hash is not None,
         "vlan_valid": expected.vlan is not None,
+        "vlan_stripped": expected.stripped,
         "checksum_status": expected.status.value,
     }
     types = {"network": expected.network.value, "transport": expected.transport.value}

@@ -25,6 +25,7 @@ class Settings:
     default_queue: int
     min_length: int
     max_length: int
+    strips: bool = False  #: C-VLAN tags are taken out
 
     @classmethod
     def random(cls, rng: random.Random, queues: int, max_frame: int) -> "Settings":
@@ -36,6 +37,7 @@ class Settings:
             default_queue=rng.randrange(queues),
             min_length=rng.choice((1, 15, 60)),
             max_length=rng.choice((max_frame, max_frame, 1514)),
+            strips=rng.random() < 0.5,
         )
 
     @classmethod
@@ -70,3 +72,4 @@ class Settings:
         yield port["steering"].offset, port["steering"].pack(default_queue=self.default_queue)
         limits = port["frame_limits"].pack(min_length=self.min_length, max_length=self.max_length)
         yield port["frame_limits"].offset, limits
+        yield port["rx_offload"].offset, port["rx_offload"].pack(vlan_strip=self.strips)

@@ -12,7 +12,8 @@ VLAN_TYPES = (0x8100, 0x88A8)
 
 @dataclass(frozen=True)
 class Expected:
-    """``flow`` is (source, destination, ports), each as bytes, or None where they do not count."""
+    """``flow`` is (source, destination, ports), each as bytes, or None where they do not count. ``stripped``: the tag
+    that ``vlan`` is of was on the wire, and is not in the frame."""
 
     network: NetworkLayer
     transport: TransportLayer
@@ -22,6 +23,7 @@ class Expected:
     status: ChecksumStatus
     addresses: tuple[bytes, bytes] | None = None
     ports: tuple[bytes, bytes] | None = None
+    stripped: bool = False
 
 
 def ones_complement_sum(data: bytes) -> int:
@@ -43,7 +45,7 @@ def strip(frame: bytes) -> tuple[bytes, int | None]:
 def classify_stripped(frame: bytes) -> Expected:
     """Everything about a frame in memory whose outer C-tag was taken out on the way there."""
     left, tag = strip(frame)
-    return classify(left) if tag is None else replace(classify(left), vlan=tag)
+    return classify(left) if tag is None else replace(classify(left), vlan=tag, stripped=True)
 
 
 def classify(frame: bytes) -> Expected:
