@@ -57,7 +57,7 @@ class Ethtool:
         self._registers = registers
         self._netdev = netdev
         self._queues = queues
-        self._rss = Rss(core, registers, netdev, queues) if netdev.capabilities.rss else None
+        self._rss = Rss(core, registers, queues) if netdev.capabilities.rss else None
         self._rules: dict[int, FlowRule] = {}
         self._table: SteeringRules | None = None  # the device's, None where it is empty after a reset
 

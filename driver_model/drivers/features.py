@@ -114,7 +114,6 @@ class NetDevice:
     running : the device is open (``netif_running``)
     tcp_data_split : packets are split from the next time on that the device is opened; off at first, and no feature
     rx_checksum, rx_hash : whether RXCSUM and RXHASH are on, which is asked for every packet
-    hash_types : RSS hash types that are on, as register RSS_TYPES names them
     """
 
     def __init__(self, capabilities: Capabilities, *, single_buffer_xdp: bool = False) -> None:
@@ -122,7 +121,6 @@ class NetDevice:
         self.single_buffer_xdp = single_buffer_xdp
         self.running = False
         self.tcp_data_split = False
-        self.hash_types: frozenset[str] = frozenset()
         self._switch(capabilities.features & ~OFF_AT_FIRST)
 
     @property

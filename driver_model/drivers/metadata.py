@@ -9,6 +9,7 @@ from driver_model.drivers.ring import (
     RX_CSUM_BAD,
     RX_CSUM_GOOD,
     RX_CSUM_MASK,
+    RX_HASH_PORTS,
     RX_HASH_VALID,
     RX_VLAN_STRIPPED,
     RX_VLAN_VALID,
@@ -25,7 +26,10 @@ _TRANSPORT_SHIFT = _NETWORK.bit_length()
 _NETWORKS = {layer.value: layer for layer in NetworkLayer.__members__.values()}
 _TRANSPORTS = {layer.value: layer for layer in TransportLayer.__members__.values()}
 _IP = {NetworkLayer.IPV4: XdpRssType.L3_IPV4, NetworkLayer.IPV6: XdpRssType.L3_IPV6}
-_PORTS = {TransportLayer.TCP: XdpRssType.L4_TCP, TransportLayer.UDP: XdpRssType.L4_UDP}
+_PORTS = {
+    TransportLayer.TCP: XdpRssType.L4 | XdpRssType.L4_TCP,
+    TransportLayer.UDP: XdpRssType.L4 | XdpRssType.L4_UDP,
+}
 
 
 class Checksum(IntEnum):
@@ -99,14 +103,13 @@ class RxMetadata:
 
     @property
     def hash_type(self) -> XdpRssType:
-        """What was hashed; a driver for SKBs makes PKT_HASH_TYPE_L4, L3 and NONE of it."""
-        if self.hash is None:
-            return XdpRssType.NONE
+        """What was hashed, as the device says with each packet; a driver for SKBs makes PKT_HASH_TYPE_L4, L3 and NONE
+        of it."""
         network, transport = self.packet_type
-        kind = _IP.get(network, XdpRssType.NONE)
-        if f"{transport.name}_{network.name}".lower() in self._netdev.hash_types:
-            kind |= XdpRssType.L4 | _PORTS[transport]
-        return kind
+        if self.hash is None or network not in _IP:
+            return XdpRssType.NONE
+        ports = _PORTS.get(transport, XdpRssType.NONE) if self.entry[7] & RX_HASH_PORTS else XdpRssType.NONE
+        return _IP[network] | ports
 
     @property
     def vlan_tci(self) -> int | None:

@@ -38,7 +38,7 @@ _CONTEXT = Codec(TxContext)
 FILL_FORMAT = Struct("<QHHI")  #: address, length, buffer_id, reserved
 RX_FORMAT = Struct(
     "<HHIHHBBBB"
-)  #: buffer_id, length, rss_hash, checksum, vlan, header_length, packet_type, error, flags
+)  #: buffer_id, length, rss_hash, checksum, vlan, header_length, packet_type, error and hash_ports, flags
 TX_FORMAT = Struct("<QHHI")  #: address, length, buffer_id, control word
 TX_DONE_FORMAT = Struct("<HHIHIBB")  #: buffer_id, index, reserved, reserved, reserved, error, flags
 
@@ -53,6 +53,7 @@ RX_CSUM_BAD = _value(ChecksumStatus.BAD) * (RX_CSUM_MASK & -RX_CSUM_MASK)
 WRITE_FAULT = _value(CompletionError.WRITE_FAULT)
 OFFLOAD = _value(CompletionError.OFFLOAD)
 ERROR_MASK = (1 << _RX.fields["error"][1]) - 1
+RX_HASH_PORTS = 1 << _RX.fields["hash_ports"][0] - _RX.fields["error"][0]  #: in the byte of the error
 
 
 def _tx_control(*flags: str, **fields: int) -> int:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from enum import Enum, IntFlag
 
 from driver_model.cpu.core import Core
-from driver_model.drivers.features import NetDevice
 from hw.abi.registers import WORD_BYTES, RegisterMap
 from hw.abi.steering import RSS_KEY_BYTES, RSS_TABLE_ENTRIES, RSS_TABLE_ROW
 
@@ -55,7 +54,6 @@ class Rss:
     ----------
     core : who talks to the device
     registers : the device's map
-    netdev : told of the hash types
     queues : queue pairs in use, over which packets are spread evenly at first
 
     Attributes
@@ -63,14 +61,13 @@ class Rss:
     key, table : 40 bytes, and the queue of each of the 128 values of the hash's low 7 bits
     """
 
-    def __init__(self, core: Core, registers: RegisterMap, netdev: NetDevice, queues: int) -> None:
+    def __init__(self, core: Core, registers: RegisterMap, queues: int) -> None:
         self._core = core
         self._registers = registers
-        self._netdev = netdev
         self._queues = queues
         self.key = DEFAULT_KEY
         self.table = tuple(ethtool_rxfh_indir_default(index, queues) for index in range(RSS_TABLE_ENTRIES))
-        netdev.hash_types = DEFAULT_TYPES
+        self._types = DEFAULT_TYPES
 
     def write(self) -> None:
         """Tell the device everything."""
@@ -80,7 +77,7 @@ class Rss:
             word = int.from_bytes(self.key[start : start + WORD_BYTES], "little")
             self._core.mmio_write(self._registers.address(f"rss_key{number}"), word)
         self._write_table()
-        self._write_types(self._netdev.hash_types)
+        self._write_types(self._types)
 
     def set_rxfh(self, *, indir: Sequence[int] | None = None, key: bytes | None = None) -> None:
         """``ethtool -X``: another table, another key, or both. With another table alone, each packet finds a queue by
@@ -103,7 +100,7 @@ class Rss:
 
     def get_rxfh_fields(self, kind: FlowType) -> Rxh:
         """What of such packets is hashed; nothing of those that are not spread."""
-        return _fields(kind, self._netdev.hash_types)
+        return _fields(kind, self._types)
 
     def set_rxfh_fields(self, kind: FlowType, fields: Rxh) -> None:
         """Hash this of such packets, and of all others what is hashed now. Raises ``OSError`` EINVAL for what the
@@ -111,15 +108,15 @@ class Rss:
         where all else of IP is not hashed by them, or the reverse; and all else of IP differently where TCP or UDP is
         hashed by addresses, for it would change with it."""
         with_ports, plain = kind.value
-        types = self._netdev.hash_types - {with_ports or plain}
+        types = self._types - {with_ports or plain}
         if fields == (ADDRESSES | PORTS if with_ports else ADDRESSES):
             types |= {with_ports or plain}
         if _fields(kind, types) != fields:
             raise OSError(errno.EINVAL, f"{kind.name} cannot be hashed by {fields!r} with {', '.join(sorted(types))}")
         for other in FlowType:
-            if other is not kind and _fields(other, types) != _fields(other, self._netdev.hash_types):
+            if other is not kind and _fields(other, types) != _fields(other, self._types):
                 raise OSError(errno.EINVAL, f"{other.name} is hashed as {kind.name} is, and would change with it")
-        self._netdev.hash_types = types
+        self._types = types
         self._write_types(types)
 
     def _write_types(self, types: frozenset[str]) -> None:

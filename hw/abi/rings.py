@@ -148,7 +148,10 @@ class RxCompletion(data.Struct):
     header_length: 8  #: bytes from the frame's first to the last of the headers that the parser recognised
     packet_type: PacketType
     error: CompletionError
-    reserved: 4
+    #: With ``hash_valid``: the hash is of addresses and ports of a packet that is TCP or UDP; off, of IP addresses
+    #: alone. It says what was hashed when the packet came, whatever register RSS_TYPES says since.
+    hash_ports: 1
+    reserved: 3
     flags: RxCompletionFlags
 
 

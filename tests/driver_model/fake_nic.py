@@ -252,13 +252,14 @@ class FakeNic:
         end: bool = True,
         error: CompletionError = CompletionError.NONE,
         told: tuple[int, int, int, int, int] = (0, 0, 0, 0, 0),
+        hash_ports: bool = False,
         flags: int = 0,
     ) -> None:
         """Write an RX completion; ``told`` are hash, checksum, VLAN, header length and packet type."""
         size = queue.registers["rx_completion_size"]
         index = queue.rx_producer
         phase = 0 if index // size & 1 else 0x80
-        raw = _RX.pack(buffer_id, length, *told, error.value, phase | end | flags)
+        raw = _RX.pack(buffer_id, length, *told, error.value | hash_ports << 4, phase | end | flags)
         self.write(queue.registers["rx_completion_base"] + 16 * (index % size), raw)
         queue.rx_producer = (index + 1) & _MASK
 

@@ -149,7 +149,7 @@ class Comparison:
                 self.covered["scapy", "no opinion" if opinion is None else f"agrees: {opinion.name}"] += 1
                 rss_hash = settings.hash(expected)
                 queue = self._receivers[settings.queue(rss_hash)]
-                queue.awaited.append(Awaited(data, expected, rss_hash))
+                queue.awaited.append(Awaited(data, expected, rss_hash, settings.hash_ports(expected)))
             else:
                 self._drops[reason] += 1
             self.covered["receive", _kind(expected) if reason is None else f"dropped: {reason.name}"] += 1

@@ -21,11 +21,13 @@ PHASE = COMPLETION.mask("flags", "phase")
 
 
 class Awaited(NamedTuple):
-    """A frame that is to come, as it is to lie in memory, what is known of it, and its hash if it is to have one."""
+    """A frame that is to come, as it is to lie in memory, what is known of it, its hash if it is to have one, and
+    whether ports are in that."""
 
     data: bytes
     expected: Expected
     rss_hash: int | None
+    hash_ports: bool
 
 
 class Buffer(NamedTuple):
@@ -130,6 +132,7 @@ def said(frame: Awaited, slot: int, length: int, ends: bool):
             buffer_id=slot,
             length=length,
             rss_hash=frame.rss_hash or 0,
+            hash_ports=int(frame.hash_ports),
             checksum=expected.checksum,
             vlan=expected.vlan or 0,
             header_length=expected.header_length,

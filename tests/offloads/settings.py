@@ -48,11 +48,13 @@ class Settings:
 
     def hash(self, expected: Expected) -> int | None:
         """Of a frame, None if it has none."""
-        if expected.addresses is None:
-            return None
-        ports = expected.ports or (bytes(2), bytes(2))
-        numbers = (int.from_bytes(port, "big") for port in ports)
-        return Flow(*expected.addresses, *numbers, expected.network, expected.transport).hash(self.key, self.types)
+        flow = _flow(expected)
+        return None if flow is None else flow.hash(self.key, self.types)
+
+    def hash_ports(self, expected: Expected) -> bool:
+        """Whether that is of ports too."""
+        flow = _flow(expected)
+        return flow is not None and flow.hash_ports(self.types)
 
     def queue(self, rss_hash: int | None) -> int:
         """Of a frame with this hash."""
@@ -73,3 +75,11 @@ class Settings:
         limits = port["frame_limits"].pack(min_length=self.min_length, max_length=self.max_length)
         yield port["frame_limits"].offset, limits
         yield port["rx_offload"].offset, port["rx_offload"].pack(vlan_strip=self.strips)
+
+
+def _flow(expected: Expected) -> Flow | None:
+    if expected.addresses is None:
+        return None
+    ports = expected.ports or (bytes(2), bytes(2))
+    numbers = (int.from_bytes(port, "big") for port in ports)
+    return Flow(*expected.addresses, *numbers, expected.network, expected.transport)

@@ -48,4 +48,7 @@ def test_settings_give_the_published_hashes() -> None:
         for ports in (False, True)
     ]
     assert list(zip(*hashes, strict=True)) == [(plain, ports) for _, plain, ports in published()]
-    assert Settings.published(4, ports=True).hash(classify(bytes(60))) is None
+    for ports in (False, True):
+        settings = Settings.published(4, ports=ports)
+        assert {settings.hash_ports(classify(frame.data)) for frame, *_ in published()} == {ports}
+        assert (settings.hash(classify(bytes(60))), settings.hash_ports(classify(bytes(60)))) == (None, False)

@@ -32,7 +32,7 @@ class Device:
         self.memory = np.zeros(RING_BYTES + BUFFER_BYTES, np.uint8)
         self.queue = ReceiveQueue(self.memory, 0, BUFFERS, self.rng)
         data = bytes(random_packet(self.rng, 300))
-        self.frame = Awaited(data, classify(data), rss_hash)
+        self.frame = Awaited(data, classify(data), rss_hash, hash_ports=False)
         self.queue.awaited.append(self.frame)
         self.used = 0
 

@@ -39,6 +39,7 @@ class PacketInfo(data.StructLayout):
             "checksum_status": ChecksumStatus,
             "rss_hash": 32,
             "hash_valid": 1,
+            "hash_ports": 1,
         }
         if config.classify:
             members["vlan_stripped"] = 1

@@ -43,7 +43,7 @@ class RxRss(wiring.Component):
     start, packet_type, flow : a packet begins, only while ``ready``; also one that ``hashed`` is off for, whose result
         means nothing
     ready : a packet may start
-    hashed : a type that is enabled fits this packet, same cycle
+    hashed, hashed_ports : a type that is enabled fits this packet, and one with ports does; same cycle
     done, result : :class:`RssResult` of the oldest packet, for one cycle
     """
 
@@ -58,6 +58,7 @@ class RxRss(wiring.Component):
                 "flow": In(FlowTuple),
                 "ready": Out(1),
                 "hashed": Out(1),
+                "hashed_ports": Out(1),
                 "done": Out(1),
                 "result": Out(RssResult(config)),
             }
@@ -85,6 +86,7 @@ class RxRss(wiring.Component):
         ports = Mux(by_ports, Cat(flow.source_port, flow.destination_port), 0)
         m.d.comb += [
             self.hashed.eq(by_addresses | by_ports),
+            self.hashed_ports.eq(by_ports),
             toeplitz.key.eq(self.control.key),
             toeplitz.start.eq(self.start),
             toeplitz.message.eq(

@@ -24,7 +24,8 @@ class RxSteering(wiring.Component):
 
     - an exact steering rule (:class:`hw.nic.rx.rules.RuleTable`, where ``config.steering_rules``);
     - the lowest queue whose MAC_ADDRESS register is enabled and equals the destination;
-    - RSS (:class:`hw.nic.rx.rss.RxRss`, where ``config.rss``); its hash also goes into the frame's information;
+    - RSS (:class:`hw.nic.rx.rss.RxRss`, where ``config.rss``); its hash, and whether it has the ports, also go into the
+      frame's information;
     - ``default_queue``; if it does not exist, the frame leaves with ``routed`` off, as queue 0's to drop.
 
     A write of MAC_ADDRESS or ``default_queue`` acts on frames that enter in later cycles.
@@ -121,13 +122,18 @@ class RxSteering(wiring.Component):
     def _look_up(self, m: Module, arrived: Any) -> None:
         """Ask RSS and the rules, and choose where all have answered."""
         config = self._config
-        start, go, hashed = Signal(), Signal(), Signal()
+        start, go, hashed, hashed_ports = Signal(), Signal(), Signal(), Signal()
         # A frame begins to wait a cycle after the lookups have begun: they take longer than that.
-        started, was_hashed, entered = Signal(), Signal(), Signal.like(arrived)
-        m.d.sync += [started.eq(start), was_hashed.eq(hashed), entered.eq(arrived)]
+        started, entered = Signal(), Signal.like(arrived)
+        m.d.sync += [
+            started.eq(start),
+            entered.eq(arrived),
+            entered.info.hash_valid.eq(hashed),
+            entered.info.hash_ports.eq(hashed_ports),
+        ]
         target, claimed = self._by_address(m, entered)
-        waiting = data.StructLayout({"frame": SteeredFrame(config), "claimed": 1, "hashed": 1})
-        frames, frame = self._results(m, "frames", waiting, Cat(target, claimed, was_hashed), started, go)
+        waiting = data.StructLayout({"frame": SteeredFrame(config), "claimed": 1})
+        frames, frame = self._results(m, "frames", waiting, Cat(target, claimed), started, go)
         ready, answered = [frames.w_level < _FRAMES // 2], [frames.r_rdy]
         chosen = Signal.like(self.output.payload)
         m.d.comb += chosen.eq(frame.frame)
@@ -136,9 +142,9 @@ class RxSteering(wiring.Component):
             m.submodules.rss = rss = RxRss(config)
             join(m, flipped(self.rss), rss.control)
             results, result = self._results(m, "hashes", RssResult(config), rss.result, rss.done, go)
-            m.d.comb += hashed.eq(rss.hashed)
-            with m.If(frame.hashed):
-                m.d.comb += [chosen.info.rss_hash.eq(result.hash), chosen.info.hash_valid.eq(1)]
+            m.d.comb += [hashed.eq(rss.hashed), hashed_ports.eq(rss.hashed_ports)]
+            with m.If(frame.frame.info.hash_valid):
+                m.d.comb += chosen.info.rss_hash.eq(result.hash)
                 with m.If(~frame.claimed):
                     m.d.comb += [chosen.queue.eq(result.queue), chosen.routed.eq(1)]
             ready.append(rss.ready)

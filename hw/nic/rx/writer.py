@@ -246,6 +246,7 @@ class RxWriter(wiring.Component):
             completion.vlan.eq(segment.info.vlan),
             completion.checksum.eq(segment.info.checksum),
             completion.rss_hash.eq(segment.info.rss_hash),
+            completion.hash_ports.eq(segment.info.hash_ports),
             completion.flags.end_of_packet.eq(segment.end_of_packet),
             completion.flags.vlan_valid.eq(segment.info.vlan_valid),
             completion.flags.checksum_status.eq(segment.info.checksum_status),

@@ -8,7 +8,8 @@ import pytest
 
 from driver_model.drivers.features import Capabilities, Feature, NetDevice
 from driver_model.drivers.metadata import Checksum, RxMetadata
-from driver_model.drivers.rss import DEFAULT_TYPES
+from driver_model.drivers.ring import RX_HASH_PORTS
+from driver_model.drivers.rss import ADDRESSES, FlowType
 from driver_model.net.xdp_metadata import XdpRssType
 from hw.abi.codec import Codec
 from hw.abi.rings import ChecksumStatus, NetworkLayer, RxCompletion, TransportLayer
@@ -35,13 +36,12 @@ def told(network: Any, transport: Any = TransportLayer.OTHER, status: Any = NOT,
 
 def metadata(completion: dict[str, Any], netdev: NetDevice | None = None) -> RxMetadata:
     result = RxMetadata(device() if netdev is None else netdev)
-    result.entry = (0, 60, *completion["told"], 0, completion["flags"])
+    result.entry = (0, 60, *completion["told"], RX_HASH_PORTS * completion.get("hash_ports", 0), completion["flags"])
     return result
 
 
 def device(features: Feature | None = None) -> NetDevice:
     netdev = NetDevice(Capabilities(queues=2, max_frame=9216, classify=True, rss=True, rules=64))
-    netdev.hash_types = DEFAULT_TYPES
     if features is not None:
         netdev.set_features(features)
     return netdev
@@ -70,19 +70,19 @@ def test_verdicts(completion: dict[str, Any], expected: Checksum) -> None:
 
 
 @pytest.mark.parametrize(
-    ("network", "transport", "types", "expected"),
+    ("network", "transport", "ports", "expected"),
     [
-        (V4, TCP, DEFAULT_TYPES, XdpRssType.L3_IPV4 | XdpRssType.L4 | XdpRssType.L4_TCP),
-        (V6, UDP, DEFAULT_TYPES, XdpRssType.L3_IPV6 | XdpRssType.L4 | XdpRssType.L4_UDP),
-        (V4, UDP, frozenset(("ipv4", "tcp_ipv4")), XdpRssType.L3_IPV4),
-        (V6, FRAGMENT, DEFAULT_TYPES, XdpRssType.L3_IPV6),
-        (V4, TransportLayer.OTHER, DEFAULT_TYPES, XdpRssType.L3_IPV4),
+        (V4, TCP, True, XdpRssType.L3_IPV4 | XdpRssType.L4 | XdpRssType.L4_TCP),
+        (V6, UDP, True, XdpRssType.L3_IPV6 | XdpRssType.L4 | XdpRssType.L4_UDP),
+        (V4, UDP, False, XdpRssType.L3_IPV4),
+        (V6, TCP, False, XdpRssType.L3_IPV6),
+        (V6, FRAGMENT, False, XdpRssType.L3_IPV6),
+        (V4, TransportLayer.OTHER, False, XdpRssType.L3_IPV4),
     ],
 )
-def test_hashes_and_their_types(network: Any, transport: Any, types: frozenset[str], expected: XdpRssType) -> None:
+def test_hashes_and_their_types(network: Any, transport: Any, ports: bool, expected: XdpRssType) -> None:
     netdev = device()
-    netdev.hash_types = types
-    found = metadata(told(network, transport, GOOD, "hash_valid"), netdev)
+    found = metadata(told(network, transport, GOOD, "hash_valid") | {"hash_ports": ports}, netdev)
     assert found.xmo_rx_hash() == (found.hash, found.hash_type) == (0xDEADBEEF, expected)
     netdev.set_features(Feature.RXCSUM)
     assert (found.hash, found.hash_type, found.xmo_rx_hash()) == (None, XdpRssType.NONE, None)
@@ -101,10 +101,11 @@ def test_a_tag_in_the_frame_is_told_but_only_one_that_was_taken_out_of_it_is_the
 
 
 def test_nonsense_of_the_device_is_nothing() -> None:
-    found = metadata({"told": (1, 2, 3, 4, 0xFF), "flags": 0xFF})
+    found = metadata({"told": (1, 2, 3, 4, 0xFF), "flags": 0xFF, "hash_ports": True})
     assert found.packet_type == (NetworkLayer.OTHER, TransportLayer.OTHER)
     assert (found.ip_summed, found.hash_type) == (Checksum.NONE, XdpRssType.NONE)
     assert found.vlan_tag == (0x8100, 3)
+    assert metadata(told(V4, FRAGMENT, NOT, "hash_valid") | {"hash_ports": True}).hash_type is XdpRssType.L3_IPV4
 
 
 def test_a_device_without_parser_tells_nothing_and_says_so() -> None:
@@ -148,6 +149,32 @@ def test_the_driver_hands_each_frames_metadata_up_counts_verdicts_and_charges_it
     assert counted == {"unnecessary": 1, "complete": 1, "none": 1, "bad": 1}
     assert bench.total("rx_removed_vlan_packets") == 1
     assert bench.core.op("rx.metadata").count == 3
+
+
+def test_a_hash_is_told_as_the_device_made_it_and_not_as_it_would_make_it_now() -> None:
+    got: list[Any] = []
+
+    def take(queue: Any, fragments: Any, found: RxMetadata) -> None:
+        got.append(found.xmo_rx_hash())
+        for buffer, _, _ in fragments:
+            queue.release(buffer)
+
+    bench = Bench("page_pool", "pass", consumer=take, rss=True, rx_entries=16)
+
+    def run() -> None:
+        bench.start()
+        queue = bench.nic.queues[0]
+        for number, ports in enumerate((True, False)):
+            queue.fill_consumer += 1
+            bench.nic.complete(queue, number, 60, hash_ports=ports, **told(V4, UDP, GOOD, "hash_valid"))
+        bench.driver.ethtool.set_rxfh_fields(FlowType.UDP_V4, ADDRESSES)
+        bench.nic.receive(0, [])
+        bench.wait(lambda: len(got) == 2, "two frames")
+        bench.finish()
+
+    bench.run(run)
+    with_ports = XdpRssType.L3_IPV4 | XdpRssType.L4 | XdpRssType.L4_UDP
+    assert got == [(0xDEADBEEF, with_ports), (0xDEADBEEF, XdpRssType.L3_IPV4)]
 
 
 def test_without_features_nothing_is_charged() -> None:

@@ -99,5 +99,37 @@ def test_rules_addresses_rss_and_default_in_this_order(width):
             assert queue == expected[frame]
             assert bool(entry.flags & HASH_VALID) == (frame[14:] in hashes)
             assert entry.rss_hash == hashes.get(frame[14:], 0)
+            assert entry.hash_ports == (frame[14:] in hashes)
+
+    host.run(bench)
+
+
+@pytest.mark.parametrize("width", [64, 512])
+def test_completions_say_what_was_hashed_when_the_packet_came(width):
+    """Also those that software reads after it has set other hash types."""
+    host = NicHost(seed=6, data_width=width, queues=2, classify=True, rss=True)
+    frames = []
+    for transport in (TransportLayer.TCP, TransportLayer.UDP):
+        for source, destination in (("10.0.0.1", "10.0.0.2"), ("fd00::1", "fd00::2")):
+            flow = Flow.of(source, 1000, destination, 53, transport)
+            frames.append((flow, packet(flow)))
+    fragment = bytes(Ether(dst=TO_NIC) / IP(src="10.0.0.3", dst="10.0.0.4", flags="MF") / UDP() / bytes(18))
+    frames.append((Flow.of("10.0.0.3", 0, "10.0.0.4", 0, TransportLayer.FRAGMENT), fragment))
+    settings = (("ipv4", "tcp_ipv4", "udp_ipv4", "tcp_ipv6"), ("ipv4", "ipv6", "udp_ipv6"), ())
+
+    async def bench(ctx):
+        await host.bring_up(ctx, buffers=32)
+        wanted = []
+        for types in settings:
+            await set_rss(host, ctx, SUITE_KEY, [0] * RSS_TABLE_ENTRIES, **dict.fromkeys(types, 1))
+            for flow, frame in frames:
+                host.play(frame)
+                value = flow.hash(SUITE_KEY, types)
+                wanted.append((frame, value or 0, value is not None, flow.hash_ports(types)))
+            await ctx.tick().repeat(500)  # all are parsed, and software has looked at none
+        seen = await completions(host, ctx, len(wanted))
+        got = [(frame, entry.rss_hash, bool(entry.flags & HASH_VALID), entry.hash_ports) for _, frame, entry in seen]
+        assert got == wanted
+        assert {ports for *_, ports in wanted} == {False, True}
 
     host.run(bench)

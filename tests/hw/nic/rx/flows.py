@@ -75,11 +75,15 @@ class Flow:
         """What RSS makes of it with these hash types (names of register RSS_TYPES); None without a type that fits."""
         if self.network not in IP:
             return None
-        family = self.network.name.lower()
         addresses = self.source + self.destination
-        if self.transport in WITH_PORTS and f"{self.transport.name.lower()}_{family}" in types:
+        if self.hash_ports(types):
             return toeplitz(key, addresses + self.ports)
-        return toeplitz(key, addresses) if family in types else None
+        return toeplitz(key, addresses) if self.network.name.lower() in types else None
+
+    def hash_ports(self, types: Any) -> bool:
+        """Whether that is a hash with ports."""
+        names = f"{self.transport.name}_{self.network.name}".lower()
+        return self.network in IP and self.transport in WITH_PORTS and names in types
 
 
 IP = (NetworkLayer.IPV4, NetworkLayer.IPV6)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Frames go to the queue that rules, addresses, RSS and the default give them, in order, at the stated pace."""
 
+from itertools import product
+
 import pytest
 
 from hw.abi.registers import register_map
@@ -12,6 +14,7 @@ from tests.hw.nic.rx.steering_bench import BOUND, SteeringBench
 
 WIDTHS = [64, 128, 256, 512]
 TYPES = tuple(register_map(1).port["rss_types"].fields)
+IP_TYPES = ("ipv4", "ipv6")
 ELSEWHERE = bytes.fromhex("0200000000ff")
 
 
@@ -46,6 +49,7 @@ def test_the_verification_suite_gives_its_hashes_and_queues(width, with_ports):
     assert [frame.info.rss_hash for _, frame in bench.out] == expected
     assert [frame.queue for _, frame in bench.out] == [table[value % 128] for value in expected]
     assert all(frame.info.hash_valid and frame.routed for _, frame in bench.out)
+    assert {bool(frame.info.hash_ports) for _, frame in bench.out} == {with_ports}
 
 
 def model(flow, destination, *, rules, macs, key, types, table, default, queues):
@@ -102,8 +106,42 @@ def test_random_frames_find_the_queue_of_the_model_under_stalls(width, seed):
         assert (frame.length, frame.info.vlan) == (length, length), "order is kept"
         assert (frame.queue, frame.routed) == (queue, routed), (flow, destination)
         assert frame.info.hash_valid == (value is not None)
+        assert frame.info.hash_ports == flow.hash_ports(types)
         if value is not None:
             assert frame.info.rss_hash == value
+
+
+@pytest.mark.parametrize("width", [64, 512])
+def test_each_hash_says_whether_it_has_ports_whatever_is_set_behind_it(width):
+    bench = SteeringBench(config(width, steering_rules=0), stall=0.3)
+    flows = [flow_of(number, *kind) for number, kind in enumerate(product(IP, TransportLayer))]
+    settings = [
+        ("ipv4", "tcp_ipv4", "ipv6"),
+        TYPES,
+        ("udp_ipv4", "ipv6"),
+        (),
+        IP_TYPES,
+        ("ipv4", "udp_ipv6"),
+        TYPES,
+    ] * 10
+
+    async def scenario(ctx):
+        for number, types in enumerate(settings):
+            # Right behind the frame before, while that is still being looked up.
+            bench.set_rss(ctx, SUITE_KEY, types)
+            await bench.send(ctx, [(60, ELSEWHERE, flows[number % len(flows)])])
+        await bench.settle(ctx, len(settings))
+
+    bench.run(scenario)
+    seen = set()
+    for number, (types, (_, frame)) in enumerate(zip(settings, bench.out, strict=True)):
+        flow = flows[number % len(flows)]
+        value = flow.hash(SUITE_KEY, types)
+        assert (frame.info.hash_valid, frame.info.hash_ports) == (value is not None, flow.hash_ports(types))
+        assert value in (None, frame.info.rss_hash)
+        seen.add((flow.network, flow.transport, value is not None, flow.hash_ports(types)))
+    assert {(*kind, True, True) for kind in product(IP, WITH_PORTS)} <= seen
+    assert {(*kind, True, False) for kind in product(IP, TransportLayer)} <= seen
 
 
 @pytest.mark.parametrize(
