@@ -103,7 +103,8 @@ class Measurement:
     offered, delivered : frames that began on the wire, and frames that software received (``tx``: that left again)
     dropped : frames by reason; with ``delivered`` they make up ``offered``
     lengths : how many frames of each length were delivered
-    cycles : hardware cycles from the first delivery to the last, for ``delivered`` frames; not less than the wire took
+    cycles : hardware cycles from when software first had a frame to the last delivery, for ``delivered`` frames; not
+        less than the wire took
     operations : for each operation of the cost profile, how often it happened during the traffic, and its picoseconds
     statistics : counters at the end of the run, of driver, page_pool and hardware
     accesses : how many accesses the device made to memory during the traffic, by (is a write, address modulo 64,

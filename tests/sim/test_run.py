@@ -10,6 +10,7 @@ import pytest
 from hw.config import IommuConfig
 from sim.backends.base import launch
 from sim.config import preset
+from sim.experiments.ceiling import ceilings
 from sim.run import Measurement, RunConfig
 from sim.traffic.sample import sample_capture
 from sim.traffic.source import Traffic
@@ -103,3 +104,16 @@ def test_overload_drops_are_counted_by_reason():
     assert set(measured.dropped) <= {"no_buffer", "completion_full", "overflow"}
     assert 0 < sum(measured.dropped.values()) == measured.offered - measured.delivered
     assert measured.cycles_per_packet > Fraction(21, 2)
+
+
+@pytest.mark.parametrize("moderation", [0, 600])
+@pytest.mark.parametrize("frames", [2, 20, 100])
+def test_frames_that_leave_in_one_burst_are_not_faster_than_the_machine(frames, moderation):
+    """All of a poll leave together, back to back; what they took begins with software's first look at one."""
+    measured = run(RunConfig(Traffic("64", frames=frames), verdict="tx", moderation_cycles=moderation))
+    assert measured.delivered == frames
+    line = Traffic("64").line(MACHINE.nic.clock_khz)
+    bounds = ceilings(MACHINE.nic, MACHINE.link, line, measured.lengths, transmit=True)
+    assert measured.packets_per_second <= min(bounds.values())
+    spent = sum(picoseconds for _, picoseconds in measured.operations.values())
+    assert measured.cycles * MACHINE.cycle_ps >= spent, "the one core cannot have worked for longer"
