@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 from driver_model.cpu.profile import Profile
+from driver_model.drivers.queue_config import COMPLETION_CYCLES
 from driver_model.drivers.ring import check_entries
 from driver_model.drivers.strategies import STRATEGIES
 from driver_model.memory.page import PAGE_SIZE
@@ -36,6 +37,8 @@ class RunConfig:
     ring : entries of each ring
     moderation_cycles, moderation_count : an interrupt waits so many hardware cycles, or for so many completions,
         whichever is first; 0 switches that off, and a count needs cycles, or the last frames would wait for ever
+    completion_cycles : hardware cycles that a completion waits for others to share its line, see
+        :class:`driver_model.drivers.queue_config.QueueConfig`
     profile : cost profile of the cores
     iommu : ``none`` on a machine without an IOMMU; else how the NIC uses it: ``passthrough``, ``lazy`` or ``strict``
     checkers : the ownership checker, and a check of every frame's bytes when the driver sees it
@@ -49,6 +52,7 @@ class RunConfig:
     ring: int = 512
     moderation_cycles: int = 0
     moderation_count: int = 0
+    completion_cycles: int = COMPLETION_CYCLES
     profile: str = "e5-1650v4"
     iommu: str = "none"
     checkers: bool = True

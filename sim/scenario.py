@@ -123,6 +123,7 @@ class Scenario:
             tx_entries=config.ring,
             moderation_cycles=config.moderation_cycles,
             moderation_count=config.moderation_count,
+            completion_cycles=config.completion_cycles,
         )
         self.driver = NicDriver(self.host, queue, config.queues)
 
@@ -216,7 +217,9 @@ class Scenario:
     def _settle(self, end: int) -> None:
         """Run until the wire has played all its frames and nothing has moved for a while."""
         limit = end + SETTLE_LIMIT + len(self.frames) * SETTLE_FRAME
-        step = STEP * (STALLED if self.machine.stalls else 1) + self.config.moderation_cycles * self.machine.cycle_ps
+        config, cycle = self.config, self.machine.cycle_ps
+        step = max(STEP * (STALLED if self.machine.stalls else 1), 2 * config.completion_cycles * cycle)
+        step += config.moderation_cycles * cycle
         last: tuple[int, int] | None = None
         while True:
             self.platform.run(self.platform.now + step)

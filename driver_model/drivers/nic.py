@@ -119,6 +119,10 @@ class NicDriver:
         if self._opened:
             raise DeviceError("The device is open already")
         self.ethtool.restore()
+        timeouts = self.registers.port["timeouts"]
+        word = timeouts.pack(starvation=timeouts.fields["starvation"].reset, completion=self.config.completion_cycles)
+        if word != timeouts.reset:
+            self.core.mmio_write(timeouts.offset, word)
         self.queues = []
         self._opened = True
         try:

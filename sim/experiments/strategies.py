@@ -7,6 +7,7 @@ from fractions import Fraction
 from itertools import islice
 from typing import Any, ClassVar
 
+from driver_model.drivers.queue_config import COMPLETION_CYCLES
 from driver_model.drivers.strategies import STRATEGIES
 from driver_model.net.xdp import PROGRAMS
 from hw.config import IommuConfig
@@ -58,6 +59,11 @@ class Strategies(Experiment):
         "ring": Setting(512, "entries of each ring, a power of two", low=8, high=32768),
         "moderation_cycles": Setting(0, "hardware cycles after which an interrupt comes; 0: not by time", high=65535),
         "moderation_count": Setting(0, "completions at which an interrupt comes; 0: not by count", high=65535),
+        "completion_cycles": Setting(
+            COMPLETION_CYCLES,
+            "hardware cycles that a completion waits for others to share its line of four",
+            high=65535,
+        ),
         "load": Setting("1", "share of the line that is offered"),
         "timing": Setting("rate", "a capture at line rate or at its own times", choices=("rate", "capture")),
         "profile": Setting("e5-1650v4", "cost profile of the cores"),
@@ -99,6 +105,7 @@ class Strategies(Experiment):
                     ring=settings["ring"],
                     moderation_cycles=settings["moderation_cycles"],
                     moderation_count=settings["moderation_count"],
+                    completion_cycles=settings["completion_cycles"],
                     profile=settings["profile"],
                     iommu=mode,
                     checkers=settings["checkers"],

@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import pytest
 
+from hw.abi.rings import LINE_BYTES
 from hw.config import IommuConfig
 from sim.backends.base import launch
 from sim.config import preset
@@ -117,3 +118,20 @@ def test_frames_that_leave_in_one_burst_are_not_faster_than_the_machine(frames, 
     assert measured.packets_per_second <= min(bounds.values())
     spent = sum(picoseconds for _, picoseconds in measured.operations.values())
     assert measured.cycles * MACHINE.cycle_ps >= spent, "the one core cannot have worked for longer"
+
+
+def test_completions_of_two_queues_share_lines_when_they_wait_long_enough():
+    """At half of line rate the fourth frame of a queue comes 126 cycles after the first."""
+    traffic = Traffic("64", frames=200, flows=2, queues=2, load="0.5")
+    lines = {}
+    for cycles in (0, 64, 140, 20_000):
+        measured = run(RunConfig(traffic, queues=2, cores=2, completion_cycles=cycles))
+        assert (measured.delivered, measured.dropped) == (200, {})
+        lines[cycles] = measured.accesses.get((True, 0, LINE_BYTES), 0)
+    assert lines == {0: 0, 64: 0, 140: 50, 20_000: 50}
+
+
+def test_frames_that_fill_no_line_come_when_their_completion_has_waited():
+    measured = run(RunConfig(Traffic("64", frames=3), completion_cycles=65_535))
+    assert measured.delivered == 3
+    assert measured.accesses[True, 0, 48] == 1

@@ -332,11 +332,41 @@ def test_status_and_counters() -> None:
         ({"tx_entries": 8.0}, TypeError, r"tx_entries must be an integer, not 8\.0"),
         ({"moderation_cycles": 1 << 16}, ValueError, r"moderation_cycles must be in 0\.\.65535, not 65536"),
         ({"moderation_count": "4"}, ValueError, r"moderation_count must be in 0\.\.65535, not '4'"),
+        ({"completion_cycles": -1}, ValueError, r"completion_cycles must be in 0\.\.65535, not -1"),
     ],
 )
 def test_bad_configuration(change: dict[str, object], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         QueueConfig(**{"strategy": strategy("page_pool"), "program": program("drop"), **change})
+
+
+@pytest.mark.parametrize("cycles", [0, 108, 65535])
+def test_the_wait_of_completions_is_set_again_after_a_reset(cycles: int) -> None:
+    bench = Bench(completion_cycles=cycles)
+    timeouts = bench.nic.map.port["timeouts"]
+    word = timeouts.pack(starvation=timeouts.fields["starvation"].reset, completion=cycles)
+
+    def run() -> None:
+        bench.start()
+        assert bench.nic.port["timeouts"] == word
+        bench.driver.reset()
+        assert "timeouts" not in bench.nic.port
+        bench.driver.open()
+        assert bench.nic.port["timeouts"] == word
+        bench.finish()
+
+    bench.run(run)
+
+
+def test_the_wait_of_completions_stays_that_after_a_reset_unless_it_is_set() -> None:
+    bench = Bench()
+
+    def run() -> None:
+        bench.start()
+        assert "timeouts" not in bench.nic.port
+        bench.finish()
+
+    bench.run(run)
 
 
 def test_unknown_strategy_and_bad_queue_count() -> None:
