@@ -78,7 +78,7 @@ def stages(machine: MachineConfig, run: RunConfig, measured: Measurement) -> dic
 
 def account_rows(case: Mapping[str, Any], machine: MachineConfig, run: RunConfig, measured: Measurement) -> list[Row]:
     """Rows ``stage.NAME``, and ``busiest`` with ``busiest_share``: the part that is busy longest, and its share of the
-    run's cycles. It limits if that is all of them; what it did before the first delivery can make it a little more."""
+    run's cycles. It limits if that is all of them; its work before software has a frame can make it more."""
     found = stages(machine, run, measured)
     busiest = max(found, key=lambda name: found[name])
     return [
