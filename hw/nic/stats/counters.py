@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """All counters of the register description, fed by the datapath's events."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import reduce
 from operator import or_
 from types import MappingProxyType
@@ -100,14 +101,19 @@ def _parts(queues: int) -> Iterator[_Part]:
                     yield _Part(f"counters.{amount}", queue, name, amount, queue)
 
 
-def _in_rounds(parts: Iterable[_Part]) -> list[_Part]:
-    """In an order in which the parts of one counter are far from each other: first one of each, then more of some."""
-    rounds: dict[int, list[_Part]] = defaultdict(list)
-    earlier: Counter[tuple[str, int | None]] = Counter()
-    for part in parts:
-        rounds[earlier[part.counter, part.queue]].append(part)
-        earlier[part.counter, part.queue] += 1
-    return [part for in_round in rounds.values() for part in in_round]
+def _spread(parts: Iterable[_Part]) -> list[_Part]:
+    """In an order in which the parts of one counter are far from each other: between them lie counters of one part."""
+    found = list(parts)
+    of_counter = Counter((part.counter, part.queue) for part in found)
+    single = sum(count == 1 for count in of_counter.values())
+    earlier: Counter[tuple[str, int | None] | None] = Counter()
+    places = []
+    for part in found:
+        name = (part.counter, part.queue)
+        series, length = (name, of_counter[name]) if of_counter[name] > 1 else (None, single)
+        places.append(Fraction(earlier[series], length))
+        earlier[series] += 1
+    return [part for _, part in sorted(zip(places, found), key=lambda entry: entry[0])]
 
 
 PORT_ROWS, QUEUE_ROWS = 64, 16
@@ -160,7 +166,7 @@ class Stats(wiring.Component):
                 entry=part.entry,
                 row=_row(registers, part.counter, part.queue),
             )
-            for part in _in_rounds(_parts(queues))
+            for part in _spread(_parts(queues))
         ]
         super().__init__(
             {

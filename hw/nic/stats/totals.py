@@ -12,7 +12,7 @@ from amaranth.lib.wiring import In, Out
 
 COUNTER_BITS = 64
 _LOW_BITS = 32
-_SPACING = 4  #: steps after which a total can be read again: it takes that long to be written
+_SPACING = 5  #: steps after which a total can be read again: it takes that long to be written
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Totals(wiring.Component):
 
     Parameters
     ----------
-    steps : of one sweep; those of one row are at least 4 apart, also from one sweep to the next
+    steps : of one sweep; those of one row are at least 5 apart, also from one sweep to the next
     rows : how many totals there is room for
     amount_width : bits of a sum, 1..32
 
@@ -113,6 +113,7 @@ class Totals(wiring.Component):
         total, copy = Signal(COUNTER_BITS, reset_less=True), Signal(COUNTER_BITS, reset_less=True)
         amount = Signal.like(self.amount)
         low, high = Signal(_LOW_BITS + 1), Signal(COUNTER_BITS - _LOW_BITS)
+        sum_ = Signal(COUNTER_BITS, reset_less=True)
         known = Mux(steps[2].opens, 0, total)
         m.d.comb += read.addr.eq(now.row)
         m.d.sync += [
@@ -121,19 +122,14 @@ class Totals(wiring.Component):
             low.eq(known[:_LOW_BITS] + amount),
             high.eq(known[_LOW_BITS:]),
         ]
-        m.d.comb += [
-            write.addr.eq(steps[3].row),
-            write.data.eq(Cat(low[:_LOW_BITS], high + low[-1])),
-            copy_write.addr.eq(steps[4].row),
-        ]
-        # The copies lie where there is room for them: a cycle for the way.
-        sum_ = Signal(COUNTER_BITS, reset_less=True)
-        m.d.sync += sum_.eq(write.data)
-        m.d.comb += copy_write.data.eq(sum_)
+        # A cycle for the way to the memories, which lie where there is room for them.
+        m.d.sync += sum_.eq(Cat(low[:_LOW_BITS], high + low[-1]))
+        for port in (write, copy_write):
+            m.d.comb += [port.addr.eq(steps[4].row), port.data.eq(sum_)]
         # No row is read in the cycle in which it is written. Said so that it can be seen, as block RAM would otherwise
         # get a bypass.
         m.d.comb += [
-            write.en.eq(steps[3].adds & (write.addr != read.addr)),
+            write.en.eq(steps[4].adds & (write.addr != read.addr)),
             copy_write.en.eq(steps[4].copies),
             copy_read.en.eq(~copy_write.en),
         ]

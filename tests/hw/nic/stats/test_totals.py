@@ -13,7 +13,8 @@ from hw.nic.stats.totals import Step, Totals
 ROWS = 9
 # Row 0 has three parts, and some have two, from entries of two sources; rows 7 and 8 have none.
 STEPS = [Step(source=row % 2, entry=row, row=row) for row in (3, 4, 5, 6, 0, 1, 2)]
-STEPS += [Step(1, 3, 3), Step(1, 7, 0), Step(0, 8, 1), Step(1, 1, 2), Step(1, 4, 5), Step(0, 5, 0)]
+STEPS += [Step(1, 3, 3), Step(1, 4, 5), Step(1, 7, 0), Step(0, 8, 1), Step(1, 1, 2), Step(0, 7, 4), Step(1, 6, 6)]
+STEPS += [Step(0, 5, 0)]
 
 
 class Bench:
@@ -155,10 +156,10 @@ def test_a_command_during_a_snapshot_is_ignored():
     bench.run(run)
 
 
-@pytest.mark.parametrize("places", [(0, 3), (3, 5), (0, 5), (1, 5)])
+@pytest.mark.parametrize("places", [(0, 4), (3, 5), (0, 5), (1, 5)])
 def test_steps_of_one_row_must_be_apart(places):
     rows = [row if row not in places else 7 for row in range(6)]
-    with pytest.raises(ValueError, match="Steps of row 7 must be 4 apart"):
+    with pytest.raises(ValueError, match="Steps of row 7 must be 5 apart"):
         Totals([Step(0, 0, row) for row in rows], rows=8, amount_width=8)
 
 
