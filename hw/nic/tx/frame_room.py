@@ -72,18 +72,22 @@ class FrameRoom(wiring.Component):
             m.d.sync += [arrived.eq(self.frames.valid), spare_fits.eq(fits), spare_upto.eq(asked)]
             self._pass(m, self.frames.payload, came)
             self._pass(m, came, spare)
+        # As sums of products, as a reset of the flag's own would be the longest way (docs/synthesis.md).
+        offers_spare = occupied & (spare_fits | spare.stopped)
+        offers_new = ~occupied & arrived & (fits | came.stopped)
+        stays = self.output.valid | held_fits | held.stopped
+        m.d.sync += [
+            self.output.valid.eq((moves & (offers_spare | offers_new)) | (~moves & stays)),
+            holds.eq((moves & (arrived | occupied)) | (~moves & holds)),
+            occupied.eq(~moves & (occupied | arrived)),
+        ]
         with m.If(moves):
-            m.d.sync += [holds.eq(arrived | occupied), occupied.eq(0)]
             with m.If(occupied):
-                m.d.sync += [self.output.valid.eq(spare_fits | spare.stopped), held_upto.eq(spare_upto)]
+                m.d.sync += held_upto.eq(spare_upto)
                 self._pass(m, spare, held)
             with m.Else():
-                m.d.sync += [self.output.valid.eq(arrived & (fits | came.stopped)), held_upto.eq(asked)]
+                m.d.sync += held_upto.eq(asked)
                 self._pass(m, came, held)
-        with m.Else():
-            m.d.sync += self.output.valid.eq(self.output.valid | held_fits | held.stopped)
-            with m.If(arrived):
-                m.d.sync += occupied.eq(1)
         return m
 
     def _pass(self, m: Module, frame: data.View, place: data.View) -> None:
