@@ -162,6 +162,7 @@ def _check_file(option: str, path: Path | None) -> None:
         return
     if path.is_dir():
         raise ValueError(f"{option} must name a file, not the folder {str(path)!r}")
+    path = path.resolve()  # of a link that leads nowhere yet, its target is made
     new = not path.exists()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

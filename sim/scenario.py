@@ -380,7 +380,7 @@ class Scenario:
         what the wire took if longer.
 
         Frames leave a whole poll at a time: from the first that left on, a burst would count whose work was done
-        before, and of few frames that is most.
+        before, and of few frames that is most. So the time of ``tx`` has the first frame's way out in it.
         """
         traffic = self.config.traffic
         line = traffic.line(self.machine.nic.clock_khz)
@@ -391,5 +391,6 @@ class Scenario:
             wire = sum((line.frame_cycles(len(frame.data)) for frame in self.frames), Fraction(0)) / line.load
         if len(times) < 2:
             return wire
-        start = times[0] if self.began is None else min(self.began, times[0])
-        return max(wire, Fraction(times[-1] - start, self.machine.cycle_ps) * len(times) / (len(times) - 1))
+        if self.began is not None and self.began < times[0]:
+            return max(wire, Fraction(times[-1] - self.began, self.machine.cycle_ps))
+        return max(wire, Fraction(times[-1] - times[0], self.machine.cycle_ps) * len(times) / (len(times) - 1))

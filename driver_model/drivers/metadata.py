@@ -81,7 +81,7 @@ class RxMetadata:
     @property
     def ip_summed(self) -> Checksum:
         """UNNECESSARY for a checksum that is right, NONE for a wrong one; COMPLETE for what of IP was not judged, such
-        as ICMP and fragments; NONE for all else."""
+        as ICMP and fragments, unless a program has written to the frame; NONE for all else."""
         status = self.entry[8] & RX_CSUM_MASK
         if not self._netdev.rx_checksum or status == RX_CSUM_BAD:
             return Checksum.NONE
@@ -119,8 +119,8 @@ class RxMetadata:
 
     @property
     def vlan_tag(self) -> tuple[int, int] | None:
-        """``skb->vlan_proto`` and ``skb->vlan_tci``, for ``__vlan_hwaccel_put_tag``: protocol and tag control
-        information of the tag that the device has taken out of the frame."""
+        """For ``__vlan_hwaccel_put_tag``: protocol (a number; ``skb->vlan_proto`` has it in the wire's byte order) and
+        tag control information of the tag that the device has taken out of the frame."""
         return (ETH_P_8021Q, self.entry[4]) if self.entry[8] & RX_VLAN_STRIPPED else None
 
     def xmo_rx_hash(self) -> tuple[int, XdpRssType] | None:
@@ -132,4 +132,12 @@ class RxMetadata:
 
     def xmo_rx_vlan_tag(self) -> tuple[int, int] | None:
         """For :func:`driver_model.net.xdp_metadata.bpf_xdp_metadata_rx_vlan_tag`."""
+        if Feature.HW_VLAN_CTAG_RX not in self._netdev.capabilities.features:
+            raise OSError(errno.EOPNOTSUPP, "The device takes no tags out")
         return self.vlan_tag
+
+    def frame_changes(self) -> None:
+        """A program writes to the frame: the device's sum is not of these bytes any more. (mlx5e gives none at all
+        while a program is attached: ``MLX5E_RQ_STATE_NO_CSUM_COMPLETE``.)"""
+        if self.ip_summed is Checksum.COMPLETE:
+            self.entry = (*self.entry[:8], self.entry[8] | RX_CSUM_BAD)

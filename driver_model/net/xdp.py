@@ -61,6 +61,8 @@ class XdpBuff:
     def store(self, offset: int, data: bytes) -> None:
         """Change bytes of the frame."""
         self._touch(offset, len(data))
+        if self.metadata is not None:
+            self.metadata.frame_changes()
         self.core.store_owned(self.data + offset, data)
 
     def _touch(self, offset: int, length: int) -> None:

@@ -37,6 +37,9 @@ class XdpMetadata(Protocol):
     def xmo_rx_vlan_tag(self) -> tuple[int, int] | None:
         """Protocol and tag control information of a VLAN tag that the device has taken out of the frame."""
 
+    def frame_changes(self) -> None:
+        """A program writes to the frame: what was said of its bytes may be true no longer."""
+
 
 def _of(xdp: XdpBuff) -> XdpMetadata:
     if xdp.metadata is None:
@@ -54,8 +57,8 @@ def bpf_xdp_metadata_rx_hash(xdp: XdpBuff) -> tuple[int, XdpRssType]:
 
 
 def bpf_xdp_metadata_rx_vlan_tag(xdp: XdpBuff) -> tuple[int, int]:
-    """Protocol and tag control information of the VLAN tag that was taken out of the frame. Raises ``OSError`` ENODATA
-    if none was: a tag that the frame still has, the program reads there."""
+    """Protocol and tag control information of the VLAN tag that was taken out of the frame. Raises ``OSError``:
+    ENODATA if none was (a tag that the frame still has, the program reads there), EOPNOTSUPP if none ever is."""
     tag = _of(xdp).xmo_rx_vlan_tag()
     if tag is None:
         raise OSError(errno.ENODATA, "No VLAN tag was taken out of the frame")

@@ -111,10 +111,27 @@ def test_nonsense_of_the_device_is_nothing() -> None:
 def test_a_device_without_parser_tells_nothing_and_says_so() -> None:
     found = RxMetadata(NetDevice(Capabilities(queues=2, max_frame=9216)))
     assert (found.ip_summed, found.csum, found.hash, found.vlan_tci) == (Checksum.NONE, None, None, None)
-    assert found.xmo_rx_vlan_tag() is None
-    with pytest.raises(OSError, match="does not tell") as refusal:
-        found.xmo_rx_hash()
-    assert refusal.value.errno == errno.EOPNOTSUPP
+    for kfunc, message in ((found.xmo_rx_hash, "does not tell"), (found.xmo_rx_vlan_tag, "takes no tags out")):
+        with pytest.raises(OSError, match=message) as refusal:
+            kfunc()
+        assert refusal.value.errno == errno.EOPNOTSUPP
+
+
+@pytest.mark.parametrize(
+    ("status", "before", "after"),
+    [
+        (NOT, Checksum.COMPLETE, Checksum.NONE),
+        (GOOD, Checksum.UNNECESSARY, Checksum.UNNECESSARY),
+        (BAD, Checksum.NONE, Checksum.NONE),
+    ],
+)
+def test_the_sum_of_a_frame_that_a_program_writes_to_is_not_handed_up(
+    status: Any, before: Checksum, after: Checksum
+) -> None:
+    found = metadata(told(V4, FRAGMENT, status))
+    assert found.ip_summed is before
+    found.frame_changes()
+    assert found.ip_summed is after
 
 
 def test_the_driver_hands_each_frames_metadata_up_counts_verdicts_and_charges_it() -> None:

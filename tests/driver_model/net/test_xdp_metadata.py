@@ -24,12 +24,16 @@ class Told:
     def __init__(self, rss: tuple[int, XdpRssType] | None = None, tag: tuple[int, int] | None = None) -> None:
         self.rss, self.tag = rss, tag
         self.header: tuple[int, int] | None = None
+        self.changes = 0
 
     def xmo_rx_hash(self) -> tuple[int, XdpRssType] | None:
         return self.rss
 
     def xmo_rx_vlan_tag(self) -> tuple[int, int] | None:
         return self.tag
+
+    def frame_changes(self) -> None:
+        self.changes += 1
 
 
 def program_sees(metadata: XdpMetadata | None) -> tuple[Bench, XdpBuff, Page]:
@@ -46,6 +50,15 @@ def test_hash_and_tag() -> None:
     assert bpf_xdp_metadata_rx_hash(xdp) == (7, XdpRssType.L3_IPV6)
     assert bpf_xdp_metadata_rx_vlan_tag(xdp) == (0x88A8, 0x2005)
     assert bench.core.op("xdp.metadata").count == 2
+
+
+def test_a_program_that_writes_tells_the_driver() -> None:
+    told = Told()
+    _, xdp, _ = program_sees(told)
+    xdp.load(0, 14)
+    assert told.changes == 0
+    xdp.store(0, bytes(6))
+    assert told.changes == 1
 
 
 @pytest.mark.parametrize("kfunc", [bpf_xdp_metadata_rx_hash, bpf_xdp_metadata_rx_vlan_tag])
