@@ -173,6 +173,16 @@ def _check_file(option: str, path: Path | None) -> None:
         raise ValueError(f"{option} must name a file that can be made, not {str(path)!r}: {error.strerror}") from None
 
 
+def _check_folder(option: str, path: Path) -> None:
+    """The same for a folder, which is made."""
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{option} must name a folder, not the file {str(path)!r}")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{option} must name a folder that can be made, not {str(path)!r}: {error.strerror}") from None
+
+
 def _waves_file(name: str, backend: str) -> Path:
     """FST is hundreds of times smaller than VCD, but only Verilator writes it, and only with lz4's headers."""
     fst = backend == "verilator" and fst_available()
@@ -262,14 +272,13 @@ def verilog(
 ) -> None:
     """Export the NIC or the IOMMU as Verilog with AXI ports."""
     with _explained():
-        if folder.exists() and not folder.is_dir():
-            raise ValueError(f"-o must name a folder, not the file {str(folder)!r}")
         config = core_preset(core, preset)
         for key, text in split(assignments or ()).items():
             part, _, name = key.partition(".")
             if part != core:
                 raise ValueError(f"A parameter of core {core} is set as {core}.NAME=VALUE, not {key!r}")
             config = changed(config, name, text, core)
+        _check_folder("-o", folder)
         for path in export(config, folder):
             print(path)
 

@@ -62,6 +62,26 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_run(option, name, t
     assert file.read_text() == ""
 
 
+COMMANDS_WITH_FILES = [
+    (["bench", "--out"], "bench_rows", "--out must name a file"),
+    (["timeline", "--traffic", "64", "--out"], "trace_run", "--out must name a file"),
+    (["verilog", "--core", "iommu", "-o"], "export", "-o must name a folder"),
+]
+
+
+@pytest.mark.parametrize(("command", "work", "message"), COMMANDS_WITH_FILES)
+def test_other_commands_refuse_such_files_before_their_work_too(command, work, message, tmp_path, monkeypatch):
+    def begun(*arguments, **options):
+        raise AssertionError(f"{work} was begun")
+
+    monkeypatch.setattr(cli, work, begun)
+    file = tmp_path / "file"
+    file.write_text("")
+    result = CliRunner().invoke(cli.app, [*command, str(file / "name")])
+    assert result.exit_code == cli.USAGE, result.output
+    assert result.stderr.startswith(f"pagewheel: {message} that can be made, not {str(file / 'name')!r}: ")
+
+
 @pytest.mark.parametrize("tool", ["g++", "make", "perl"])
 def test_a_missing_tool_is_named_with_what_to_do(tool, monkeypatch, tmp_path):
     found = shutil.which
