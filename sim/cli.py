@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -26,8 +26,8 @@ from sim.config import PRESETS, SERIAL_BITS
 from sim.config import preset as machine_preset
 from sim.experiments.registry import EXPERIMENTS, experiment
 from sim.experiments.runner import measure, plan, run_experiment
-from sim.experiments.settings import Setting, changed, split
-from sim.parameters import parameters
+from sim.experiments.settings import changed, split
+from sim.parameters import allowed, parameters
 from sim.report import Column, Result, decimals, print_table
 from sim.run import IOMMU_MODES
 from sim.scenario import RunError
@@ -84,16 +84,19 @@ def list_parameters(
     """Show experiments and their parameters; or those of a PART of the machine, an IOMMU beside it."""
     with _explained():
         machine = machine_preset(preset)
-        known = list(parameters(replace(machine, iommu=IOMMU_PRESETS[preset])))
+        whole = replace(machine, iommu=IOMMU_PRESETS[preset])
+        known = list(parameters(whole))
         parts = list(dict.fromkeys(parameter.name.split(".")[0] for parameter in known))
         if part is not None and part not in parts:
             raise ValueError(f"The machine's parts and parameters are {', '.join(parts)}, not {part!r}")
         if part is not None:
             mine = [parameter for parameter in known if parameter.name.split(".")[0] == part]
-            _list(f"{part}, of preset {preset}", [(each.name, str(each.value), each.meaning) for each in mine])
+            rows = [(each.name, _shown(each.value), allowed(whole, each.name), each.meaning) for each in mine]
+            _list(f"{part}, of preset {preset}", ("parameter", "value", "allowed", "meaning"), rows)
             return
     for entry in EXPERIMENTS.values():
-        _list(f"{entry.name}: {entry.question}", [_described(*setting) for setting in entry.settings.items()])
+        settings = [(name, _shown(setting.default), setting.help) for name, setting in entry.settings.items()]
+        _list(f"{entry.name}: {entry.question}", ("parameter", "default", "meaning"), settings)
     console.print(
         f"All take the machine's parameters too: those of a part as --set nic.queues=4, and `pagewheel list nic` shows "
         f"them. The parts are {', '.join(parts)}.",
@@ -101,14 +104,16 @@ def list_parameters(
     )
 
 
-def _described(name: str, setting: Setting) -> tuple[str, str, str]:
-    shown = "+".join(setting.default) if isinstance(setting.default, tuple) else str(setting.default)
-    return name, {"True": "on", "False": "off"}.get(shown, shown), setting.help
+def _shown(value: Any) -> str:
+    """As ``--set`` takes it."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return "+".join(value) if isinstance(value, tuple) else str(value)
 
 
-def _list(title: str, rows: Iterable[tuple[str, str, str]]) -> None:
+def _list(title: str, headings: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
     table = Table(title=title, title_justify="left", header_style="bold")
-    for heading in ("parameter", "default", "meaning"):
+    for heading in headings:
         table.add_column(heading)
     for row in rows:
         table.add_row(*map(escape, row))

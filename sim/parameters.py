@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The parameters of a configuration, with their meanings as its docstrings tell them."""
+"""The parameters of a configuration: what each means, as its docstrings tell, and what it takes, as its checks do."""
 
 import inspect
 import re
@@ -7,6 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+from sim.experiments.settings import changed
+
+NEVER = "-1"  #: what no parameter takes
+_ALLOWED = re.compile(r" must be (?:an integer in |in |one of )?(?P<allowed>.*), not ")
 _ENTRY = re.compile(r"(?P<names>\w+(?:, \w+)*) : (?P<meaning>.*)")
 
 
@@ -38,6 +42,18 @@ def parameters(config: Any, within: str = "") -> Iterator[Parameter]:
             yield from parameters(value, name)
         else:
             yield Parameter(name, value, meanings[field.name])
+
+
+def allowed(config: Any, name: str) -> str:
+    """What a parameter of a configuration takes, its others as they are: the configuration says so when it refuses."""
+    try:
+        changed(config, name, NEVER)
+    except (ValueError, TypeError) as error:
+        found = _ALLOWED.search(str(error))
+        if found:
+            return found["allowed"]
+        raise
+    raise ValueError(f"Parameter {name} takes even {NEVER}")
 
 
 def attribute_meanings(kind: type) -> dict[str, str]:

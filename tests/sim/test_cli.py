@@ -78,6 +78,9 @@ def test_list_shows_the_parameters_of_a_part():
     assert "nic.queues" in output
     assert "16" in output
     assert "queue pairs" in output
+    assert "1..16" in output
+    assert "on or off" in output
+    assert "False" not in output
     assert "nic, link, dram, iommu" in refusal("list", "mac")
 
 

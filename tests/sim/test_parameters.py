@@ -8,7 +8,7 @@ import pytest
 from hw.config import IOMMU_PRESETS
 from sim.config import PRESETS, preset
 from sim.experiments.settings import SettingError, changed
-from sim.parameters import Parameter, parameters
+from sim.parameters import Parameter, allowed, parameters
 
 
 @dataclass(frozen=True)
@@ -60,3 +60,31 @@ def test_every_parameter_of_a_preset_is_known_to_set(name):
             assert "There is no parameter" not in str(error)
         except (ValueError, TypeError):
             pass
+
+
+@pytest.mark.parametrize(
+    ("parameter", "takes"),
+    [
+        ("nic.queues", "1..16"),
+        ("nic.data_width", "64, 128, 256, 512"),
+        ("nic.rss", "on or off"),
+        ("iommu.replacement", "not_recent, round_robin, random"),
+        ("iommu.tlb_4k.sets", "a power of two in 1..4096"),
+        ("link.latency_ns", "1..100000"),
+        ("link.read_tags", "8..1024"),  # a page's reads, by max_read_request
+    ],
+)
+def test_what_is_allowed_comes_from_the_checks(parameter, takes):
+    assert allowed(replace(preset("10g"), iommu=IOMMU_PRESETS["10g"]), parameter) == takes
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_parameter_of_a_preset_says_what_is_allowed(name):
+    machine = replace(preset(name), iommu=IOMMU_PRESETS[name])
+    for parameter in parameters(machine):
+        assert allowed(machine, parameter.name)
+
+
+def test_a_parameter_without_a_check_is_a_mistake():
+    with pytest.raises(ValueError, match="Parameter speed takes even -1"):
+        allowed(Whole(), "speed")
