@@ -88,11 +88,11 @@ def prove(name: str) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.formal", description="Proves what tests can only try.")
-    parser.add_argument("proof", nargs="*", help=f"of {', '.join(PROOFS)} (default: all)")
-    names = parser.parse_args().proof
-    for name in names:
-        if name not in PROOFS:
-            parser.error(f"no proof is called {name!r}; there are {', '.join(PROOFS)}")
+    parser.add_argument("proofs", nargs="*", metavar="PROOF", help=f"{', '.join(PROOFS)}; all by default")
+    names = parser.parse_args().proofs
+    unknown = [name for name in names if name not in PROOFS]
+    if unknown:
+        parser.error(f"proofs are {', '.join(PROOFS)}, not {', '.join(unknown)}")
     failed = [name for name in names or PROOFS if not prove(name)]
     return 1 if failed else 0
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The large comparison of hardware and golden model, in Verilator: ``python -m tests.golden``; see ``--help``."""
+"""The large comparison of hardware and golden model, in Verilator: ``python -m tests.golden``."""
 
 import argparse
 
@@ -14,7 +14,9 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=50, help="different requests to each, made twice")
     parser.add_argument("--seed", type=int, default=0, help="of the first world; the others follow")
     parser.add_argument("--backend", choices=BACKENDS, default="verilator")
-    parser.add_argument("configurations", nargs="*", metavar="CONFIGURATION", help=", ".join(CONFIGURATIONS))
+    parser.add_argument(
+        "configurations", nargs="*", metavar="CONFIGURATION", help=f"{', '.join(CONFIGURATIONS)}; all by default"
+    )
     options = parser.parse_args()
     unknown = set(options.configurations) - set(CONFIGURATIONS)
     if unknown:
