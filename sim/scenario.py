@@ -353,18 +353,19 @@ class Scenario:
         )
 
     def _dropped(self) -> dict[str, int]:
-        """Frames that were not delivered, by those reasons that happened: the hardware's, then the software's."""
+        """Frames that were not delivered, by those reasons that happened: the hardware's, which alone knows of all
+        that it refused to send, then the software's."""
         dropped: Counter[str] = Counter()
         for reason in map(str.lower, DropReason.__members__):
             places = ("rx", *(f"nic_queue{queue}" for queue in range(self.machine.nic.queues)))
             dropped[reason] = sum(self.statistics.get(f"{place}_drop_{reason}", 0) for place in places)
+        dropped["tx_error"] = self.statistics["tx_errors"]
         for queue in self.driver.queues:
             counts = queue.statistics
             dropped["rx_error"] += counts.rx_errors
             dropped["xdp_aborted"] += counts.rx_xdp_aborted
             dropped["xdp_frags"] += counts.rx_xdp_frags
             dropped["tx_ring_full"] += counts.rx_xdp_tx_full
-            dropped["tx_error"] += counts.tx_errors
             dropped["tx_aborted"] += counts.tx_aborted
         return {reason: count for reason, count in dropped.items() if count}
 

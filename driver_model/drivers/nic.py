@@ -20,6 +20,7 @@ from hw.abi.rings import QueueError, QueueState
 MAP_VERSION = 1
 STOP_TIMEOUT_PS = 10**10
 OPEN_TIMEOUT_PS = 10**12
+UNSENT = ("tx_read_fault", "tx_frame_length", "tx_offload")  #: a queue's counters of frames that it refused to send
 
 
 class QueueStatus(NamedTuple):
@@ -163,7 +164,10 @@ class NicDriver:
 
     def counters(self) -> dict[str, int]:
         """The device's counters, all as of one moment: ``rx_frames``…, and of each queue pair
-        ``nic_queue0_rx_packets``… (the driver's own are ``queue0_rx_packets``…)."""
+        ``nic_queue0_rx_packets``… (the driver's own are ``queue0_rx_packets``…).
+
+        ``tx_errors`` sums up what the queues refused to send. A refusal is reported to the driver only where a frame's
+        completion was asked for, so its own counters have the others among ``tx_packets``."""
         control = self.registers.port["control"]
         self.core.mmio_write(self.registers.address("control"), self._control | control.pack(snapshot=1))
         self._wait_clear("status", "snapshot_busy", "the counters' snapshot")
@@ -177,6 +181,9 @@ class NicDriver:
                 if name.startswith("counters."):
                     short = name.removeprefix("counters.")
                     values[f"nic_queue{queue}_{short}"] = self.core.mmio_read(self.registers.address(name, queue))
+        values["tx_errors"] = sum(
+            values[f"nic_queue{queue}_{name}"] for queue in range(self.registers.queues) for name in UNSENT
+        )
         return values
 
     def ethtool_statistics(self) -> dict[str, int]:

@@ -34,9 +34,9 @@ class QueueStatistics:
     rx_xdp_frags: int = 0  #: over several buffers, for a program that takes but one: dropped
     rx_xdp_aborted: int = 0  #: the program gave up, or gave no known verdict: dropped
     rx_no_memory: int = 0  #: polls that could not refill the ring
-    tx_packets: int = 0  #: frames that the device completed, those with an error that it was asked to report left out
+    tx_packets: int = 0  #: frames that the device completed and reported no error of
     tx_bytes: int = 0  #: their bytes
-    tx_errors: int = 0  #: frames that the device refused and reported; ``counters.tx_*`` of the device have all
+    tx_errors: int = 0  #: frames that the device refused and was asked to report; ``tx_errors`` of its own has all
     tx_offload_errors: int = 0  #: of those, refused because of an offload
     tx_dropped: int = 0  #: frames for :meth:`~driver_model.drivers.queue.QueuePair.xmit` that found no room or mapping
     tx_csum_partial: int = 0  #: frames queued with a checksum to insert

@@ -36,8 +36,9 @@ class TransmitRing:
 
     Descriptors are collected and published by one doorbell in :meth:`flush`. The last of a batch asks for a completion,
     and so does the end of a frame about every :data:`REPORT_INTERVAL` (less in a small ring), so that buffers come back
-    early. The device reports an error only where a completion was asked for; its own counters know of all. A completion
-    that cannot be is counted, and ignored.
+    early. The device reports an error only where a completion was asked for: a frame that it refused without counts as
+    sent here, and :meth:`driver_model.drivers.nic.NicDriver.counters` knows of all. A completion that cannot be is
+    counted, and ignored.
 
     Parameters
     ----------

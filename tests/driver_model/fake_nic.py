@@ -35,7 +35,7 @@ class FakeQueue:
         self.sent: list[bytes] = []
         self.asked: list[tuple[object, int]] = []  #: of each frame sent, its context or None, and its control word
         self.dropped = 0
-        self.tx_error = CompletionError.NONE  #: reported for every frame while set
+        self.tx_error = CompletionError.NONE  #: of every frame while set: counted, and reported where asked for
 
     def clear_rx(self) -> None:
         """Indices as after enabling."""
@@ -284,6 +284,9 @@ class FakeNic:
                 if queue.tx_error is CompletionError.NONE:
                     queue.sent.append(frame)
                     queue.asked.append((context, control))
+                else:
+                    refused = f"counters.tx_{queue.tx_error.name.lower()}"
+                    setup[refused] = setup.get(refused, 0) + 1
                 frame, context = b"", None
             if flags & _REPORT:
                 entries = setup["tx_completion_size"]
