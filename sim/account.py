@@ -78,7 +78,9 @@ def stages(machine: MachineConfig, run: RunConfig, measured: Measurement) -> dic
 
 def account_rows(case: Mapping[str, Any], machine: MachineConfig, run: RunConfig, measured: Measurement) -> list[Row]:
     """Rows ``stage.NAME``, and ``busiest`` with ``busiest_share``: the part that is busy longest, and its share of the
-    run's cycles. It limits if that is all of them; its work before software has a frame can make it more."""
+    run's cycles. It limits if that is all of them. Cores can have more: a run's cycles are from when
+    software has the first frame to the last delivery, and their work counts whole, with the interrupt before and the
+    refill after."""
     found = stages(machine, run, measured)
     busiest = max(found, key=lambda name: found[name])
     return [

@@ -71,6 +71,13 @@ def test_the_busiest_part_is_named():
     assert rows["busiest_share"] == 100 * rows["stage.wire_rx"] / 14
 
 
+def test_cores_work_outside_of_the_measured_time_too():
+    work = {"page.alloc": (40, 840 * 6400 * 2)}  # of two cores, in a run of 560 cycles
+    rows = {row.name: row.value for row in account_rows({}, MACHINE, RUN, replace(COUNTS, operations=work))}
+    assert rows["busiest"] == "CPU"
+    assert rows["busiest_share"] == 150
+
+
 def test_a_flood_at_line_rate_is_bound_by_the_wire():
     config = RunConfig(Traffic("64", frames=1500, flows=8))
     machine = replace(MACHINE, access_log=True)
