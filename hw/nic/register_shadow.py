@@ -12,6 +12,7 @@ from hw.bus.axi_lite import DATA_WIDTH
 from hw.config import NicConfig
 
 _PORT_ROWS, _QUEUE_ROWS = 32, 16  #: places for registers of the port, and of each queue pair, from its first on
+_GROUP = 16  #: flags
 
 
 class RegisterShadow(wiring.Component):
@@ -59,7 +60,15 @@ class RegisterShadow(wiring.Component):
             write.data.eq(self.data),
             self.value.eq(value),
         ]
-        m.d.sync += [row.eq(read.addr), value.eq(read.data), self.known.eq(written.bit_select(row, 1))]
+        # One of so many flags takes two cycles, as the word does: of each group, then of the groups.
+        groups = [written[start : start + _GROUP] for start in range(0, depth, _GROUP)]
+        candidates = Signal(len(groups))
+        m.d.sync += [
+            row.eq(read.addr),
+            value.eq(read.data),
+            candidates.eq(Cat(group.bit_select(read.addr[: exact_log2(_GROUP)], 1) for group in groups)),
+            self.known.eq(candidates.bit_select(row[exact_log2(_GROUP) :], 1)),
+        ]
         with m.If(self.write):
             m.d.sync += written.eq(written | (Const(1, depth) << row))
         return m
