@@ -23,6 +23,7 @@ def ceilings(
     receive: bool = True,
     transmit: bool,
     offset: int = 0,
+    host_width: int | None = None,
 ) -> Mapping[str, Fraction]:
     """Packets a second, in each direction, that each part could carry of frames with these lengths (without FCS).
 
@@ -31,7 +32,8 @@ def ceilings(
     """
     clock = Fraction(nic.clock_khz * 1000)
     bounds: dict[str, Fraction] = {}
-    for channel, cycles in demands(nic, link, line, lengths, receive=receive, transmit=transmit, offset=offset).items():
+    ways = {"receive": receive, "transmit": transmit}
+    for channel, cycles in demands(nic, link, line, lengths, **ways, offset=offset, host_width=host_width).items():
         part = channel.split("_")[0]
         bounds[part] = min(bounds.get(part, clock), clock / cycles)
     return bounds
@@ -46,6 +48,7 @@ def demands(
     receive: bool,
     transmit: bool,
     offset: int = 0,
+    host_width: int | None = None,
 ) -> Mapping[str, Fraction]:
     """Cycles of each channel that a frame in each direction takes, of frames with these lengths (without FCS).
 
@@ -56,6 +59,7 @@ def demands(
     lengths : how many frames there are of each length
     receive, transmit : frames are received, and sent
     offset : of a frame's first byte from a beat's
+    host_width : bits of a beat of the link, the NIC's own by default
 
     Returns those of ``wire_rx``, ``wire_tx``, ``stream_rx``, ``stream_tx``, ``axi_write``, ``axi_read``, ``link_up``
     and ``link_down`` that are used.
@@ -73,7 +77,8 @@ def demands(
     found["axi_write"] = (data_beats + entry_beats) * receive
     found["axi_read"] = entry_beats * receive + (data_beats + entry_beats) * transmit
     if not link.wires:
-        up, down = link_bytes(nic, link, lengths, receive=receive, transmit=transmit, offset=offset)
+        ways = {"receive": receive, "transmit": transmit}
+        up, down = link_bytes(nic, link, lengths, **ways, offset=offset, host_width=host_width)
         rate = link.bytes_per_cycle(nic.clock_khz)
         found |= {"link_up": up / rate, "link_down": down / rate}
     return {channel: cycles for channel, cycles in found.items() if cycles}
@@ -87,11 +92,12 @@ def link_bytes(
     receive: bool = True,
     transmit: bool,
     offset: int = 0,
+    host_width: int | None = None,
 ) -> tuple[Fraction, Fraction]:
     """Bytes with overhead that a frame in each direction puts on the host link at best, upstream and downstream;
-    parameters as of :func:`demands`. AXI writes tell bytes by strobes; AXI reads ask for whole beats, from their first
-    byte on."""
-    beat = nic.beat_bytes
+    parameters as of :func:`demands`. AXI writes tell bytes by strobes; AXI reads ask for whole beats of the
+    link, from their first byte on."""
+    beat = (host_width or nic.data_width) // 8
     start = offset % beat
 
     def asked(length: int) -> int:

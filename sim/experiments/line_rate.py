@@ -27,6 +27,7 @@ MOST_ENTRIES = 512  #: of a ring
 CLOSE = Fraction(98, 100)
 CLOSE_AT_LINK = Fraction(90, 100)
 LINK = "link_"
+READS = ("axi_read", "link_down")  #: channels that carry what the NIC reads
 #: A look at the rings finds completions by lines, so a count may be off by one of each queue.
 JITTER = 4
 SOURCE = "IEEE 802.3: 84 byte times"
@@ -108,10 +109,11 @@ class LineRateExperiment(Experiment):
         run = case.run
         line = LineRate(machine.mac_mbps * 1_000_000, machine.nic.clock_khz)
         parts = (machine.nic, machine.link, line, {run.length: 1})
+        place = {"offset": run.headroom, "host_width": machine.host_width}
         ways = {"rx": run.direction != "tx", "tx": run.direction != "rx"}
-        bounds = ceilings(*parts, receive=ways["rx"], transmit=ways["tx"], offset=run.headroom)
+        bounds = ceilings(*parts, receive=ways["rx"], transmit=ways["tx"], **place)
         needs = {
-            way: demands(*parts, receive=way == "rx", transmit=way == "tx", offset=run.headroom)
+            way: demands(*parts, receive=way == "rx", transmit=way == "tx", **place)
             for way, used in ways.items()
             if used
         }
@@ -121,9 +123,11 @@ class LineRateExperiment(Experiment):
         busiest = {way: max(needs[way], key=lambda channel: loads[channel]) for way in needs}
         share = min(loads[channel] for channel in busiest.values())
         certain = {way: count - JITTER * run.queues for way, count in counts.items()}
-        if measured.streams:
-            certain = {way: min(count, _frames_read(way, machine.nic, run, measured)) for way, count in certain.items()}
         sure = _loads(needs, certain, measured.cycles)
+        if measured.streams:
+            read = {way: min(count, _frames_read(way, machine.nic, run, measured)) for way, count in certain.items()}
+            loads_of_reads = _loads(needs, read, measured.cycles)
+            sure |= {channel: loads_of_reads[channel] for channel in READS if channel in sure}
         clock = machine.nic.clock_khz * 1000
         slowest = max(measured.cycles_per_frame(way) for way in needs)
         close = CLOSE_AT_LINK if any(channel.startswith(LINK) for channel in busiest.values()) else CLOSE
@@ -157,9 +161,7 @@ def _ring(together: int, queues: int) -> int:
     return 1 << max(0, each.bit_length() - 1)
 
 
-def _loads(
-    needs: Mapping[str, Mapping[str, Fraction]], counts: Mapping[str, int], cycles: int
-) -> Mapping[str, Fraction]:
+def _loads(needs: Mapping[str, Mapping[str, Fraction]], counts: Mapping[str, int], cycles: int) -> dict[str, Fraction]:
     """Share of its time that each channel needs for so many frames of each direction in so many cycles."""
     loads: dict[str, Fraction] = {}
     for way, channels in needs.items():
@@ -169,8 +171,8 @@ def _loads(
 
 
 def _frames_read(way: str, nic: NicConfig, run: LineRun, measured: LineMeasurement) -> int:
-    """For how many frames at most the NIC read memory in the measured time: others went on descriptors, or were sent
-    from the packet buffer, that it had read before."""
+    """For how many frames at most the NIC read memory in the measured time, but for the little by which the account's
+    time is another: more went on descriptors, or were sent from the packet buffer, that it had read before."""
     beats = {f"{way}_fetched": Fraction(-(-LINE_BYTES // nic.beat_bytes), ENTRIES_PER_LINE)}
     if way == "tx":
         beats["tx_data"] = Fraction(-(-run.length // nic.beat_bytes))
@@ -194,7 +196,8 @@ def _account_rows(machine: MachineConfig, case: Case, measured: LineMeasurement,
         rows.append(Row(case.varied, "four_to_a_line", "bool", few, True, ARITHMETIC, "check"))
     if not machine.link.wires:
         ways = {"receive": "rx" in rates, "transmit": "tx" in rates}
-        best = link_bytes(machine.nic, machine.link, {run.length: 1}, **ways, offset=run.headroom)
+        place = {"offset": run.headroom, "host_width": machine.host_width}
+        best = link_bytes(machine.nic, machine.link, {run.length: 1}, **ways, **place)
         for name, amount in zip(AMOUNTS, best, strict=True):
             rows.append(Row(case.varied, f"{name}.best", "B/packet", amount))
     return rows

@@ -122,7 +122,9 @@ class Strategies(Experiment):
         """Throughput, its ceiling, cycles of each stage and of the CPU by operation, and drops by reason."""
         transmit = case.run.verdict == "tx"
         line = case.run.traffic.line(machine.nic.clock_khz)
-        bounds = ceilings(machine.nic, machine.link, line, measured.lengths, transmit=transmit)
+        bounds = ceilings(
+            machine.nic, machine.link, line, measured.lengths, transmit=transmit, host_width=machine.host_width
+        )
         ceiling, throughput = min(bounds.values()), measured.packets_per_second
         rows = [
             Row(case.varied, "throughput", "Mpps", throughput / 1_000_000),

@@ -36,6 +36,14 @@ def test_reads_ask_the_link_for_whole_beats(length, offset, asked):
     assert (up, down) == (24 + Fraction(24, 32), asked + 20 + 16 + Fraction(2 * 20, 32))
 
 
+def test_beats_of_a_wider_link_are_its_own():
+    ways = {"receive": False, "transmit": True, "offset": 256}
+    narrow, wide = (
+        link_bytes(NIC, link_preset("gen3-x8"), {68: 1}, **ways, host_width=width)[1] for width in (64, 512)
+    )
+    assert wide - narrow == 128 - 72
+
+
 def test_wires_bound_nothing():
     assert "link" not in bounds({60: 1}, link="on-chip")
 
