@@ -34,6 +34,7 @@ class Result:
     area : cells by resource, the harness included
     harness : flip-flops and LUTs of the harness among them
     fmax_mhz, clock_mhz : frequency reached and wanted; 0 reached: not timed
+    seeds : frequency reached with each seed of the placement that was tried; all else is of the fastest
     path : the critical path
     worst : the latest arrival in ns at any register of each module, the worst modules first
     tools : versions
@@ -48,6 +49,7 @@ class Result:
     fmax_mhz: float = 0.0
     path: list[Step] = field(default_factory=list)
     worst: Mapping[str, float] = field(default_factory=dict)
+    seeds: Mapping[int, float] = field(default_factory=dict)
     tools: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
@@ -150,12 +152,14 @@ def result_of(
 def table(results: Iterable[Result]) -> Table:
     """One row a design."""
     rows = Table(title="Synthesis")
-    for heading in ("design", "chip", "LUT", "FF", "distributed RAM", "block RAM", "DSP", "Fmax / MHz", "wanted"):
+    ram = ("distributed RAM", "block RAM")
+    for heading in ("design", "chip", "LUT", "FF", *ram, "DSP", "Fmax / MHz", "wanted", "seed"):
         rows.add_column(heading, justify="left" if heading in ("design", "chip") else "right")
     for r in results:
         area_ = [f"{r.area[kind]:,}" for kind in ("lut", "ff", "distributed_ram", "block_ram", "dsp")]
         reached = f"{r.fmax_mhz:.1f}" if r.fmax_mhz else "not timed"
-        rows.add_row(r.title, r.chip, *area_, reached, f"{r.clock_mhz:.2f}")
+        best = max(r.seeds, key=lambda seed: r.seeds[seed], default="")
+        rows.add_row(r.title, r.chip, *area_, reached, f"{r.clock_mhz:.2f}", str(best))
     return rows
 
 
