@@ -31,7 +31,7 @@ def build(name: str, out: Path, seeds: Sequence[int], console: Console) -> Resul
         tools = {tool: version(tool) for tool in TOOLS}
         result = result_of(name, design, cells, harness, None, tools)
         tried: dict[int, float] = {}
-        for seed in seeds if design.chip == "ecp5" else ():
+        for seed in seeds if design.timed else ():
             status.update(f"{design.title}: nextpnr, seed {seed} (about five minutes)")
             report = place_and_route(design.clock_mhz, folder, seed)
             placed = result_of(name, design, cells, harness, report, tools)

@@ -19,7 +19,8 @@ class Design:
     cores : the configuration of each instance
     links : instance and port prefix whose channels lead to another's
     clock_mhz : the clock to close at
-    chip : ``ecp5``: placed, routed and timed; ``xilinx``: area after synthesis
+    chip : ``ecp5`` or ``xilinx``: whose cells
+    timed : placed and routed too, on ``ecp5``; otherwise area after synthesis
     """
 
     title: str
@@ -27,6 +28,7 @@ class Design:
     clock_mhz: float
     links: Sequence[tuple[tuple[str, str], tuple[str, str]]] = ()
     chip: str = "ecp5"
+    timed: bool = True
 
     def wires(self, cores: Cores) -> list[tuple[str, str]]:
         """Of each pair of linked ports, the wire of the output and that of the input."""
@@ -46,19 +48,19 @@ SMALL_IOMMU = IommuConfig(
     second_levels=3,
     physical_bits=40,
     ats=False,
-    tlb_4k=CacheConfig(32, 2),
-    tlb_64k=CacheConfig(1, 2),
-    tlb_2m=CacheConfig(4, 2),
+    tlb_4k=CacheConfig(16, 2),
+    tlb_64k=CacheConfig(1, 1),
+    tlb_2m=CacheConfig(4, 1),
     tlb_1g=CacheConfig(1, 1),
-    walk_cache_1=CacheConfig(4, 2),
-    walk_cache_2=CacheConfig(1, 2),
+    walk_cache_1=CacheConfig(4, 1),
+    walk_cache_2=CacheConfig(1, 1),
     walk_cache_3=CacheConfig(1, 1),
     contexts=2,
     walks=2,
     writes=4,
-    write_beats=64,
+    write_beats=32,
     reads=4,
-    outstanding=32,
+    outstanding=16,
     counters=0,
     vectors=1,
 )
@@ -71,7 +73,8 @@ DESIGNS: Mapping[str, Design] = MappingProxyType(
             {"nic": preset("10g"), "iommu": SMALL_IOMMU},
             156.25,
             links=((("nic", "m_axi"), ("iommu", "s_axi")),),
+            timed=False,
         ),
-        "nic-100g": Design("NIC, preset 100g", {"nic": preset("100g")}, 250.0, chip="xilinx"),
+        "nic-100g": Design("NIC, preset 100g", {"nic": preset("100g")}, 250.0, chip="xilinx", timed=False),
     }
 )
