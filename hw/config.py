@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from hw.abi.pools import MAX_POOL_BUFFERS, MAX_POOLS
 from hw.abi.registers import MAX_FRAME
 
 T = TypeVar("T")
@@ -42,6 +43,9 @@ class NicConfig:
     header_split : headers of received TCP and UDP packets can go to buffers of their own; needs ``classify``
     tx_offload : checksums and VLAN tags can be inserted into frames that are sent
     segmentation : TCP segmentation offload; needs tx_offload
+    pools : pools of buffers that recycle in hardware; 0 leaves recycling out
+    pool_buffers : buffer ids of each pool, a power of two; ECP5 has room for 2,048 of all pools together
+    recycle_ahead : recycled buffers that an RX queue holds in advance, a power of two up to ``fetch_depth``
     serial_width : bits of the simulation-only frame number; 0 leaves it and all trace points out
     probes : simulation-only ports that show the handshakes of inside streams
     """
@@ -63,6 +67,9 @@ class NicConfig:
     header_split: bool = False
     tx_offload: bool = False
     segmentation: bool = False
+    pools: int = 0
+    pool_buffers: int = 1024
+    recycle_ahead: int = 16
     serial_width: int = 0
     probes: bool = False
 
@@ -103,6 +110,9 @@ class NicConfig:
             raise TypeError(f"segmentation must be a bool, not {self.segmentation!r}")
         if self.segmentation and not self.tx_offload:
             raise ValueError(f"segmentation needs tx_offload, which is {self.tx_offload!r}")
+        _check("pools", self.pools, 0, MAX_POOLS)
+        _check("pool_buffers", self.pool_buffers, 16, MAX_POOL_BUFFERS, power_of_two=True)
+        _check("recycle_ahead", self.recycle_ahead, 8, self.fetch_depth, power_of_two=True)
         _check("serial_width", self.serial_width, 0, 64)
         if not isinstance(self.probes, bool):
             raise TypeError(f"probes must be a bool, not {self.probes!r}")
@@ -114,8 +124,8 @@ class NicConfig:
 
     @property
     def mmio_addr_width(self) -> int:
-        """Address bits of the register interface: one page for the port and one for each queue pair."""
-        return 12 + self.queues.bit_length()
+        """Address bits of the register interface: one page for the port, and one for each queue pair and pool."""
+        return 12 + (self.queues + self.pools).bit_length()
 
 
 @dataclass(frozen=True)
@@ -252,9 +262,15 @@ _OFFLOADS = {
     "segmentation": True,
 }
 OFFLOAD = "-offload"  #: behind a preset's name: the same with all that the NIC can know of packets
+RECYCLE = "-recycle"  #: likewise: the same with pools of buffers that recycle in hardware
+_POOLS = {"10g": {"pools": 2, "pool_buffers": 1024}, "100g": {"pools": 16, "pool_buffers": 2048}}
 
-PRESETS = MappingProxyType(_NICS | {name + OFFLOAD: replace(nic, **_OFFLOADS) for name, nic in _NICS.items()})
-IOMMU_PRESETS = MappingProxyType({name: _IOMMUS[name.removesuffix(OFFLOAD)] for name in PRESETS})
+PRESETS = MappingProxyType(
+    _NICS
+    | {name + OFFLOAD: replace(nic, **_OFFLOADS) for name, nic in _NICS.items()}
+    | {name + RECYCLE: replace(nic, **_POOLS[name]) for name, nic in _NICS.items()}
+)
+IOMMU_PRESETS = MappingProxyType({name: _IOMMUS[name.removesuffix(OFFLOAD).removesuffix(RECYCLE)] for name in PRESETS})
 CORES: Mapping[str, Mapping[str, NicConfig | IommuConfig]] = MappingProxyType({"nic": PRESETS, "iommu": IOMMU_PRESETS})
 
 

@@ -10,6 +10,8 @@ from types import MappingProxyType
 from systemrdl import RDLCompiler
 from systemrdl.node import AddressableNode, AddrmapNode, FieldNode, RegNode
 
+from hw.abi.pools import MAX_POOLS
+
 SOURCE = Path(__file__).with_name("nic.rdl")
 WORD_BYTES = 8
 MAX_FRAME = 9216  #: bytes of the longest frame that any NIC is built for, without FCS
@@ -73,17 +75,29 @@ class Register:
 
 @dataclass(frozen=True)
 class RegisterMap:
-    """All registers of the NIC: those of the port, and those that each queue pair has."""
+    """All registers of the NIC: those of the port, and those that each queue pair and each pool has."""
 
     queues: int
+    pools: int
     size: int  #: bytes of address space
     port: Mapping[str, Register]
     queue: Mapping[str, Register]  #: offsets within queue 0's page
+    pool: Mapping[str, Register]  #: offsets within pool 0's page
     queue_base: int
-    queue_stride: int
+    queue_stride: int  #: also from one pool's page to the next
 
-    def address(self, name: str, queue: int | None = None) -> int:
-        """Byte offset of a register: ``address("control")``, ``address("rx_doorbell", queue=1)``."""
+    @property
+    def pool_base(self) -> int:
+        """Byte offset of pool 0's page."""
+        return self.queue_base + self.queues * self.queue_stride
+
+    def address(self, name: str, queue: int | None = None, *, pool: int | None = None) -> int:
+        """Byte offset of a register: ``address("control")``, ``address("rx_doorbell", queue=1)``,
+        ``address("limit", pool=0)``."""
+        if pool is not None:
+            if not 0 <= pool < self.pools:
+                raise ValueError(f"Pool must be in 0..{self.pools - 1}, not {pool!r}")
+            return self.pool_base + pool * self.queue_stride + self.pool[name].offset
         if queue is None:
             return self.port[name].offset
         if not 0 <= queue < self.queues:
@@ -91,52 +105,59 @@ class RegisterMap:
         return self.queue_base + queue * self.queue_stride + self.queue[name].offset
 
     def describe(self, offset: int) -> str:
-        """What is at a byte offset, for messages: ``control``, ``rx_doorbell of queue 1``."""
+        """What is at a byte offset, for messages: ``control``, ``rx_doorbell of queue 1``, ``limit of pool 0``."""
         queue, inside = divmod(offset - self.queue_base, self.queue_stride)
         registers, where = (self.port, "") if queue < 0 else (self.queue, f" of queue {queue}")
+        if queue >= self.queues:
+            registers, where = self.pool, f" of pool {queue - self.queues}"
         for register in registers.values():
             if register.offset == (offset if queue < 0 else inside):
                 return f"{register.name}{where}"
         return f"{offset:#x}, where no register is"
 
 
-def description(queues: int, max_frame: int = MAX_FRAME) -> AddrmapNode:
-    """The elaborated SystemRDL description for a number of queue pairs and a longest frame, for exporters."""
-    for name, value, low, high in (("Queues", queues, 1, 64), ("max_frame", max_frame, 64, MAX_FRAME)):
+def description(queues: int, max_frame: int = MAX_FRAME, pools: int = 0) -> AddrmapNode:
+    """The elaborated SystemRDL description for a number of queue pairs, a longest frame and a number of pools, for
+    exporters."""
+    for name, value, low, high in (
+        ("Queues", queues, 1, 64),
+        ("max_frame", max_frame, 64, MAX_FRAME),
+        ("Pools", pools, 0, MAX_POOLS),
+    ):
         if not isinstance(value, int) or not low <= value <= high:
             raise ValueError(f"{name} must be an integer in {low}..{high}, not {value!r}")
     compiler = RDLCompiler()
     compiler.compile_file(str(SOURCE))
-    return compiler.elaborate("nic", parameters={"QUEUES": queues, "MAX_FRAME": max_frame}).top
+    return compiler.elaborate("nic", parameters={"QUEUES": queues, "MAX_FRAME": max_frame, "POOLS": pools}).top
 
 
 @cache
-def register_map(queues: int, max_frame: int = MAX_FRAME) -> RegisterMap:
-    """Elaborate the description for a number of queue pairs and a longest frame, which is a reset value and counts
-    where those do."""
-    top = description(queues, max_frame)
+def register_map(queues: int, max_frame: int = MAX_FRAME, pools: int = 0) -> RegisterMap:
+    """Elaborate the description for a number of queue pairs, a longest frame, which is a reset value and counts where
+    those do, and a number of pools."""
+    top = description(queues, max_frame, pools)
     pages = top.get_child_by_name("queue")
     assert isinstance(pages, AddressableNode)
     assert pages.array_stride is not None
-    port: dict[str, Register] = {}
-    queue: dict[str, Register] = {}
+    found: dict[str, dict[str, Register]] = {"port": {}, "queue": {}, "pool": {}}
     for node in top.descendants(unroll=False):
         if not isinstance(node, RegNode):
             continue
         path = node.get_path_segments(array_suffix="", empty_array_suffix="")[1:]
-        if path[0] == "queue":
-            name = ".".join(path[1:])
-            queue[name] = register_of(name, node, node.raw_absolute_address - pages.raw_absolute_address)
-        else:
-            name = ".".join(path)
-            port[name] = register_of(name, node, node.raw_absolute_address)
+        kind, base = "port", 0
+        if path[0] in ("queue", "pool"):
+            page = top.get_child_by_name(path[0])
+            assert isinstance(page, AddressableNode)
+            kind, base, path = path[0], page.raw_absolute_address, path[1:]
+        name = ".".join(path)
+        found[kind][name] = register_of(name, node, node.raw_absolute_address - base)
     return RegisterMap(
         queues=queues,
-        size=pages.raw_absolute_address + queues * pages.array_stride,
-        port=MappingProxyType(port),
-        queue=MappingProxyType(queue),
+        pools=pools,
+        size=pages.raw_absolute_address + (queues + pools) * pages.array_stride,
         queue_base=pages.raw_absolute_address,
         queue_stride=pages.array_stride,
+        **{kind: MappingProxyType(registers) for kind, registers in found.items()},
     )
 
 

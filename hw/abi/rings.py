@@ -45,6 +45,7 @@ class QueueError(enum.Enum, shape=4):
     RING_WRITE = 5  #: memory answered a completion write with an error
     DESCRIPTOR_LENGTH = 6  #: a descriptor with length 0
     DESCRIPTOR_TYPE = 7  #: a TX descriptor of a type that does not exist
+    IN_PLACE = 8  #: a queue with a pool whose completion ring lies where its fill ring does
 
 
 class QueueState(enum.Enum, shape=2):
@@ -67,6 +68,7 @@ class DropReason(enum.Enum, shape=4):
     QUEUE_DISABLED = 8  #: the frame's queue is not enabled (or draining, in error, or being reset)
     NO_BUFFER = 9  #: too few buffers posted, and no fetch under way or the starvation timeout over
     COMPLETION_FULL = 10  #: too few free completion slots for the whole frame
+    POOL_LIMIT = 11  #: the feedback loop of the queue's pool lets no more buffers out
 
 
 class NetworkLayer(enum.Enum, shape=4):
@@ -106,11 +108,12 @@ class ChecksumStatus(enum.Enum, shape=2):
 
 
 class FillDescriptor(data.Struct):
-    """RX fill ring: an empty buffer that software hands to the NIC."""
+    """RX fill ring: an empty buffer that software hands to the NIC. On a queue with a pool: one of the pool's that it
+    hands back, and only ``buffer_id`` counts."""
 
     address: 64
     length: 16  #: bytes, 1..65535; 0 stops the queue with DESCRIPTOR_LENGTH
-    buffer_id: BUFFER_ID_BITS  #: opaque cookie, returned in the completion
+    buffer_id: BUFFER_ID_BITS  #: opaque cookie, returned in the completion; with a pool, the buffer's id there
     reserved: 32
 
 
@@ -169,7 +172,7 @@ class TxDataFlags(data.Struct):
 
     end_of_packet: 1
     report: 1  #: ask for a completion when this descriptor's bytes have been read
-    recycle: 1  #: hand the buffer back to the recycle FIFO (reserved until one is built in)
+    recycle: 1  #: when the bytes have been read, hand the buffer back to ``pool``; not together with ``segment``
     insert_ip_checksum: 1  #: of the IPv4 header that the context places
     insert_l4_checksum: 1  #: as checksum_start and checksum_offset say
     insert_vlan: 1  #: a VLAN tag with the context's tag control information, behind the source address
@@ -198,7 +201,8 @@ class TxDescriptor(data.Struct):
     type: TxDescriptorType
     checksum_start: 8  #: in the frame's last descriptor: bytes before the TCP or UDP header (``csum_start``)
     checksum_offset: 6  #: likewise: from there to the checksum (``csum_offset``)
-    reserved: 6
+    pool: 4  #: with ``recycle``: the pool whose buffer ``buffer_id`` is
+    reserved: 2
     flags: TxDataFlags
 
 

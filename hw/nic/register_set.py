@@ -18,8 +18,14 @@ def port_registers(config: NicConfig) -> Mapping[str, Register]:
 
 def queue_registers(config: NicConfig) -> Mapping[str, Register]:
     """Registers of each queue pair that a NIC with these parameters has."""
+    parts = {"rx_header": config.header_split, "rx_pool": config.pools, "tx_pools": config.pools}
     registers = register_map(config.queues).queue.items()
-    return {name: register for name, register in registers if config.header_split or name != "rx_header"}
+    return {name: register for name, register in registers if parts.get(name, True)}
+
+
+def pool_registers(config: NicConfig) -> Mapping[str, Register]:
+    """Registers of each pool that a NIC with these parameters has."""
+    return register_map(config.queues, config.max_frame, config.pools).pool
 
 
 def is_counter(name: str) -> bool:

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Interfaces between the blocks of recycling."""
+
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import Out
+
+from hw.abi.pools import RecycleError, RecycleSource
+from hw.abi.rings import BUFFER_ID_BITS
+from hw.config import NicConfig
+from hw.nic.register_set import pool_registers
+
+POOL_BITS = 4  #: of a pool's number as software names it
+
+
+class PoolWrite(wiring.Signature):
+    """Broadcast of an accepted software write to a pool's page; receivers cannot refuse. As
+    :class:`hw.nic.interfaces.QueueWrite`, and never in one cycle with one of those.
+
+    Members
+    -------
+    at : one bit for each writable register of the page, by its name
+    pool, data : whose page, and the word; bits that do not exist are 0
+    """
+
+    def __init__(self, config: NicConfig):
+        writable = [name for name, register in pool_registers(config).items() if register.writable]
+        super().__init__(
+            {
+                "at": Out(data.StructLayout(dict.fromkeys(writable, 1))),
+                "pool": Out(range(config.pools)),
+                "data": Out(64),
+            }
+        )
+
+
+class BufferName(data.StructLayout):
+    """A buffer of a pool that exists, by an id that can be."""
+
+    def __init__(self, config: NicConfig):
+        super().__init__({"pool": range(config.pools), "id": range(config.pool_buffers)})
+
+
+class BufferEvent(wiring.Signature):
+    """Something happened to a buffer: ``strobe`` for one cycle with its ``buffer``; the receiver cannot refuse."""
+
+    def __init__(self, config: NicConfig):
+        super().__init__({"strobe": Out(1), "buffer": Out(BufferName(config))})
+
+
+class PoolEvent(wiring.Signature):
+    """Something happened to ``count`` buffers of a pool: ``strobe`` for one cycle."""
+
+    def __init__(self, config: NicConfig, most: int = 1):
+        super().__init__({"strobe": Out(1), "pool": Out(range(config.pools)), "count": Out(range(most + 1))})
+
+
+class Claim(data.StructLayout):
+    """Somebody hands a buffer back, and must be shown to be its owner.
+
+    Members
+    -------
+    pool, id : as software named them, so they may be any
+    queue : whose descriptor it was; it does not count for sources RETURN and COMMAND
+    source : who
+    """
+
+    def __init__(self, config: NicConfig):
+        super().__init__(
+            {"pool": POOL_BITS, "id": BUFFER_ID_BITS, "queue": range(config.queues), "source": RecycleSource}
+        )
+
+
+def claim_stream(config: NicConfig) -> stream.Signature:
+    """Claims, in order."""
+    return stream.Signature(Claim(config))
+
+
+class Verdict(wiring.Signature):
+    """What became of a claim: ``strobe`` for one cycle with the ``claim``, and ``error``, NONE if it is granted."""
+
+    def __init__(self, config: NicConfig):
+        super().__init__({"strobe": Out(1), "claim": Out(Claim(config)), "error": Out(RecycleError)})
