@@ -2,9 +2,9 @@
 """Interfaces between the blocks of recycling."""
 
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import Out
+from amaranth.lib.wiring import In, Out
 
-from hw.abi.pools import RecycleError, RecycleSource
+from hw.abi.pools import BufferState, PoolCommand, RecycleError, RecycleSource
 from hw.abi.rings import BUFFER_ID_BITS
 from hw.config import NicConfig
 from hw.nic.register_set import pool_registers
@@ -60,13 +60,20 @@ class Claim(data.StructLayout):
     Members
     -------
     pool, id : as software named them, so they may be any
-    queue : whose descriptor it was; it does not count for sources RETURN and COMMAND
-    source : who
+    queue : whose descriptor it was; it does not count for source RETURN
+    source : who: RETURN, FILL or TRANSMIT
+    error : NONE; otherwise it must not be granted, for this reason, and is only to be told of
     """
 
     def __init__(self, config: NicConfig):
         super().__init__(
-            {"pool": POOL_BITS, "id": BUFFER_ID_BITS, "queue": range(config.queues), "source": RecycleSource}
+            {
+                "pool": POOL_BITS,
+                "id": BUFFER_ID_BITS,
+                "queue": range(config.queues),
+                "source": RecycleSource,
+                "error": RecycleError,
+            }
         )
 
 
@@ -80,3 +87,37 @@ class Verdict(wiring.Signature):
 
     def __init__(self, config: NicConfig):
         super().__init__({"strobe": Out(1), "claim": Out(Claim(config)), "error": Out(RecycleError)})
+
+
+class BufferRequest(data.StructLayout):
+    """Something is to be done to a buffer, or to be known of it: ``operation`` JOIN, REMOVE or QUERY, and ``id`` as
+    software named it."""
+
+    def __init__(self, config: NicConfig):
+        super().__init__({"operation": PoolCommand, "pool": range(config.pools), "id": BUFFER_ID_BITS})
+
+
+class RequestPort(wiring.Signature):
+    """Requests, seen from who has them: one at a time, the next only after the ``answer``, which comes for each in one
+    cycle of ``strobe``: ``error``, NONE if it was done, and the buffer's ``state`` before."""
+
+    def __init__(self, config: NicConfig):
+        super().__init__(
+            {
+                "request": Out(stream.Signature(BufferRequest(config))),
+                "answer": In(
+                    wiring.Signature({"strobe": Out(1), "error": Out(RecycleError), "state": Out(BufferState)})
+                ),
+            }
+        )
+
+
+class TakePort(wiring.Signature):
+    """Software takes free buffers, seen from the commands: one request at a time, for a buffer of the ``pool``, and for
+    each in one cycle of ``strobe`` the ``id`` that is out now, or ``empty``: none was free."""
+
+    def __init__(self, config: NicConfig):
+        answer = wiring.Signature({"strobe": Out(1), "empty": Out(1), "id": Out(range(config.pool_buffers))})
+        super().__init__(
+            {"request": Out(stream.Signature(data.StructLayout({"pool": range(config.pools)}))), "answer": In(answer)}
+        )
