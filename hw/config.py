@@ -270,7 +270,14 @@ PRESETS = MappingProxyType(
     | {name + OFFLOAD: replace(nic, **_OFFLOADS) for name, nic in _NICS.items()}
     | {name + RECYCLE: replace(nic, **_POOLS[name]) for name, nic in _NICS.items()}
 )
-IOMMU_PRESETS = MappingProxyType({name: _IOMMUS[name.removesuffix(OFFLOAD).removesuffix(RECYCLE)] for name in PRESETS})
+
+
+def speed_of(name: str) -> str:
+    """A preset's name without what is built in beside."""
+    return name.removesuffix(OFFLOAD).removesuffix(RECYCLE)
+
+
+IOMMU_PRESETS = MappingProxyType({name: _IOMMUS[speed_of(name)] for name in PRESETS})
 CORES: Mapping[str, Mapping[str, NicConfig | IommuConfig]] = MappingProxyType({"nic": PRESETS, "iommu": IOMMU_PRESETS})
 
 

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from hw.bus.axi4 import PAGE_BYTES
-from hw.config import OFFLOAD, WIDTHS, IommuConfig, NicConfig
+from hw.config import WIDTHS, IommuConfig, NicConfig, speed_of
 from hw.config import PRESETS as NIC_PRESETS
 from sim.host.delay import MIN_DELAY
 from sim.host.dram_config import DramConfig
@@ -147,9 +147,7 @@ _MACHINES = {
         mac_mbps=100_000,
     ),
 }
-PRESETS = MappingProxyType(
-    {name: replace(_MACHINES[name.removesuffix(OFFLOAD)], nic=nic) for name, nic in NIC_PRESETS.items()}
-)
+PRESETS = MappingProxyType({name: replace(_MACHINES[speed_of(name)], nic=nic) for name, nic in NIC_PRESETS.items()})
 
 
 def preset(name: str, **changes: Any) -> MachineConfig:

@@ -12,7 +12,7 @@ from sim.config import MachineConfig, preset
 from sim.experiments.base import Case, Experiment
 from sim.experiments.ceiling import ceilings, demands, link_bytes
 from sim.experiments.settings import Setting, parse_integer
-from sim.line_rate.job import DIRECTIONS, LineMeasurement, LineRun
+from sim.line_rate.run import DIRECTIONS, LineMeasurement, LineRun
 from sim.load_tables import PAGE_SIZES
 from sim.report import Column, Row, decimals
 from sim.stream_rows import COLUMNS, TRANSACTIONS, stream_rows

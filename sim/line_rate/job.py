@@ -1,18 +1,15 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Runs at full rate: what a run is and measures, and the job that makes runs in a simulator."""
+"""Runs at full rate: the job that makes them in a simulator."""
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from driver_model.drivers.ring import check_entries
 from hw.abi.iommu_registers import iommu_registers
 from hw.abi.registers import register_map
-from hw.abi.rings import ENTRY_BYTES
 from sim.backends.base import Backend
 from sim.config import IOMMU_REGISTERS, MachineConfig
 from sim.host.mailbox import Interrupt, MailboxClient, RegisterRead
@@ -20,147 +17,21 @@ from sim.host.stream_account import AccountClient, StreamCount
 from sim.host.wire_player import AHEAD, PlayerClient
 from sim.host.wire_recorder import RecorderClient
 from sim.line_rate.frames import FrameError, NumberedFrames
-from sim.line_rate.queues import Buffers, Receiver, Sender
-from sim.load_tables import DEVICE_ID, DIRECTORY, PAGE_SIZES, table_bytes, write_tables
+from sim.line_rate.pools import Forwarder, PoolReceiver
+from sim.line_rate.queues import Receiver, Sender
+from sim.line_rate.run import FORWARD, LEVELS, PHYSICAL, RX_BUFFER, LineMeasurement, LineRun
+from sim.load_tables import DEVICE_ID, DIRECTORY, write_tables
 from sim.streams import record_names
 from sim.traffic.flows import mac_value, queue_mac
-from sim.traffic.pacing import FCS_BYTES, LineRate
+from sim.traffic.pacing import LineRate
 
 MEMORY = "memory"
-DIRECTIONS = ("rx", "tx", "both")
 VIRTUAL = 3 << 30  #: where the device sees what lies at ``PHYSICAL``, with an IOMMU
-PHYSICAL = PAGE_SIZES[-1]  #: where rings and buffers begin
-ALIGNMENT = 4096
-MIN_STRIDE = 2048
-RX_BUFFER = 2048  #: bytes of data of a receive buffer
 PERIOD_FRAMES = 128  #: at line rate, in the cycles between two looks at the rings, at most
-LEVELS = 3  #: of the page table
 LIMIT = 200_000  #: cycles that a register access may take, and a run beside what its frames need
 SLOWEST = 8  #: times as long as at line rate may a run take
 QUIET = 8  #: looks at the rings without a frame, after the last was due, until none is expected any more
 BUSY_POLLS = 1000
-
-
-@dataclass(frozen=True)
-class LineRun:
-    """Frames of one size at line rate.
-
-    Attributes
-    ----------
-    direction : ``rx``, ``tx`` or ``both`` at once
-    size : bytes of a frame on the wire, with FCS
-    queues : queue pairs in use, with the same number of frames each
-    frames : to be measured, in each direction
-    warm : frames before those
-    ring : entries of each ring
-    headroom : bytes of a buffer before a frame
-    page : size of the pages that rings and buffers are mapped with; 0 on a machine without an IOMMU
-    wait : register TIMEOUTS.completion, cycles that a completion waits for others
-    stalls : hold back every stream at random in so many of 256 cycles, on a machine built with stalls; 0: never
-    seed : of the payload
-    """
-
-    direction: str = "rx"
-    size: int = 64
-    queues: int = 1
-    frames: int = 20_000
-    warm: int = 2_000
-    ring: int = 512
-    headroom: int = 256
-    page: int = 0
-    wait: int = 256
-    stalls: int = 0
-    seed: int = 1
-
-    def __post_init__(self) -> None:
-        if self.direction not in DIRECTIONS:
-            raise ValueError(f"direction must be one of {', '.join(DIRECTIONS)}, not {self.direction!r}")
-        if self.page and self.page not in PAGE_SIZES:
-            raise ValueError(f"page must be 0 or one of {', '.join(map(str, PAGE_SIZES))}, not {self.page!r}")
-        check_entries("ring", self.ring)
-        for name, low, high in (
-            ("size", 64, 9220),
-            ("queues", 1, 16),
-            ("frames", 1, 10_000_000),
-            ("warm", 1, 10_000_000),
-            ("headroom", 0, 1024),
-            ("wait", 0, 65535),
-            ("stalls", 0, 255),
-        ):
-            value = getattr(self, name)
-            if not isinstance(value, int) or not low <= value <= high:
-                raise ValueError(f"{name} must be in {low}..{high}, not {value!r}")
-
-    @property
-    def length(self) -> int:
-        """Bytes of a frame in memory."""
-        return self.size - FCS_BYTES
-
-    def check(self, machine: MachineConfig) -> None:
-        """Raise ``ValueError`` unless the run fits on a machine."""
-        if bool(self.page) != (machine.iommu is not None):
-            raise ValueError(
-                f"Page size 0 is for a machine without an IOMMU, another for one with it, not {self.page!r}"
-            )
-        if self.stalls and not machine.stalls:
-            raise ValueError(f"A machine without stalls cannot hold back streams in {self.stalls!r} of 256 cycles")
-        if self.queues > machine.nic.queues:
-            raise ValueError(f"queues must be at most the {machine.nic.queues} of the NIC, not {self.queues!r}")
-        if self.end + (table_bytes(self.end - PHYSICAL, LEVELS) if self.page else 0) > machine.memory_size:
-            raise ValueError(f"{self!r} needs {self.end} bytes of memory and more, not {machine.memory_size!r}")
-
-    def rings(self, queue: int, direction: int) -> int:
-        """Address of a queue's rings of a direction, 0 RX and 1 TX: descriptors, then completions."""
-        each = -(-2 * self.ring * ENTRY_BYTES // ALIGNMENT) * ALIGNMENT
-        return PHYSICAL + (2 * queue + direction) * each
-
-    def buffers(self, queue: int, direction: int) -> Buffers:
-        """A queue's buffers of a direction."""
-        size = self.length if direction else RX_BUFFER
-        stride = max(MIN_STRIDE, 1 << (size + self.headroom - 1).bit_length())
-        strides = [max(MIN_STRIDE, 1 << (each + self.headroom - 1).bit_length()) for each in (RX_BUFFER, self.length)]
-        base = self.rings(self.queues, 0) + queue * self.ring * sum(strides) + direction * self.ring * strides[0]
-        return Buffers(base, stride, self.headroom, size, self.ring)
-
-    @property
-    def end(self) -> int:
-        """Address behind the last buffer, in whole pages of the largest size."""
-        last = self.buffers(self.queues, 0).base
-        return -(-last // PAGE_SIZES[-1]) * PAGE_SIZES[-1]
-
-
-@dataclass(frozen=True)
-class LineMeasurement:
-    """What a run measured, in the middle of a longer one in which every frame was accounted for.
-
-    Attributes
-    ----------
-    cycles : length of the measured time
-    received, sent : frames in that time
-    dropped : frames of the whole run that the NIC dropped, by reason
-    streams : the account of streams in that time, where the machine has one
-    """
-
-    cycles: int
-    received: int
-    sent: int
-    dropped: Mapping[str, int]
-    streams: Mapping[str, StreamCount] = field(default_factory=dict)
-
-    def cycles_per_frame(self, direction: str) -> Fraction:
-        """Cycles a frame of ``rx`` or ``tx``."""
-        return Fraction(self.cycles, self.received if direction == "rx" else self.sent)
-
-    def as_json(self) -> dict[str, Any]:
-        """As plain JSON values; :meth:`from_json` takes them."""
-        streams = {name: list(count) for name, count in self.streams.items()}
-        return {**asdict(self), "dropped": dict(self.dropped), "streams": streams}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "LineMeasurement":
-        """The measurement that :meth:`as_json` gave these values for."""
-        streams = {name: StreamCount(*count) for name, count in values["streams"].items()}
-        return cls(**{**values, "streams": streams})
 
 
 def run_lines(backend: Backend, machine: MachineConfig, cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -190,19 +61,26 @@ class LineRateRun:
         self._run = run
         self._memory: np.ndarray = backend.storage[MEMORY]
         self._mailbox = MailboxClient(backend)
-        self._registers = register_map(machine.nic.queues)
+        self._registers = register_map(machine.nic.queues, pools=machine.nic.pools)
         self._line = LineRate(machine.mac_mbps * 1_000_000, machine.nic.clock_khz)
         self._frames = NumberedFrames(run.length, flows=run.queues, queues=run.queues, seed=run.seed)
         self._player, self._recorder = PlayerClient(backend), RecorderClient(backend)
         self._streams = AccountClient(backend, record_names(machine)) if machine.nic.probes else None
         self._offset = VIRTUAL - PHYSICAL if run.page else 0
-        self._receivers = [self._make(Receiver, queue, 0) for queue in range(run.queues)]
-        self._senders = [self._make(Sender, queue, 1) for queue in range(run.queues)]
+        receiver: Any = partial(PoolReceiver, read=self._read) if run.recycle else Receiver
+        self._receivers = [self._make(receiver, queue, 0) for queue in range(run.queues)]
+        self._senders = [self._sender(queue) for queue in range(run.queues)]
         self._sent = 0
         self._next = np.arange(run.queues)  # number of the frame that each queue sends next
         self._begin = 0
 
-    def _make(self, kind: Any, queue: int, direction: int) -> Any:
+    def _sender(self, queue: int) -> Any:
+        """Of a queue: what sends what was received, or frames of its own."""
+        if self._run.direction != FORWARD:
+            return self._make(Sender, queue, 1)
+        return self._make(partial(Forwarder, receiver=self._receivers[queue]), queue, 1, buffers=0)
+
+    def _make(self, kind: Any, queue: int, direction: int, *, buffers: int | None = None) -> Any:
         run = self._run
         return kind(
             self._memory,
@@ -210,7 +88,7 @@ class LineRateRun:
             self._registers,
             queue,
             run.rings(queue, direction),
-            run.buffers(queue, direction),
+            run.buffers(queue, direction if buffers is None else buffers),
             self._frames,
             self._offset,
         )
@@ -278,10 +156,13 @@ class LineRateRun:
         queues = self._run.queues
         for queue in range(queues):
             mine = numbers[numbers % queues == queue]
-            expected = self._next[queue] + queues * np.arange(len(mine))
-            if (mine != expected).any():
-                raise FrameError(f"Queue {queue} sent frame {mine[np.argmax(mine != expected)]} out of order")
-            self._next[queue] += queues * len(mine)
+            steps = np.diff(np.concatenate(([self._next[queue] - queues], mine)))
+            # What was dropped is not forwarded either.
+            wrong = steps <= 0 if self._run.direction == FORWARD else steps != queues
+            if wrong.any():
+                raise FrameError(f"Queue {queue} sent frame {mine[np.argmax(wrong)]} out of order")
+            if len(mine):
+                self._next[queue] = mine[-1] + queues
         self._sent += len(numbers)
 
     def _set_up(self, receives: bool, sends: bool) -> None:
@@ -301,7 +182,8 @@ class LineRateRun:
         if sends:
             for sender in self._senders:
                 sender.start()
-                sender.poll()
+                if run.direction != FORWARD:
+                    sender.poll()
         if run.stalls:
             mailbox.set_stalls(run.stalls, run.seed)
         self._read(port["status"].offset)  # behind every write
@@ -342,17 +224,16 @@ class LineRateRun:
 
     def _settle(self, period: int, receives: bool, sends: bool) -> dict[str, int]:
         """Wait for all that is under way; frames that were dropped, by reason. Nothing else may be missing."""
-        frames = self._player.queued + sum(sender.posted for sender in self._senders)
+        frames = self._player.queued + self._posted(sends)
         limit = self._backend.cycle + LIMIT + int(SLOWEST * frames * self._line.frame_cycles(self._run.length))
-        posted = sum(sender.posted for sender in self._senders) if sends else 0
         last, quiet = self._received, 0
-        while posted != self._sent or quiet < QUIET:
+        while self._posted(sends) != self._sent or quiet < QUIET:
             self._step(self._backend.cycle + period, receives, sends, more=False)
             over = self._backend.cycle > self._begin + self._player.queued * self._line.frame_cycles(self._run.length)
             quiet = quiet + 1 if over and self._received == last else 0
             last = self._received
             if self._backend.cycle > limit:
-                raise FrameError(f"Of {posted} frames that were posted {self._sent} left: {self._run!r}")
+                raise FrameError(f"Of {self._posted(sends)} frames that were posted {self._sent} left: {self._run!r}")
         # Reading counters takes its time, in which nobody looks at the rings: so not before all is still.
         dropped = self._drops() if receives else {}
         missing = self._player.queued - self._received - sum(dropped.values())
@@ -361,6 +242,10 @@ class LineRateRun:
                 f"{missing} of {self._player.queued} frames never came, and were not dropped: {self._run!r}"
             )
         return dropped
+
+    def _posted(self, sends: bool) -> int:
+        """Frames that were to be sent."""
+        return sum(sender.posted for sender in self._senders) if sends else 0
 
     def _drops(self) -> dict[str, int]:
         """The NIC's counters of dropped frames."""

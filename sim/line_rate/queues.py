@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Both directions of a queue pair, driven in arrays."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +61,7 @@ class Buffers:
         return whole[:, self.headroom : self.headroom + self.size]
 
 
-class _Direction:
+class Direction:
     """A ring of descriptors, one of completions behind it, and a buffer for each entry.
 
     Parameters
@@ -109,16 +110,18 @@ class _Direction:
             self._mailbox.write_register(self._registers.address(name, self._queue), value)
 
 
-class Receiver(_Direction):
+class Receiver(Direction):
     """RX of a queue. Every buffer is always in the fill ring, on its way, or completed: it goes back as soon as it is
-    looked at. As in drivers (i40e: ``I40E_RX_BUFFER_WRITE``, 16 or 32), the doorbell tells of a lot of buffers at a
-    time: no read data passes a register write on its way to the device, so each doorbell costs its reads some cycles.
+    looked at, if nothing else is to be done with it. As in drivers (i40e: ``I40E_RX_BUFFER_WRITE``, 16 or 32), the
+    doorbell tells of a lot of buffers at a time: no read data passes a register write on its way to the device, so each
+    doorbell costs its reads some cycles.
 
-    Parameters as of :class:`_Direction`.
+    Parameters as of :class:`Direction`.
 
     Attributes
     ----------
     received : frames so far
+    then : what becomes of buffers, named by their places, once they have been looked at
     """
 
     def __init__(self, *place: Any, **more: Any):
@@ -130,9 +133,15 @@ class Receiver(_Direction):
         self._descriptors = self._describe(FILL, self._buffers.size)
         self._lot = max(1, min(DOORBELL_LOT, self._ring.entries // 8))
         self._published = 0  # index one past the last descriptor that the NIC was told of
+        self.then: Callable[[np.ndarray], None] = self.give_back
 
     def start(self, mac: int) -> None:
         """Set the queue up for frames to this address, and give it all buffers."""
+        self._set_up(mac)
+        self._ring.post(self._descriptors)
+        self._publish()
+
+    def _set_up(self, mac: int) -> None:
         registers = self._registers.queue
         self._write(
             rx_fill_base=self._ring.base + self._offset,
@@ -142,8 +151,6 @@ class Receiver(_Direction):
             mac_address=registers["mac_address"].pack(address=mac, enable=1),
             rx_control=registers["rx_control"].pack(enable=1),
         )
-        self._ring.post(self._descriptors)
-        self._publish()
 
     def poll(self) -> int:
         """Look at what came, and give the buffers back; how many frames ended.
@@ -162,10 +169,14 @@ class Receiver(_Direction):
         rows = self._rows[whole].reshape(count, -1)[:, : self._frames.length]
         self._check(entries, self._frames.numbers(rows))
         self.received += count
-        self._ring.post(self._descriptors[column(entries, RX_COMPLETION, "buffer_id")])
+        self.then(column(entries, RX_COMPLETION, "buffer_id").astype(np.int64))
+        return count
+
+    def give_back(self, ids: np.ndarray) -> None:
+        """Buffers are the NIC's again."""
+        self._ring.post(self._descriptors[ids])
         if self._ring.produced - self._published & INDEX_MASK >= self._lot:
             self._publish()
-        return count
 
     def _check(self, entries: np.ndarray, numbers: np.ndarray) -> None:
         ends = entries[:, _FLAGS_BYTE] & _END != 0
@@ -189,10 +200,10 @@ class Receiver(_Direction):
         self._published = self._ring.produced
 
 
-class Sender(_Direction):
+class Sender(Direction):
     """TX of a queue: the ring is always full. A completion is asked for with every ``report``-th frame.
 
-    Parameters as of :class:`_Direction`; each buffer holds a whole frame.
+    Parameters as of :class:`Direction`; each buffer holds a whole frame.
 
     Attributes
     ----------

@@ -11,7 +11,8 @@ import pytest
 from sim.backends.base import Backend, launch
 from sim.config import MachineConfig
 from sim.experiments.line_rate import LineRateExperiment
-from sim.line_rate.job import LineRateRun, LineRun
+from sim.line_rate.job import LineRateRun
+from sim.line_rate.run import LineRun
 
 QUEUES = 16
 PERIOD = 215  #: cycles of 128 frames of 64 bytes at line rate

@@ -12,7 +12,8 @@ import pytest
 
 from sim.backends.base import Backend, launch
 from sim.config import MachineConfig, preset
-from sim.line_rate.job import LineMeasurement, LineRateRun, LineRun
+from sim.line_rate.job import LineRateRun
+from sim.line_rate.run import LineMeasurement, LineRun
 
 SEEDS = range(50)
 SIZES = (64, 65, 128, 1518)

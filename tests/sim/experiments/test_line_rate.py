@@ -8,7 +8,7 @@ import pytest
 from sim.experiments.base import Case
 from sim.experiments.line_rate import LineRateExperiment
 from sim.host.stream_account import StreamCount
-from sim.line_rate.job import LineMeasurement, LineRun
+from sim.line_rate.run import LineMeasurement, LineRun
 from sim.streams import record_names
 
 CYCLES = 1_050_000

@@ -12,7 +12,7 @@ from hw.config import IommuConfig
 from sim.config import preset
 from sim.experiments.line_rate import LineRateExperiment
 from sim.experiments.runner import run_experiment
-from sim.line_rate.job import PHYSICAL, LineRun
+from sim.line_rate.run import PHYSICAL, LineRun
 
 LINE = 84 * 250_000_000 * 8 / 100_000_000_000  #: cycles of 84 byte times at 100 Gbit/s
 
