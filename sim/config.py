@@ -7,8 +7,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from hw.bus.axi4 import PAGE_BYTES
-from hw.config import WIDTHS, IommuConfig, NicConfig, speed_of
 from hw.config import PRESETS as NIC_PRESETS
+from hw.config import WIDTHS, IommuConfig, NicConfig, speed_of
 from sim.host.delay import MIN_DELAY
 from sim.host.dram_config import DramConfig
 from sim.host.link_config import LINK_PRESETS, LinkConfig, cycles

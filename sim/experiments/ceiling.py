@@ -22,6 +22,7 @@ def ceilings(
     *,
     receive: bool = True,
     transmit: bool,
+    recycle: bool = False,
     offset: int = 0,
     host_width: int | None = None,
 ) -> Mapping[str, Fraction]:
@@ -32,7 +33,7 @@ def ceilings(
     """
     clock = Fraction(nic.clock_khz * 1000)
     bounds: dict[str, Fraction] = {}
-    ways = {"receive": receive, "transmit": transmit}
+    ways = {"receive": receive, "transmit": transmit, "recycle": recycle}
     for channel, cycles in demands(nic, link, line, lengths, **ways, offset=offset, host_width=host_width).items():
         part = channel.split("_")[0]
         bounds[part] = min(bounds.get(part, clock), clock / cycles)
@@ -47,6 +48,7 @@ def demands(
     *,
     receive: bool,
     transmit: bool,
+    recycle: bool = False,
     offset: int = 0,
     host_width: int | None = None,
 ) -> Mapping[str, Fraction]:
@@ -58,6 +60,7 @@ def demands(
     line : the MAC's rate; its load does not count
     lengths : how many frames there are of each length
     receive, transmit : frames are received, and sent
+    recycle : receive buffers recycle in hardware: no RX descriptors are read
     offset : of a frame's first byte from a beat's
     host_width : bits of a beat of the link, the NIC's own by default
 
@@ -75,9 +78,9 @@ def demands(
             found[f"wire_{way}"] = _mean(lengths, line.frame_cycles)
             found[f"stream_{way}"] = _mean(lengths, lambda length: -(-length // beat))
     found["axi_write"] = (data_beats + entry_beats) * receive
-    found["axi_read"] = entry_beats * receive + (data_beats + entry_beats) * transmit
+    found["axi_read"] = entry_beats * (receive and not recycle) + (data_beats + entry_beats) * transmit
     if not link.wires:
-        ways = {"receive": receive, "transmit": transmit}
+        ways = {"receive": receive, "transmit": transmit, "recycle": recycle}
         up, down = link_bytes(nic, link, lengths, **ways, offset=offset, host_width=host_width)
         rate = link.bytes_per_cycle(nic.clock_khz)
         found |= {"link_up": up / rate, "link_down": down / rate}
@@ -91,6 +94,7 @@ def link_bytes(
     *,
     receive: bool = True,
     transmit: bool,
+    recycle: bool = False,
     offset: int = 0,
     host_width: int | None = None,
 ) -> tuple[Fraction, Fraction]:
@@ -108,7 +112,9 @@ def link_bytes(
     fetch_down = Fraction(link.completion_bytes(burst) * ENTRY_BYTES, burst)
     up = down = Fraction(0)
     if receive:
-        up += _mean(lengths, link.write_bytes) + Fraction(link.write_bytes(LINE_BYTES), ENTRIES_PER_LINE) + fetch_up
+        up += _mean(lengths, link.write_bytes) + Fraction(link.write_bytes(LINE_BYTES), ENTRIES_PER_LINE)
+    if receive and not recycle:
+        up += fetch_up
         down += fetch_down
     if transmit:
         up += _mean(lengths, lambda length: link.read_bytes(asked(length))) + fetch_up

@@ -12,13 +12,14 @@ from sim.config import MachineConfig, preset
 from sim.experiments.base import Case, Experiment
 from sim.experiments.ceiling import ceilings, demands, link_bytes
 from sim.experiments.settings import Setting, parse_integer
-from sim.line_rate.run import DIRECTIONS, LineMeasurement, LineRun
+from sim.line_rate.run import DIRECTIONS, FORWARD, LineMeasurement, LineRun
 from sim.load_tables import PAGE_SIZES
 from sim.report import Column, Row, decimals
 from sim.stream_rows import COLUMNS, TRANSACTIONS, stream_rows
 from sim.streams import AMOUNTS
 from sim.traffic.pacing import LineRate
 
+POSTED, RECYCLED = "posted", "recycled"
 PAGES = {"none": 0, "4K": PAGE_SIZES[0], "2M": PAGE_SIZES[2]}  #: of the IOMMU's mapping; none: without an IOMMU
 MEMORY = 256 << 20
 SMALL = 64
@@ -40,7 +41,16 @@ class LineRateExperiment(Experiment):
     name = "line_rate"
     question = "How many cycles does the hardware need for a packet, if software costs nothing?"
     settings: ClassVar = {
-        "directions": Setting(DIRECTIONS, "rx, tx, and both at once, joined by +", choices=DIRECTIONS),
+        "directions": Setting(
+            DIRECTIONS,
+            f"rx, tx, both at once, and {FORWARD}: what was received is sent; joined by +",
+            choices=(*DIRECTIONS, FORWARD),
+        ),
+        "buffers": Setting(
+            (POSTED,),
+            f"of RX: {POSTED} by software as descriptors, or {RECYCLED} in hardware, joined by +",
+            choices=(POSTED, RECYCLED),
+        ),
         "sizes": Setting(
             ("64", "65", "72", "128", "256", "512", "1024", "1518", "9000"),
             "bytes of a frame on the wire, with FCS, joined by +",
@@ -83,9 +93,10 @@ class LineRateExperiment(Experiment):
         """Direction by direction, size by size."""
         return [
             Case(
-                {"direction": direction, "size": size, "queues": queues, "iommu": iommu},
+                {"direction": direction, "size": size, "queues": queues, "iommu": iommu, "buffers": buffers},
                 LineRun(
                     direction=direction,
+                    recycle=buffers == RECYCLED,
                     size=parse_integer("sizes", size),
                     queues=parse_integer("queues", queues),
                     frames=settings["frames"],
@@ -96,12 +107,14 @@ class LineRateExperiment(Experiment):
                     wait=settings["wait"],
                     seed=settings["seed"],
                 ),
-                machine if PAGES[iommu] else replace(machine, iommu=None),
+                _machine(machine, recycle=buffers == RECYCLED, iommu=bool(PAGES[iommu])),
             )
             for direction in settings["directions"]
             for size in settings["sizes"]
             for queues in settings["queues"]
             for iommu in settings["iommu"]
+            for buffers in settings["buffers"]
+            if direction != "tx" or buffers == settings["buffers"][0]
         ]
 
     def rows(self, machine: MachineConfig, case: Case, measured: LineMeasurement) -> Sequence[Row]:
@@ -109,7 +122,7 @@ class LineRateExperiment(Experiment):
         run = case.run
         line = LineRate(machine.mac_mbps * 1_000_000, machine.nic.clock_khz)
         parts = (machine.nic, machine.link, line, {run.length: 1})
-        place = {"offset": run.headroom, "host_width": machine.host_width}
+        place: dict[str, Any] = {"offset": run.headroom, "host_width": machine.host_width, "recycle": run.recycle}
         ways = {"rx": run.direction != "tx", "tx": run.direction != "rx"}
         bounds = ceilings(*parts, receive=ways["rx"], transmit=ways["tx"], **place)
         needs = {
@@ -155,6 +168,12 @@ class LineRateExperiment(Experiment):
         return rows
 
 
+def _machine(machine: MachineConfig, *, recycle: bool, iommu: bool) -> MachineConfig:
+    """With what a case needs."""
+    nic = replace(machine.nic, pools=machine.nic.queues, pool_buffers=MOST_ENTRIES) if recycle else machine.nic
+    return replace(machine, nic=nic, iommu=machine.iommu if iommu else None)
+
+
 def _ring(together: int, queues: int) -> int:
     """Entries of each ring: a power of two."""
     each = min(MOST_ENTRIES, together // max(1, queues))
@@ -173,10 +192,14 @@ def _loads(needs: Mapping[str, Mapping[str, Fraction]], counts: Mapping[str, int
 def _frames_read(way: str, nic: NicConfig, run: LineRun, measured: LineMeasurement) -> int:
     """For how many frames at most the NIC read memory in the measured time, but for the little by which the account's
     time is another: more went on descriptors, or were sent from the packet buffer, that it had read before."""
-    beats = {f"{way}_fetched": Fraction(-(-LINE_BYTES // nic.beat_bytes), ENTRIES_PER_LINE)}
+    beats = {}
+    if way == "tx" or not run.recycle:
+        beats[f"{way}_fetched"] = Fraction(-(-LINE_BYTES // nic.beat_bytes), ENTRIES_PER_LINE)
     if way == "tx":
         beats["tx_data"] = Fraction(-(-run.length // nic.beat_bytes))
-    return int(min(measured.streams[name].rate * measured.cycles / each for name, each in beats.items()))
+    limits = [Fraction(measured.received if way == "rx" else measured.sent)]
+    limits += [Fraction(measured.streams[name].rate * measured.cycles) / each for name, each in beats.items()]
+    return int(min(limits))
 
 
 def _account_rows(machine: MachineConfig, case: Case, measured: LineMeasurement, at_line_rate: bool) -> list[Row]:
@@ -194,9 +217,12 @@ def _account_rows(machine: MachineConfig, case: Case, measured: LineMeasurement,
         lines = max(measured.streams[stream].rate for stream in streams) / rates["rx"]
         few = lines - Fraction(JITTER * run.queues, measured.received) <= Fraction(1, ENTRIES_PER_LINE)
         rows.append(Row(case.varied, "four_to_a_line", "bool", few, True, ARITHMETIC, "check"))
+        if run.recycle:
+            read = measured.streams[TRANSACTIONS["rx"]["rx_descriptor_reads"]].moved
+            rows.append(Row(case.varied, "no_descriptors_read", "bool", not read, True, ARITHMETIC, "check"))
     if not machine.link.wires:
         ways = {"receive": "rx" in rates, "transmit": "tx" in rates}
-        place = {"offset": run.headroom, "host_width": machine.host_width}
+        place: dict[str, Any] = {"offset": run.headroom, "host_width": machine.host_width, "recycle": run.recycle}
         best = link_bytes(machine.nic, machine.link, {run.length: 1}, **ways, **place)
         for name, amount in zip(AMOUNTS, best, strict=True):
             rows.append(Row(case.varied, f"{name}.best", "B/packet", amount))
