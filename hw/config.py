@@ -46,6 +46,8 @@ class NicConfig:
     pools : pools of buffers that recycle in hardware; 0 leaves recycling out
     pool_buffers : buffer ids of each pool, a power of two; ECP5 has room for 2,048 of all pools together
     recycle_ahead : recycled buffers that an RX queue holds in advance, a power of two up to ``fetch_depth``
+    ats : address translation services: recycled buffers can carry their translation, and those of descriptors can be
+        prefetched into an IOMMU; needs ``pools``
     serial_width : bits of the simulation-only frame number; 0 leaves it and all trace points out
     probes : simulation-only ports that show the handshakes of inside streams
     """
@@ -70,6 +72,7 @@ class NicConfig:
     pools: int = 0
     pool_buffers: int = 1024
     recycle_ahead: int = 16
+    ats: bool = False
     serial_width: int = 0
     probes: bool = False
 
@@ -112,7 +115,11 @@ class NicConfig:
             raise ValueError(f"segmentation needs tx_offload, which is {self.tx_offload!r}")
         _check("pools", self.pools, 0, MAX_POOLS)
         _check("pool_buffers", self.pool_buffers, 16, MAX_POOL_BUFFERS, power_of_two=True)
-        _check("recycle_ahead", self.recycle_ahead, 8, self.fetch_depth, power_of_two=True)
+        _check("recycle_ahead", self.recycle_ahead, 8, self.fetch_depth if self.pools else 512, power_of_two=True)
+        if not isinstance(self.ats, bool):
+            raise TypeError(f"ats must be a bool, not {self.ats!r}")
+        if self.ats and not self.pools:
+            raise ValueError(f"ats needs pools, of which there are {self.pools!r}: only their buffers keep an address")
         _check("serial_width", self.serial_width, 0, 64)
         if not isinstance(self.probes, bool):
             raise TypeError(f"probes must be a bool, not {self.probes!r}")

@@ -12,6 +12,7 @@ from amaranth.lib.wiring import In, Out
 from hw.abi.rings import (
     ENTRY_BYTES,
     INDEX_BITS,
+    AddressType,
     CompletionError,
     DropReason,
     NetworkLayer,
@@ -72,10 +73,11 @@ def queue_fault_stream(config: NicConfig) -> stream.Signature:
 
 class Command(data.StructLayout):
     """A transfer to or from memory: any byte address, 1..65535 bytes, on behalf of a queue (whose context gives the
-    AXI sideband)."""
+    AXI sideband). ``address_type``, an :class:`hw.abi.rings.AddressType`, is there only where ``config.ats``."""
 
     def __init__(self, config: NicConfig):
-        super().__init__({"address": 64, "length": 16, "queue": range(config.queues)})
+        members = {"address": 64, "length": 16, "queue": range(config.queues)}
+        super().__init__(members | ({"address_type": AddressType} if config.ats else {}))
 
 
 class Bytes(data.StructLayout):

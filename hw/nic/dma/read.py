@@ -8,6 +8,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, connect, flipped
 from amaranth.utils import ceil_log2, exact_log2
 
+from hw.abi.rings import AddressType
 from hw.bus.axi4 import AXI4Signature, Response
 from hw.bus.room import Room
 from hw.bus.skid import SkidBuffer
@@ -84,7 +85,8 @@ class DmaReader(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         config = self._config
-        tag = data.StructLayout({"queue": range(config.queues), "client": self._client_bits})
+        kind = {"address_type": AddressType} if config.ats else {}
+        tag = data.StructLayout({"queue": range(config.queues), "client": self._client_bits, **kind})
         m.submodules.splitter = splitter = BurstSplitter(
             beat_bytes=config.beat_bytes, max_burst_bytes=config.max_burst_bytes, tag=tag
         )
@@ -113,6 +115,8 @@ class DmaReader(wiring.Component):
             transfers.p.tag.queue.eq(command.queue),
             transfers.p.tag.client.eq(client),
         ]
+        if self._config.ats:
+            m.d.comb += transfers.p.tag.address_type.eq(command.address_type)
         for i, (port, realigner) in enumerate(zip(self.clients, realigners, strict=True)):
             offered, merged = port.command, merge.clients[i]
             # A client whose realigner expects enough already stands back, so that it does not hold up the others.
@@ -158,6 +162,8 @@ class DmaReader(wiring.Component):
             address.p.size.eq(exact_log2(config.beat_bytes)),
             address.p.user.eq(sideband.sideband),
         ]
+        if config.ats:
+            m.d.comb += sideband.address_type.eq(burst.tag.address_type)
 
     def _distribute(self, m, realigners, buffers) -> None:
         """Give each R beat to the realigner or the reorder buffer of its client."""

@@ -15,13 +15,14 @@ from hw.nic.queue_register import QueueRegister
 class SidebandTable(wiring.Component):
     """The sideband of each queue's accesses: the port's device, and the process of the queue's CONTEXT register.
 
-    All addresses are untranslated. The lookup is combinational; a write to CONTEXT counts from the next cycle.
+    All addresses are untranslated, where commands do not say otherwise. The lookup is combinational; a write to CONTEXT
+    counts from the next cycle.
 
     Members
     -------
     write : QueueWrite, the broadcast of register writes
     device_id : register DEVICE.device_id
-    queue : whose access it is
+    queue, address_type : whose access it is, and what its address is
     sideband : Sideband, in the same cycle
     """
 
@@ -32,6 +33,7 @@ class SidebandTable(wiring.Component):
                 "write": In(QueueWrite(config)),
                 "device_id": In(24),
                 "queue": In(range(config.queues)),
+                "address_type": In(AddressType),
                 "sideband": Out(Sideband),
             }
         )
@@ -49,6 +51,6 @@ class SidebandTable(wiring.Component):
             self.sideband.device_id.eq(self.device_id),
             self.sideband.process_id.eq(value[process_id.lsb :][: process_id.width]),
             self.sideband.process_id_valid.eq(value[valid.lsb]),
-            self.sideband.address_type.eq(AddressType.UNTRANSLATED),
+            self.sideband.address_type.eq(self.address_type),
         ]
         return m

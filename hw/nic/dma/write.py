@@ -6,6 +6,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, connect, flipped
 from amaranth.utils import exact_log2
 
+from hw.abi.rings import AddressType
 from hw.bus.axi4 import AXI4Signature, Response
 from hw.bus.fifo import StreamFifo
 from hw.bus.room import Room
@@ -70,7 +71,8 @@ class DmaWriter(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         config = self._config
-        tag = data.StructLayout({"queue": range(config.queues), "client": range(max(2, self._count))})
+        kind = {"address_type": AddressType} if config.ats else {}
+        tag = data.StructLayout({"queue": range(config.queues), "client": range(max(2, self._count)), **kind})
         m.submodules.splitter = splitter = BurstSplitter(
             beat_bytes=config.beat_bytes, max_burst_bytes=config.max_burst_bytes, tag=tag
         )
@@ -103,6 +105,8 @@ class DmaWriter(wiring.Component):
             sources.p.shift.eq(command.address),
             sources.p.length.eq(command.length),
         ]
+        if self._config.ats:
+            m.d.comb += transfers.p.tag.address_type.eq(command.address_type)
 
     def _issue(self, m, bursts, shapes, owners) -> None:
         """Send each burst three ways: its address out, its shape to the data path, its owner to the responses."""
@@ -132,6 +136,8 @@ class DmaWriter(wiring.Component):
             owner.p.last.eq(burst.last),
         ]
         m.d.comb += [shapes.p[name].eq(burst[name]) for name, _ in shapes.p.shape()]
+        if config.ats:
+            m.d.comb += sideband.address_type.eq(burst.tag.address_type)
 
     def _respond(self, m, owner) -> None:
         """Gather the responses of each command's bursts."""

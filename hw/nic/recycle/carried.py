@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Recycled buffers that carry their translation until it is invalidated."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from hw.abi.iommu import InvalidationCompletion, InvalidationRequest
+from hw.config import NicConfig
+from hw.nic.interfaces import Command, ReadPort
+from hw.nic.recycle.carried_table import CarriedTable
+from hw.nic.recycle.carried_use import CarriedUse, NamedCommand
+from hw.nic.recycle.translation_requests import PrefetchWant, TranslationRequests
+
+_ELSEWHERE_CYCLES = 2  #: until the table knows
+
+
+class CarriedTranslations(wiring.Component):
+    """The NIC's side of address translation services, for the buffers of pools.
+
+    ::
+
+        writes, reads ─► use ─► writes_out, reads_out
+                          │ ▲
+                   wants  ▼ │ table ◄─ answers ─ requests ◄─► IOMMU
+                      requests  ▲
+        invalidate ─► forget ───┘ ─► invalidated
+
+    A transfer to or from a buffer that carries no translation goes out untranslated, and has one asked for. From its
+    answer on, transfers of that buffer's page go out as already translated, as far as its permission goes: IOMMU and
+    IOTLB have nothing to do with them, and **who may access what rests on this block**, until an invalidation that
+    covers the page comes.
+
+    **Invalidation.** From the cycle in which one is taken, nothing goes out translated; it is acknowledged as soon as
+    every translated transfer that was under way is over, and no answer to an earlier request will be used. Only then
+    are buffers looked through for those that must forget, a cycle each, while all transfers go out untranslated. One
+    that covers no page that any buffer has carried is acknowledged five cycles after it was taken, and disturbs
+    nothing. If another comes while buffers are looked through, all forget all.
+
+    Members
+    -------
+    enable : translations may be carried; while it is low all goes out untranslated. Its rise ends ``refused``
+    refused : the IOMMU refused a request, and none is sent any more
+    writes, reads : streams of :class:`NamedCommand`
+    writes_out, reads_out : the same, as they go out
+    written, have_read : a command of them is over, in order
+    prefetches : pages to be brought into the IOTLB
+    read : to the DMA reader
+    invalidate, invalidated : messages from and to the IOMMU
+    """
+
+    def __init__(self, config: NicConfig):
+        self._config = config
+        named, command = stream.Signature(NamedCommand(config)), stream.Signature(Command(config))
+        super().__init__(
+            {
+                "enable": In(1),
+                "refused": Out(1),
+                "writes": In(named),
+                "writes_out": Out(command),
+                "written": In(1),
+                "reads": In(named),
+                "reads_out": Out(command),
+                "have_read": In(1),
+                "prefetches": In(PrefetchWant(config)),
+                "read": Out(ReadPort(config)),
+                "invalidate": In(stream.Signature(InvalidationRequest)),
+                "invalidated": Out(stream.Signature(InvalidationCompletion)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.table = table = CarriedTable(self._config)
+        m.submodules.requests = requests = TranslationRequests(self._config)
+        m.submodules.write_use = write_use = CarriedUse(self._config, write=True)
+        m.submodules.read_use = read_use = CarriedUse(self._config, write=False)
+        usable, enabled = Signal(), Signal()
+        connect(m, requests.read, flipped(self.read))
+        connect(m, flipped(self.prefetches), requests.prefetches)
+        connect(m, requests.write, table.write)
+        for number, (use, given, out, over) in enumerate(
+            (
+                (write_use, self.writes, self.writes_out, self.written),
+                (read_use, self.reads, self.reads_out, self.have_read),
+            )
+        ):
+            connect(m, flipped(given), use.input)
+            connect(m, use.output, flipped(out))
+            connect(m, use.want, requests.wants[number])
+            m.d.comb += [
+                use.finished.eq(over),
+                use.usable.eq(usable),
+                table.buffers[number].eq(use.buffer),
+                use.carried.eq(table.carried[number]),
+            ]
+        m.d.sync += enabled.eq(self.enable)
+        m.d.comb += [
+            usable.eq(self.enable & ~table.forgetting),
+            self.refused.eq(requests.refused),
+            requests.retry.eq(self.enable & ~enabled),
+        ]
+        self._invalidate(m, table, requests, (write_use, read_use))
+        return m
+
+    def _invalidate(
+        self, m: Module, table: CarriedTable, requests: TranslationRequests, uses: tuple[CarriedUse, ...]
+    ) -> None:
+        """Take an invalidation, and acknowledge it when nothing uses any more what it ends."""
+        message = Signal(InvalidationRequest)
+        wait = Signal(range(_ELSEWHERE_CYCLES + 1))
+        address, done = message.address, self.invalidated
+        m.d.comb += [
+            table.pages.page.eq(address),
+            # A range's number ends in a 0 and ones, as many as it has bits.
+            table.pages.mask.eq(Mux(message.size, address ^ (address + 1), 0)),
+            table.everything.eq(0),
+            done.payload.tag.eq(message.tag),
+            done.payload.device_id.eq(message.device_id),
+        ]
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.comb += self.invalidate.ready.eq(1)
+                m.d.sync += [message.eq(self.invalidate.payload), wait.eq(_ELSEWHERE_CYCLES)]
+                with m.If(self.invalidate.valid):
+                    m.next = "LOOK"
+            with m.State("LOOK"):
+                m.d.comb += requests.stale.eq(1)
+                m.d.sync += wait.eq(wait - 1)
+                with m.If(wait == 0):
+                    m.next = "ACKNOWLEDGE"
+                    with m.If(~table.elsewhere):
+                        m.d.comb += table.forget.eq(1)
+                        m.next = "MARK"
+            with m.State("MARK"):
+                m.d.comb += [use.mark.eq(1) for use in uses]
+                m.next = "DRAIN"
+            with m.State("DRAIN"):
+                with m.If(uses[0].drained & uses[1].drained):
+                    m.next = "ACKNOWLEDGE"
+            with m.State("ACKNOWLEDGE"):
+                m.d.comb += done.valid.eq(1)
+                with m.If(done.ready):
+                    m.next = "IDLE"
