@@ -56,7 +56,7 @@ class CarriedWant(wiring.Signature):
 class CarriedUse(wiring.Component):
     """Replace the address of each command, where its buffer carries a translation that covers all of it.
 
-    A command comes out seven cycles after it went in, one a cycle, in order. Others than those of pools' buffers, those
+    A command comes out five cycles after it went in, one a cycle, in order. Others than those of pools' buffers, those
     that touch two pages, and those of buffers that carry another page or lack the permission, go out as they came.
 
     ``mark`` asks when nothing that was looked up before is under way any more: ``drained`` is low from the next cycle
