@@ -270,7 +270,7 @@ _OFFLOADS = {
 }
 OFFLOAD = "-offload"  #: behind a preset's name: the same with all that the NIC can know of packets
 RECYCLE = "-recycle"  #: likewise: the same with pools of buffers that recycle in hardware
-_POOLS = {"10g": {"pools": 2, "pool_buffers": 1024}, "100g": {"pools": 16, "pool_buffers": 2048}}
+_POOLS = {"10g": {"pools": 2, "pool_buffers": 1024}, "100g": {"pools": 16, "pool_buffers": 2048, "recycle_ahead": 32}}
 
 PRESETS = MappingProxyType(
     _NICS

@@ -10,6 +10,13 @@ from hw.config import NicConfig
 from hw.nic.interfaces import QueueWrite
 
 
+class PoolOfQueue(data.ArrayLayout):
+    """Number of the pool of each queue."""
+
+    def __init__(self, config: NicConfig):
+        super().__init__(range(max(2, config.pools)), config.queues)
+
+
 class QueuePools(wiring.Component):
     """Register RX_POOL of all queues at once.
 
@@ -33,7 +40,7 @@ class QueuePools(wiring.Component):
                 "write": In(QueueWrite(config)),
                 "enabled": In(config.pools),
                 "pooled": Out(config.queues),
-                "pools": Out(data.ArrayLayout(range(config.pools), config.queues)),
+                "pools": Out(PoolOfQueue(config)),
                 "existing": Out(config.queues),
                 "supplied": Out(config.queues),
             }

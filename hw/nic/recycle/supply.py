@@ -15,6 +15,7 @@ from hw.nic.interfaces import DescriptorTake
 from hw.nic.recycle.free_list import POP_CYCLES, Pop, Popped
 from hw.nic.recycle.interfaces import BufferName, PoolEvent, TakePort
 from hw.nic.recycle.pool_table import PoolTable, TableWrite
+from hw.nic.recycle.queue_pools import PoolOfQueue
 
 _TABLE_CYCLES = 2
 _FIFO_CYCLES = 2
@@ -85,7 +86,7 @@ class RecycleSupply(wiring.Component):
             {
                 "enable": In(config.queues),
                 "supplied": In(config.queues),
-                "pools": In(data.ArrayLayout(range(config.pools), config.queues)),
+                "pools": In(PoolOfQueue(config)),
                 "some": In(config.pools),
                 "open": In(config.pools),
                 "granted": Out(PoolEvent(config)),

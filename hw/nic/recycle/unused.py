@@ -10,6 +10,7 @@ from amaranth.utils import exact_log2
 from hw.config import NicConfig
 from hw.nic.interfaces import DescriptorTake
 from hw.nic.recycle.interfaces import BufferName
+from hw.nic.recycle.queue_pools import PoolOfQueue
 from hw.nic.recycle.supply import QueueBuffer
 
 
@@ -34,7 +35,7 @@ class UnusedBuffers(wiring.Component):
         queue = range(config.queues)
         super().__init__(
             {
-                "pools": In(data.ArrayLayout(range(config.pools), config.queues)),
+                "pools": In(PoolOfQueue(config)),
                 "held": In(QueueBuffer(config)),
                 "given": In(DescriptorTake(config)),
                 "stopping": In(config.queues),
