@@ -32,25 +32,29 @@ class FillSupply(wiring.Component):
     restart : lookups begin again behind what was taken up to two cycles before the end of ``restart``; two cycles after
         its end ``some`` knows
     descriptors : the fill rings' cache
+    refused, limited : only where ``config.pools`` is not 0: queues whose frames take no buffer, so that the queue has
+        neither ``some`` nor any ``pending``; queues that get no further buffer but those of which
+        ``descriptors.fetching`` already tells. ``some`` and ``pending`` know of both in the cycle before.
     """
 
     def __init__(self, config: NicConfig):
         self._config = config
-        super().__init__(
-            {
-                "enable": In(config.queues),
-                "clear": In(config.queues),
-                "lookup": In(config.queues),
-                "queue": In(range(config.queues)),
-                "some": Out(config.queues),
-                "pending": Out(config.queues),
-                "recent": Out(config.queues),
-                "entry": Out(FillDescriptor),
-                "take": In(DescriptorTake(config)),
-                "restart": In(1),
-                "descriptors": Out(DescriptorPort(config)),
-            }
-        )
+        members = {
+            "enable": In(config.queues),
+            "clear": In(config.queues),
+            "lookup": In(config.queues),
+            "queue": In(range(config.queues)),
+            "some": Out(config.queues),
+            "pending": Out(config.queues),
+            "recent": Out(config.queues),
+            "entry": Out(FillDescriptor),
+            "take": In(DescriptorTake(config)),
+            "restart": In(1),
+            "descriptors": Out(DescriptorPort(config)),
+        }
+        if config.pools:
+            members |= {"refused": In(config.queues), "limited": In(config.queues)}
+        super().__init__(members)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -75,6 +79,11 @@ class FillSupply(wiring.Component):
             age = Signal(range(_TO_TAKE + FETCHING_DELAY + 1), name=f"age_{q}")
             taken = Signal.like(self.take.count, name=f"taken_{q}")
             some = _more_than(left, arrived[q], looked[q], self.lookup[q]) & ~self.restart & ~self.clear[q]
+            waits = self.recent[q] | fetching[q] | self.lookup[q]
+            if config.pools:
+                some &= ~self.refused[q]
+                unsure = (self.recent[q] | self.lookup[q]) & ~self.limited[q]
+                waits = (fetching[q] | unsure) & ~self.refused[q]
             m.d.comb += taken.eq(Mux(self.take.strobe & (self.take.queue == q), self.take.count, 0))
             m.d.sync += [
                 arrived[q].eq(port.arrived.strobe & (port.arrived.queue == q)),
@@ -83,7 +92,7 @@ class FillSupply(wiring.Component):
                 ahead[q].eq(Mux(self.restart, first[q], ahead[q] + looked[q])),
                 left.eq(Mux(self.restart, held, left) + arrived[q] - looked[q]),
                 self.some[q].eq(some),
-                self.pending[q].eq(self.enable[q] & ~some & (self.recent[q] | fetching[q] | self.lookup[q])),
+                self.pending[q].eq(self.enable[q] & ~some & waits),
             ]
             m.d.comb += self.recent[q].eq(age != 0)
             with m.If(self.lookup[q]):

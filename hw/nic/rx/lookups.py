@@ -60,6 +60,8 @@ class RxLookups(wiring.Component):
     output_valid, output : frames that were issued, a :class:`Lookup`
     queue_write : only where header split is built in: register writes. What RX_HEADER says is looked up with the frame;
         it cannot change before the frame is decided.
+    refused, limited : only where ``config.pools`` is not 0: queues whose frames are dropped with POOL_LIMIT, at once,
+        and instead of with NO_BUFFER. ``buffers`` and ``pending`` know of the same.
     """
 
     def __init__(self, config: NicConfig):
@@ -84,6 +86,8 @@ class RxLookups(wiring.Component):
         }
         if config.header_split:
             members["queue_write"] = In(QueueWrite(config))
+        if config.pools:
+            members |= {"refused": In(config.queues), "limited": In(config.queues)}
         super().__init__(members)
 
     def elaborate(self, platform: object) -> Module:
@@ -128,6 +132,9 @@ class RxLookups(wiring.Component):
             entering.first.eq(~begun),
             *(entering[name].eq(head[name]) for name, _ in FrameKey(self._config) if name != "select"),
         ]
+        if self._config.pools:
+            with m.If((usable & (self.refused | (self.limited & self.slots))).any()):
+                m.d.sync += entering.reason.eq(DropReason.POOL_LIMIT)
         with m.If(~usable.any()):
             m.d.sync += entering.reason.eq(DropReason.QUEUE_DISABLED)
         if self._config.header_split:

@@ -4,15 +4,17 @@
 from typing import Any
 
 from amaranth.hdl import Module, Mux
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, flipped
 
+from hw.abi.rings import RxCompletion
 from hw.bus.join import join
 from hw.bus.packet import packet_stream
 from hw.config import NicConfig
 from hw.nic.in_flight import InFlight
 from hw.nic.interfaces import (
     CompletionPort,
+    DeliveredBuffer,
     DescriptorPort,
     QueueControl,
     QueueRxEvent,
@@ -55,6 +57,12 @@ class RxPath(wiring.Component):
     ``starvation`` cycles. A queue is ``busy`` from the cycle after a buffer for a frame was looked up, until the
     entries of all buffers that were taken have been handed to the completion writer, and some cycles longer.
 
+    Each buffer that leaves the cache is ``delivered`` once, the cycle after its entry was handed to the completion
+    writer, in the order of the entries: also one that memory refused bytes of, and one of a queue that stops. Header
+    buffers are not. The completion writer drops entries of a queue that it stopped with RING_WRITE, and those of the
+    write that was refused may never have reached memory: their buffers are delivered, though software never hears of
+    them by a completion.
+
     Members
     -------
     wire, rx_enable, carrier, min_length, max_length, vlan_strip : see :class:`hw.nic.rx.ingress.RxIngress`
@@ -68,6 +76,8 @@ class RxPath(wiring.Component):
     accepted, refused, taken, dropped, completed : trace points: frame stored, dropped by the port; buffer taken; frame
         dropped by its queue; buffer completed
     probes : only where ``config.probes``
+    refused, limited : only where ``config.pools`` is not 0: see :class:`hw.nic.rx.planner.RxPlanner`
+    delivered : only where ``config.pools`` is not 0: buffers of all queues that are software's from now on
     """
 
     def __init__(self, config: NicConfig):
@@ -99,6 +109,9 @@ class RxPath(wiring.Component):
             members["rss"] = In(RssControl())
         if config.steering_rules:
             members["rules"] = In(RuleWindow())
+        if config.pools:
+            members |= {"refused": In(config.queues), "limited": In(config.queues)}
+            members["delivered"] = Out(DeliveredBuffer(config))
         if config.probes:
             members["probes"] = Out(Probes(RX_STREAMS))
         super().__init__(members)
@@ -159,6 +172,14 @@ class RxPath(wiring.Component):
         ]
         if config.header_split:
             join(m, flipped(self.queue_write), planner.queue_write)
+        if config.pools:
+            entry = writer.entry
+            m.d.comb += [planner.refused.eq(self.refused), planner.limited.eq(self.limited)]
+            m.d.sync += [
+                self.delivered.strobe.eq(entry.valid & entry.ready),
+                self.delivered.queue.eq(entry.payload.queue),
+                self.delivered.buffer_id.eq(data.View(RxCompletion, entry.payload.entry).buffer_id),
+            ]
         if config.rss:
             join(m, flipped(self.rss), steering.rss)
         if config.steering_rules:

@@ -57,12 +57,18 @@ class RxPlanner(wiring.Component):
 
     - QUEUE_DISABLED, at once: its queue is not enabled, or does not exist, or has a descriptor of length 0. The latter
       also faults the queue with DESCRIPTOR_LENGTH, and holds for all of its frames until the queue is started again;
+    - POOL_LIMIT, at once: its queue is ``refused``;
     - COMPLETION_FULL, at once: fewer slots are free than descriptors looked at;
     - NO_BUFFER: the cache has no further descriptor and no fetch of this queue is under way, or the frame has waited
       ``starvation`` cycles. Frames behind it, of all queues, wait with it. Of a queue that had a descriptor in the last
-      dozen cycles the cache is waited for that long, to tell whether a fetch is due.
+      dozen cycles the cache is waited for that long, to tell whether a fetch is due. If the queue is ``limited`` the
+      reason is POOL_LIMIT, and only what is on the way already is waited for.
 
     A dropped frame leaves one segment with ``drop``, so that the packet buffer's words are freed in order.
+
+    ``refused`` and ``limited`` may change in any cycle. Frames whose buffers leave the cache, or which are dropped, up
+    to six cycles after that were judged before; there are seven at most, the one of that cycle among them. A frame of
+    many buffers may be judged by both: it is dropped as soon as it must not have the next one.
 
     **Stopping.** A queue that is not enabled gives no more descriptors. ``busy``: some may be taken yet, of frames that
     were looked up before; ``clear`` must not come while it is high.
@@ -79,6 +85,9 @@ class RxPlanner(wiring.Component):
     dropped : trace point of those
     queue_write : only where header split is built in: register writes; those of the rings and RX_HEADER come only while
         the queue is neither enabled nor busy, here or behind the output
+    refused, limited : only where ``config.pools`` is not 0: one bit per queue, whose pool lets no more buffers out.
+        ``refused``: no frame gets a buffer. ``limited``: a frame gets what the cache has, or is on its way to it; it
+        does not fall before ``descriptors.fetching`` tells of what is on the way since.
     """
 
     def __init__(self, config: NicConfig):
@@ -97,6 +106,8 @@ class RxPlanner(wiring.Component):
         }
         if config.header_split:
             members["queue_write"] = In(QueueWrite(config))
+        if config.pools:
+            members |= {"refused": In(config.queues), "limited": In(config.queues)}
         if config.serial_width:
             members["dropped"] = Out(TracePoint(config))
         super().__init__(members)
@@ -168,6 +179,9 @@ class RxPlanner(wiring.Component):
             self.event.reason.eq(verdict.reason),
         ]
         self._keep_room(m, lookups, decision, fifo)
+        if config.pools:
+            m.d.comb += [buffers.refused.eq(self.refused), buffers.limited.eq(self.limited)]
+            m.d.sync += [lookups.refused.eq(self.refused), lookups.limited.eq(self.limited)]
         if config.serial_width:
             m.d.comb += [
                 self.dropped.strobe.eq(self.event.strobe),

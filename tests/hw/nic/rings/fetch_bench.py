@@ -31,12 +31,12 @@ class Bench:
         self.arrivals: list[int] = []  # cycles
         self.taken: list[int] = []
 
-    def build(self, **changes):
+    def build(self, *, recycling=False, **changes):
         self.config = preset("10g", **changes)
         self.arrived = [[] for _ in range(self.config.queues)]
         self.taken = [0] * self.config.queues
         m = Module()
-        m.submodules.fetch = self.dut = DescriptorFetch(self.config, **RX)
+        m.submodules.fetch = self.dut = DescriptorFetch(self.config, **RX, recycling=recycling)
         m.submodules.reader = reader = DmaReader(self.config, [1])
         wiring.connect(m, self.dut.read, reader.clients[0])
         self.sim = Simulator(m)
@@ -56,10 +56,10 @@ class Bench:
     def base(self, queue):
         return 0x40 + 0x1040 * queue
 
-    def post(self, queue, index, value):
+    def post(self, queue, index, value, length=64):
         """Write the descriptor that ring index ``index`` names."""
         at = self.base(queue) + index % self.entries * CODEC.size
-        self.memory.data[at : at + CODEC.size] = CODEC.pack(address=value, length=64, buffer_id=value & 0xFFFF)
+        self.memory.data[at : at + CODEC.size] = CODEC.pack(address=value, length=length, buffer_id=value & 0xFFFF)
 
     async def start(self, ctx, *queues):
         for queue in queues:
