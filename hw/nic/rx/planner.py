@@ -67,8 +67,8 @@ class RxPlanner(wiring.Component):
     A dropped frame leaves one segment with ``drop``, so that the packet buffer's words are freed in order.
 
     ``refused`` and ``limited`` may change in any cycle. Frames whose buffers leave the cache, or which are dropped, up
-    to six cycles after that were judged before; there are seven at most, the one of that cycle among them. A frame of
-    many buffers may be judged by both: it is dropped as soon as it must not have the next one.
+    to six cycles later may have been judged before: at most one in each of them. A frame of many buffers may be judged
+    by both: it is dropped as soon as it must not have the next one.
 
     **Stopping.** A queue that is not enabled gives no more descriptors. ``busy``: some may be taken yet, of frames that
     were looked up before; ``clear`` must not come while it is high.

@@ -2,6 +2,7 @@
 """The RX planner between steered frames, a descriptor cache and completion slots, and what it should do."""
 
 import random
+from collections.abc import Container
 from typing import Any, NamedTuple
 
 from amaranth.hdl import Module
@@ -76,8 +77,9 @@ class PlannerBench:
         """Frames that have left."""
         return sum(1 for piece in self.pieces if piece.end or piece.drop)
 
-    def run(self, scenario: Any) -> None:
-        """Run ``scenario(ctx)`` with all queues enabled; then all frames must be decided within reasonable time."""
+    def run(self, scenario: Any, *watchers: Any) -> None:
+        """Run ``scenario(ctx)`` with all queues enabled, and ``watchers`` beside it; then all frames must be decided
+        within reasonable time."""
 
         async def main(ctx: Any) -> None:
             for queue, area in self.areas.items():
@@ -92,6 +94,8 @@ class PlannerBench:
         simulator.add_testbench(main)
         simulator.add_testbench(self._offer, background=True)
         simulator.add_testbench(self._watch, background=True)
+        for watcher in watchers:
+            simulator.add_testbench(watcher, background=True)
         simulator.run()
 
     async def set_headers(self, ctx: Any, queue: int, area: HeaderArea | None) -> None:
@@ -176,9 +180,11 @@ def expected(
     slots: int,
     areas: dict[int, HeaderArea] | None = None,
     entries: int = 64,
+    refused: Container[int] = (),
+    limited: Container[int] = (),
 ) -> tuple[list[Piece], list[tuple[int, int, DropReason]], list[int]]:
     """Pieces, drops and queues with a fault, if every queue has ``buffers`` and ``slots``, and gets no more; queues
-    with header buffers in ``areas`` split."""
+    with header buffers in ``areas`` split; pools refuse and limit as told."""
     rings, free, faulted = [list(ring) for ring in buffers], [slots] * len(buffers), []
     pieces, drops = [], []
     for frame in frames:
@@ -188,11 +194,13 @@ def expected(
         left -= frame.headers if splits else 0
         if not frame.routed or frame.queue in faulted:
             reason = DropReason.QUEUE_DISABLED
+        elif frame.queue in refused:
+            reason = DropReason.POOL_LIMIT
         while reason is None and left:
             if free[frame.queue] <= len(own):
                 reason = DropReason.COMPLETION_FULL
             elif len(ring) <= len(own):
-                reason = DropReason.NO_BUFFER
+                reason = DropReason.POOL_LIMIT if frame.queue in limited else DropReason.NO_BUFFER
             elif ring[len(own)][1] == 0:
                 reason = DropReason.QUEUE_DISABLED
                 faulted.append(frame.queue)
