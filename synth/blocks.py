@@ -50,7 +50,12 @@ BLOCKS: Mapping[str, Callable[[NicConfig], Any]] = MappingProxyType(
             config, base="rx_completion_base", size="rx_completion_size", doorbell="rx_doorbell"
         ),
         "descriptor_fetch": lambda config: DescriptorFetch(
-            config, base="rx_fill_base", size="rx_fill_size", doorbell="rx_doorbell", producer="fill_producer"
+            config,
+            base="rx_fill_base",
+            size="rx_fill_size",
+            doorbell="rx_doorbell",
+            producer="fill_producer",
+            recycling=config.pools != 0,
         ),
         "dma_reader": lambda config: DmaReader(config, [1, 1, config.read_ids]),
         "dma_writer": lambda config: DmaWriter(config, 3),
