@@ -10,13 +10,11 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.abi.rings import (
-    BUFFER_ID_BITS,
     ENTRY_BYTES,
     INDEX_BITS,
     AddressType,
     CompletionError,
     DropReason,
-    FillDescriptor,
     NetworkLayer,
     QueueError,
     TransportLayer,
@@ -186,27 +184,6 @@ class DescriptorPort(wiring.Signature):
 
 #: Cycles from a ``take`` of a :class:`DescriptorPort` to the first in which ``fetching`` tells of it.
 FETCHING_DELAY = 4
-
-
-class ReturnedBuffer(data.StructLayout):
-    """A buffer that a fill descriptor of ``queue`` hands back, by its ``buffer_id`` there."""
-
-    def __init__(self, config: NicConfig):
-        super().__init__({"queue": range(config.queues), "buffer_id": BUFFER_ID_BITS})
-
-
-class SuppliedBuffer(data.StructLayout):
-    """An empty buffer for ``queue``, as if its ``entry`` had been fetched from the fill ring."""
-
-    def __init__(self, config: NicConfig):
-        super().__init__({"queue": range(config.queues), "entry": FillDescriptor})
-
-
-class DeliveredBuffer(wiring.Signature):
-    """A filled buffer of ``queue`` has been handed over for software to see: ``strobe`` for one cycle."""
-
-    def __init__(self, config: NicConfig):
-        super().__init__({"strobe": Out(1), "queue": Out(range(config.queues)), "buffer_id": Out(BUFFER_ID_BITS)})
 
 
 class CompletionPort(wiring.Signature):

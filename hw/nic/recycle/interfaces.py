@@ -5,7 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.abi.pools import BufferState, PoolCommand, RecycleError, RecycleSource
-from hw.abi.rings import BUFFER_ID_BITS
+from hw.abi.rings import BUFFER_ID_BITS, FillDescriptor
 from hw.config import NicConfig
 from hw.nic.register_set import pool_registers
 
@@ -121,3 +121,24 @@ class TakePort(wiring.Signature):
         super().__init__(
             {"request": Out(stream.Signature(data.StructLayout({"pool": range(config.pools)}))), "answer": In(answer)}
         )
+
+
+class ReturnedBuffer(data.StructLayout):
+    """A buffer that a fill descriptor of ``queue`` hands back, by its ``buffer_id`` there."""
+
+    def __init__(self, config: NicConfig):
+        super().__init__({"queue": range(config.queues), "buffer_id": BUFFER_ID_BITS})
+
+
+class SuppliedBuffer(data.StructLayout):
+    """An empty buffer for ``queue``, as if its ``entry`` had been fetched from the fill ring."""
+
+    def __init__(self, config: NicConfig):
+        super().__init__({"queue": range(config.queues), "entry": FillDescriptor})
+
+
+class DeliveredBuffer(wiring.Signature):
+    """A filled buffer of ``queue`` has been handed over for software to see: ``strobe`` for one cycle."""
+
+    def __init__(self, config: NicConfig):
+        super().__init__({"strobe": Out(1), "queue": Out(range(config.queues)), "buffer_id": Out(BUFFER_ID_BITS)})

@@ -10,15 +10,8 @@ from amaranth.utils import ceil_log2, exact_log2
 
 from hw.abi.rings import ENTRY_BYTES, INDEX_BITS, QueueError
 from hw.config import NicConfig
-from hw.nic.interfaces import (
-    DescriptorPort,
-    QueueControl,
-    QueueWrite,
-    ReadPort,
-    ReturnedBuffer,
-    SuppliedBuffer,
-    queue_fault_stream,
-)
+from hw.nic.interfaces import DescriptorPort, QueueControl, QueueWrite, ReadPort, queue_fault_stream
+from hw.nic.recycle.interfaces import ReturnedBuffer, SuppliedBuffer
 from hw.nic.rings.arrivals import DescriptorArrivals
 from hw.nic.rings.faults import QueueFaults
 from hw.nic.rings.fetch_requests import FetchRequests
@@ -72,9 +65,9 @@ class DescriptorFetch(wiring.Component):
     queue_write, control, descriptors, read, faults
         See :mod:`hw.nic.interfaces`.
     pooled, wanted, fills : only with ``recycling``: see :class:`hw.nic.rings.pooled_fills.PooledFills`
-    supply : only with ``recycling``: stream of :class:`hw.nic.interfaces.SuppliedBuffer`, from registers: buffers for
-        queues with a pool, in order. Each queue has, with those in the cache, at most ``fetch_depth`` of them; none
-        comes while the queue is neither enabled nor busy elsewhere.
+    supply : only with ``recycling``: stream of :class:`hw.nic.recycle.interfaces.SuppliedBuffer`, from registers:
+        buffers for queues with a pool, in order. Each queue has, with those in the cache, at most ``fetch_depth`` of
+        them; none comes while the queue is neither enabled nor busy elsewhere.
     supplying : only with ``recycling``: one bit per queue, ``descriptors.fetching`` of the queues with a pool one cycle
         before: buffers are to be supplied without software's doing. It does not fall before the cycle after the last
         transfer, and tells of the room that a ``descriptors.take`` makes ``FETCHING_DELAY - 1`` cycles later at the

@@ -9,7 +9,8 @@ from hw.abi.rings import ENTRIES_PER_LINE, FillDescriptor
 from hw.config import NicConfig
 from hw.nic.commit_fifo import CommitFifo
 from hw.nic.in_flight import InFlight
-from hw.nic.interfaces import DescriptorArrival, ReturnedBuffer
+from hw.nic.interfaces import DescriptorArrival
+from hw.nic.recycle.interfaces import ReturnedBuffer
 
 
 class PooledFills(wiring.Component):
@@ -25,15 +26,15 @@ class PooledFills(wiring.Component):
     Members
     -------
     pooled : queues that have a pool; it changes only while the queue is neither enabled nor busy
-    wanted : queues with a pool whose fills are to be fetched. One fetch may still be commanded in the second cycle
-        after it fell.
+    wanted : queues with a pool whose fills are to be fetched; the last command may come two cycles after the last one
+        in which it was high
     fetches : queues of which fetches may be commanded, of others than ``pooled`` always
     issued, issued_queue, finish, finish_queue : of fetches, as in :class:`hw.nic.rings.fetch_requests.FetchRequests`;
         ``issued`` is at least four cycles apart
     fetched : descriptors of all queues
     kept : those of queues without a pool
     left : those of queues with a pool, of which only ``buffer_id`` counts: one is handed back
-    fills : stream of :class:`hw.nic.interfaces.ReturnedBuffer`
+    fills : stream of :class:`hw.nic.recycle.interfaces.ReturnedBuffer`
     busy : queues with fills here, as :class:`hw.nic.in_flight.InFlight` tells it, since ``left``
     """
 

@@ -14,7 +14,6 @@ from hw.config import NicConfig
 from hw.nic.in_flight import InFlight
 from hw.nic.interfaces import (
     CompletionPort,
-    DeliveredBuffer,
     DescriptorPort,
     QueueControl,
     QueueRxEvent,
@@ -28,6 +27,7 @@ from hw.nic.interfaces import (
 )
 from hw.nic.packet_buffer import PacketBuffer
 from hw.nic.probes import RX_STREAMS, Probes, handshakes, show
+from hw.nic.recycle.interfaces import DeliveredBuffer
 from hw.nic.rx.aligner import WriteBeat
 from hw.nic.rx.classifier import RxClassifier
 from hw.nic.rx.ingress import RxIngress

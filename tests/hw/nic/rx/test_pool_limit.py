@@ -35,9 +35,7 @@ def test_frames_of_refused_and_limited_queues_drop_whole_and_others_notice_nothi
     ]
     slots = rng.choice((3, 17, 1000))
     stall, pause = rng.choice(((0, 0), (0.3, 0), (0.5, 0.2)))
-    bench = PlannerBench(
-        config, frames, seed=seed, stall=stall, pause=pause, slots=slots, areas=areas, entries=entries
-    )  # fmt: skip
+    bench = PlannerBench(config, frames, seed=seed, stall=stall, pause=pause, slots=slots, areas=areas, entries=entries)
 
     async def scenario(ctx):
         ctx.set(bench.planner.refused, mask(refused))
