@@ -7,13 +7,12 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.abi.rings import FillDescriptor
 from hw.bus.fifo import StreamFifo
 from hw.config import NicConfig
 from hw.nic.dma.arbiter import RoundRobin
 from hw.nic.interfaces import DescriptorTake
 from hw.nic.recycle.free_list import POP_CYCLES, Pop, Popped
-from hw.nic.recycle.interfaces import BufferName, PoolEvent, TakePort
+from hw.nic.recycle.interfaces import BufferName, PoolEvent, SuppliedBuffer, TakePort
 from hw.nic.recycle.pool_table import PoolTable, TableWrite
 from hw.nic.recycle.queue_pools import PoolOfQueue
 
@@ -23,13 +22,6 @@ _FIFO = 16  #: entries that are under way at most
 _SPARE = 3  #: grants, after which `room` has heard of the first
 #: From a grant to its entry on ``supply``.
 SUPPLY_CYCLES = 1 + POP_CYCLES + _TABLE_CYCLES + _FIFO_CYCLES
-
-
-class Supplied(data.StructLayout):
-    """A buffer for the descriptor cache of a queue."""
-
-    def __init__(self, config: NicConfig):
-        super().__init__({"queue": range(config.queues), "entry": FillDescriptor})
 
 
 class QueueBuffer(wiring.Signature):
@@ -68,7 +60,7 @@ class RecycleSupply(wiring.Component):
     granted, missed : a buffer of a pool was granted, in this cycle; it was not there
     pop, popped : to and from the free list
     table_write : a buffer joins
-    supply : stream of :class:`Supplied`; its entry is accepted in the cycle with ``held``
+    supply : stream of :class:`hw.nic.recycle.interfaces.SuppliedBuffer`; ``held`` tells of its transfers
     supplying : queues that get a buffer soon, without software's doing: one is under way, or due and there; it holds
         for two cycles after the last one was accepted
     held : a queue holds one more buffer
@@ -94,7 +86,7 @@ class RecycleSupply(wiring.Component):
                 "pop": Out(Pop(config)),
                 "popped": In(Popped(config)),
                 "table_write": In(TableWrite(config)),
-                "supply": Out(stream.Signature(Supplied(config))),
+                "supply": Out(stream.Signature(SuppliedBuffer(config))),
                 "supplying": Out(config.queues),
                 "held": Out(QueueBuffer(config)),
                 "given": In(DescriptorTake(config)),
@@ -110,7 +102,7 @@ class RecycleSupply(wiring.Component):
         m = Module()
         config = self._config
         m.submodules.table = table = PoolTable(config)
-        m.submodules.fifo = fifo = StreamFifo(Supplied(config), _FIFO)
+        m.submodules.fifo = fifo = StreamFifo(SuppliedBuffer(config), _FIFO)
         connect(m, table.write, flipped(self.table_write))
         connect(m, fifo.output, flipped(self.supply))
         due, granted = Signal(config.queues), Signal(config.queues)
