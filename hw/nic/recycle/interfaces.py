@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Interfaces between the blocks of recycling."""
 
+from amaranth.hdl import Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -52,6 +53,32 @@ class PoolEvent(wiring.Signature):
 
     def __init__(self, config: NicConfig, most: int = 1):
         super().__init__({"strobe": Out(1), "pool": Out(range(config.pools)), "count": Out(range(most + 1))})
+
+
+def count_bits(config: NicConfig) -> int:
+    """Bits of a number of buffers. The greatest that has so many, :func:`at_most`, is more than a pool has."""
+    return config.pool_buffers.bit_length()
+
+
+def at_most(value: Value, bits: int) -> Value:
+    """``value``, or the greatest number of so many bits if that is less."""
+    return value[:bits] | value[bits:].any().replicate(bits)
+
+
+class PoolBounds(wiring.Signature):
+    """The limit and the resume level in force of a pool, which is that pool's *visit*: ``strobe`` for one cycle, once
+    for each pool in every :data:`VISIT_CYCLES`, whether they changed or not.
+
+    ``limit``: most buffers that may be outstanding or ahead together; 0: any number. ``resume``: the loop opens when no
+    more are outstanding.
+    """
+
+    def __init__(self, config: NicConfig):
+        bits = count_bits(config)
+        super().__init__({"strobe": Out(1), "pool": Out(range(config.pools)), "limit": Out(bits), "resume": Out(bits)})
+
+
+VISIT_CYCLES = 16  #: from one visit of a pool to the next
 
 
 class Claim(data.StructLayout):
