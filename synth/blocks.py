@@ -21,6 +21,9 @@ from hw.nic.interrupts import Interrupts
 from hw.nic.lifecycle import Lifecycle
 from hw.nic.nic import Nic
 from hw.nic.packet_buffer import PacketBuffer
+from hw.nic.recycle.limits import PoolLimits
+from hw.nic.recycle.low_water import LowWater
+from hw.nic.recycle.steady_state import SteadyState
 from hw.nic.register_block import RegisterBlock
 from hw.nic.rings.completion_writer import CompletionWriter
 from hw.nic.rings.descriptor_fetch import DescriptorFetch
@@ -61,10 +64,12 @@ BLOCKS: Mapping[str, Callable[[NicConfig], Any]] = MappingProxyType(
         "dma_writer": lambda config: DmaWriter(config, 3),
         "interrupts": Interrupts,
         "lifecycle": lambda config: Lifecycle(config, "rx", blocks=3, faults=3),
+        "low_water": LowWater,
         "nic": Nic,
         "packet_buffer": lambda config: PacketBuffer(
             config.data_width, config.rx_buffer_bytes // config.beat_bytes, WriteBeat(config)
         ),
+        "pool_limits": PoolLimits,
         "register_block": RegisterBlock,
         "rx_ingress": RxIngress,
         "rx_path": RxPath,
@@ -72,6 +77,7 @@ BLOCKS: Mapping[str, Callable[[NicConfig], Any]] = MappingProxyType(
         "rx_steering": RxSteering,
         "rx_writer": RxWriter,
         "stats": Stats,
+        "steady_state": SteadyState,
         "tx_egress": TxEgress,
         "tx_gather": TxGather,
         "tx_path": TxPath,

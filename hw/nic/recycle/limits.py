@@ -37,9 +37,9 @@ class PoolLoop(wiring.Component):
     ``closed`` from the cycle after a frame was ``dropped`` for the limit, or after the first of ``held``, on. It opens
     only when the pool is visited: when LOOP.open was written since the visit before, or few enough are outstanding
     (``low``), and it is not ``held``. A frame that is dropped between that visit and the next does not close it, as it
-    may have been refused while the loop was closed still: of drops that come within
-    :data:`hw.nic.recycle.interfaces.VISIT_CYCLES`, none of a frame that was refused so closes it again. Nor does it
-    close more than once from one visit to the next.
+    may have been refused while the loop was closed still: no frame that was closes it again, if its drop is told of
+    less than :data:`hw.nic.recycle.interfaces.VISIT_CYCLES` later. Nor does the loop close more than once from one
+    visit to the next.
 
     Ports
     -----

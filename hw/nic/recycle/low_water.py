@@ -22,9 +22,10 @@ class LowWaterMark(data.Struct):
 class LowWater(wiring.Component):
     """Interrupts when fewer buffers of a pool are free than LOW_WATER says; listens to that register.
 
-    A write to it with ``arm`` arms, one without disarms. Armed, a pool fires in the first cycle after the write in which
-    fewer than the threshold are free: at once if they are so already, and also if for one cycle only. That disarms. The
-    threshold 0 never fires. A pool that is cleared is disarmed, and what it fired but has not put up is forgotten.
+    A write to it with ``arm`` arms, one without disarms. Armed, a pool fires in the first cycle after the write in
+    which fewer than the threshold are free: at once if they are so already, and also if for one cycle only. That
+    disarms. The threshold 0 never fires. A pool that is cleared is disarmed, and what it fired but has not put up is
+    forgotten.
 
     If no other waits, the message is put up three cycles after the one in which too few were free, four after a write
     that fires at once. Pools take turns. It has the vector that the register held then. A pool that fires again while
