@@ -41,7 +41,7 @@ class World:
         back = [0] * len(self.free)
         for name in rng.sample(EVENTS[1:-1], len(EVENTS) - 2):
             pool = rng.randrange(len(self.free))
-            likely = 0.9 if name in BACK and not eager[pool] else 0.35
+            likely = 0.9 if name in BACK and not eager[pool] else min(0.12 * len(self.free), 0.35)
             if rng.random() > likely:
                 continue
             if name == "missed" and self.granted[pool] and not self.free[pool]:
@@ -79,20 +79,20 @@ class World:
         self.history.append((back, list(zip(self.outstanding, self.ahead))))
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_random_events_are_counted_and_never_pass_a_limit_that_changes(seed):
+@pytest.mark.parametrize(("seed", "pools"), [(0, 1), (1, 2), (2, 3), (3, 16)])
+def test_random_events_are_counted_and_never_pass_a_limit_that_changes(seed, pools):
     print(f"seed {seed}")
     rng = random.Random(seed)
-    b = Bench(pool_buffers=32, fetch_depth=8, recycle_ahead=8)
-    world = World(rng, POOLS, 32, 8)
+    b = Bench(pools, pool_buffers=32, fetch_depth=8, recycle_ahead=8)
+    world = World(rng, pools, 32, 8)
     seen = {"full": 0, "above": 0, "out": 0}
 
     async def run(b):
-        eager = [True] * POOLS
-        for cycle in range(2500):
-            opened = [pool for pool in range(POOLS) if b.bit("open", pool)]
+        eager = [True] * pools
+        for cycle in range(1500):
+            opened = [pool for pool in range(pools) if b.bit("open", pool)]
             unknown = world.came_back(3)
-            for pool in range(POOLS):
+            for pool in range(pools):
                 limit = b.status(pool)[0]
                 used = world.outstanding[pool] + world.ahead[pool]
                 seen["out"] = max(seen["out"], used)
@@ -106,20 +106,20 @@ def test_random_events_are_counted_and_never_pass_a_limit_that_changes(seed):
                     assert pool in opened, f"cycle {cycle}: {used} of pool {pool} are out, {limit} may be"
             world.step(b, opened, eager)
             if cycle >= 3:
-                assert [b.counts(pool) for pool in range(POOLS)] == world.history[-4][1], f"cycle {cycle}"
+                assert [b.counts(pool) for pool in range(pools)] == world.history[-4][1], f"cycle {cycle}"
             if rng.random() < 0.02:
-                pool = rng.randrange(POOLS)
+                pool = rng.randrange(pools)
                 b.limit[pool] = rng.choice((0, 1, 2, 8, 20, 31, 63))
             if rng.random() < 0.01:
-                eager[rng.randrange(POOLS)] ^= True
+                eager[rng.randrange(pools)] ^= True
             await b.tick()
         await b.settle()
-        for pool in range(POOLS):
+        for pool in range(pools):
             assert b.status(pool)[0] == b.limit[pool]
             assert b.counts(pool) == (world.outstanding[pool], world.ahead[pool])
 
     b.run(run)
-    assert min(seen.values()) >= 30, f"{seen}: limits were not reached"
+    assert min(seen.values()) >= 20, f"{seen}: limits were not reached"
 
 
 @pytest.mark.parametrize("registers", [{}, {"pool_buffers": 16}, {"pool_buffers": 65536, "pools": 16}])

@@ -177,29 +177,49 @@ def test_messages_wait_for_host_and_hold_and_pools_take_turns(bench):
     bench.run(run)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_random_pools_fire_as_often_as_they_should(seed):
+@pytest.mark.parametrize("offset", range(-6, 8))
+def test_firing_again_around_the_cycle_of_the_message_brings_one_after_it(bench, offset):
+    async def run(b):
+        b.free[0] = 0
+        b.ctx.set(b.dut.hold, 1)
+        b.write(0, 1)
+        await b.tick(10)
+        for cycle in range(-10, 20):
+            if cycle == offset:
+                b.ctx.set(b.dut.hold, 0)
+            if cycle == 0:
+                armed = b.cycle
+                b.write(0, 1)
+            await b.tick()
+        assert len(b.sent) == (2 if offset < 3 else 1)
+        assert b.sent[-1][0] >= armed + 4
+
+    bench.run(run)
+
+
+@pytest.mark.parametrize(("seed", "pools"), [(0, 1), (1, 3), (2, 16)])
+def test_random_pools_fire_as_often_as_they_should(seed, pools):
     print(f"seed {seed}")
     rng = random.Random(seed)
 
     async def run(b):
-        armed, threshold, expected = [False] * POOLS, [0] * POOLS, [0] * POOLS
+        armed, threshold, expected = [False] * pools, [0] * pools, [0] * pools
         written = None
-        for cycle in range(3000):
-            for pool in range(POOLS):
+        for cycle in range(1500 + 500 * pools):
+            for pool in range(pools):
                 if pool != written and armed[pool] and b.free[pool] < threshold[pool]:
                     armed[pool] = False
                     expected[pool] += 1
                 b.free[pool] = min(max(0, b.free[pool] + rng.randint(-3, 3)), 120)
             written = None
             if cycle % 5 == 0 and rng.random() < 0.5:
-                written = rng.randrange(POOLS)
+                written = rng.randrange(pools)
                 threshold[written], armed[written] = rng.randrange(120), rng.random() < 0.8
                 b.write(written, threshold[written], vector=written, arm=armed[written])
             await b.tick()
         await b.tick(10)
-        found = [sum(vector == pool for _, vector in b.sent) for pool in range(POOLS)]
+        found = [sum(vector == pool for _, vector in b.sent) for pool in range(pools)]
         assert min(found) > 10
         assert found == expected
 
-    Bench().run(run)
+    Bench(pools).run(run)

@@ -4,6 +4,7 @@
 import random
 
 import pytest
+from amaranth.hdl import ResetInserter, Signal
 from amaranth.sim import Simulator
 
 from hw.abi.registers import register_map
@@ -75,21 +76,35 @@ class Bench:
         self.config = preset("10g", pools=pools, **parameters)
         self.dut = SteadyState(self.config)
         self.greatest = 2 ** self.config.pool_buffers.bit_length() - 1
-        self.rules = [Rule(self.greatest) for _ in range(pools)]
-        self.expected = {}
-        self.bounds = {}
-        self.cycle = 0
-        self.written = None  # in this cycle
+        self.reset = Signal()
+        self.pools = pools
+        self.forget()
 
     def run(self, bench):
         async def testbench(ctx):
             self.ctx = ctx
             await bench(self)
 
-        sim = Simulator(self.dut)
+        sim = Simulator(ResetInserter(self.reset)(self.dut))
         sim.add_clock(1e-6)
         sim.add_testbench(testbench)
         sim.run()
+
+    def forget(self):
+        """All is as after reset."""
+        self.rules = [Rule(self.greatest) for _ in range(self.pools)]
+        self.expected = {}
+        self.bounds = {}
+        self.cycle = 0
+        self.written = None  # in this cycle
+
+    async def restart(self):
+        self.ctx.set(self.reset, 1)
+        await self.ctx.tick()
+        self.ctx.set(self.reset, 0)
+        outstanding = [rule.outstanding for rule in self.rules]
+        self.forget()
+        self.out(*outstanding)
 
     def write(self, name, pool, **fields):
         begin_write(self.ctx, self.dut.write, name, pool, **fields)
@@ -205,25 +220,25 @@ def test_a_closing_takes_back_what_the_average_has_gained(bench):
     bench.run(run)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_random_states_and_registers_give_what_the_rule_gives(seed):
+@pytest.mark.parametrize(("seed", "pools", "buffers"), [(0, 1, 256), (1, 3, 65536), (2, 16, 16)])
+def test_random_states_and_registers_give_what_the_rule_gives(seed, pools, buffers):
     print(f"seed {seed}")
     rng = random.Random(seed)
-    b = Bench(pool_buffers=(16, 256, 65536)[seed])
-    most = b.config.pool_buffers
+    b = Bench(pools, pool_buffers=buffers)
+    most = buffers
     kinds = set()
 
     async def run(b):
-        level = [rng.randrange(most) for _ in range(POOLS)]
-        for pool in range(POOLS):
+        level = [rng.randrange(most) for _ in range(pools)]
+        for pool in range(pools):
             b.write("loop", pool, track=1, window=8, slack=rng.randrange(20))
             await b.tick(5)
         for _ in range(1200):
-            for pool in range(POOLS):
+            for pool in range(pools):
                 if rng.random() < 0.004:
                     level[pool] = rng.choice((0, most, rng.randrange(most)))
             b.out(*(min(max(0, around + rng.randint(-4, 4)), most) for around in level))
-            pool = rng.randrange(POOLS)
+            pool = rng.randrange(pools)
             if rng.random() < 0.01:
                 b.write("limit", pool, limit=rng.choice((0, 5, most // 2, 1 << 30)), resume=rng.randrange(most))
             elif rng.random() < 0.005:
@@ -236,6 +251,24 @@ def test_random_states_and_registers_give_what_the_rule_gives(seed):
 
     b.run(run)
     assert kinds == {(True, True), (False, True), (False, False)}
+
+
+def test_reset_forgets_registers_and_averages(bench):
+    async def run(b):
+        b.write("limit", 0, limit=100, resume=50)
+        await b.tick(5)
+        b.write("loop", 0, track=1, window=8, slack=10)
+        b.out(40)
+        await b.windows(10)
+        assert b.bounds[0] == (70, 40)
+        await b.restart()
+        await b.tick(100)
+        assert b.bounds[0] == (0, 0)
+        b.write("loop", 0, track=1, window=8, slack=10)
+        await b.windows(5)
+        assert b.bounds[0] == (0, 0)
+
+    bench.run(run)
 
 
 def test_limit_register_is_laid_out_as_described():
