@@ -82,7 +82,7 @@ class PoolLimits(wiring.Component):
 
     **The limit is exact.** With a grant in a cycle only in which the pool is ``open``, no more buffers are outstanding
     and ahead together than the limit in force: ``open`` knows of a grant in the next cycle, of what came back four
-    cycles later at most. It comes from two levels of logic behind registers. A limit below what is out takes nothing
+    cycles later at most. It comes from registers by one level of logic. A limit below what is out takes nothing
     away; no buffer is granted until so many are back.
 
     **The loop** closes two cycles after a frame was ``dropped`` for the limit, or two after LOOP.close was written.
@@ -114,7 +114,7 @@ class PoolLimits(wiring.Component):
         An RX frame was dropped with POOL_LIMIT.
     clear : In
         Bit per pool, for one cycle: counts and closings are zero, the loop is open, and no buffer is granted until
-        ``bounds`` tell of the limit again. Events of the three cycles before may be forgotten.
+        ``bounds`` tell of the limit again. There must be no event of the pool in that cycle and the two before.
     bounds : In
         Limit and resume level in force of each pool in turn. The limit of a visit counts from the third cycle after.
     open : Out

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Interrupts of pools that run low, so that software can add buffers before one is empty."""
 
-from amaranth import Module, Signal
+from amaranth import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -27,9 +27,10 @@ class LowWater(wiring.Component):
     disarms. The threshold 0 never fires. A pool that is cleared is disarmed, and what it fired but has not put up is
     forgotten.
 
-    If no other waits, the message is put up three cycles after the one in which too few were free, four after a write
-    that fires at once. Pools take turns. It has the vector that the register held then. A pool that fires again while
-    its message waits for its turn has one for both.
+    Pools take turns, each a cycle in which no message waits. If no other does, one is put up three cycles after the one
+    in which too few were free, or four after a write that fires at once, or by as many more as there are other pools at
+    most. It has the vector that the register held then. A pool that fires again while its message waits for its turn
+    has one for both.
 
     Ports
     -----
@@ -84,16 +85,13 @@ class LowWater(wiring.Component):
             store.addr.eq(self.write.pool),
             store.data.eq(mark.vector),
         ]
-        current = Signal(range(pools))
-        with m.Switch(current):
-            for p in range(pools):
-                with m.Case(p):
-                    for step in reversed(range(1, pools + 1)):
-                        with m.If(pending[(p + step) % pools]):
-                            m.d.comb += vector.addr.eq((p + step) % pools)
+        turn = Signal(range(pools))
+        m.d.comb += vector.addr.eq(turn)
         with m.If(~self.interrupt.valid | self.interrupt.ready):
-            m.d.sync += self.interrupt.valid.eq(pending.any() & ~self.hold)
-            with m.If(pending.any() & ~self.hold):
-                m.d.comb += taken.eq(1 << vector.addr)
-                m.d.sync += [current.eq(vector.addr), self.interrupt.payload.eq(vector.data)]
+            m.d.comb += taken.eq((pending.bit_select(turn, 1) & ~self.hold) << turn)
+            m.d.sync += [
+                self.interrupt.valid.eq(taken.any()),
+                self.interrupt.payload.eq(vector.data),
+                turn.eq(Mux(turn == pools - 1, 0, turn + 1)),
+            ]
         return m

@@ -83,14 +83,15 @@ class SteadyState(wiring.Component):
 
     **Tracking.** Time goes in windows of 1 << LOOP.window cycles (at least 1 << 8). Of each the *least* number
     outstanding counts, as seen at the pool's visits: what is always out is the steady state, what comes and goes is
-    not. A window is *calm* if the loop was open all through it. After eight calm windows in a row, each window for
-    which that holds moves the average by an eighth of what it lies beside it; it starts as the first such window's
-    least. Then in force is ::
+    not. A window is *calm* if the loop was open all through it. One that is, like the seven before it, moves the
+    average by an eighth of what it lies beside it; the first such window's least is the first average. Then in force
+    is ::
 
         limit = average + average / 2 + slack, at least 1, at most LIMIT.limit where that is not 0
-        resume = average
+        resume = average, or slack / 2 where that is more
 
-    and until there is an average, what LIMIT says.
+    and until there is an average, what LIMIT says. (With the average alone, a single buffer that somebody keeps would
+    hold the loop of a pool that is hardly used closed.)
 
     **No creeping.** In overload, outstanding goes from the resume level up to the limit, where the loop closes, and
     down again. Windows on the way up are calm, and their least is above the average. That they must be eight in a row
@@ -262,7 +263,7 @@ class SteadyState(wiring.Component):
             bounds.resume.eq(compared.resume),
         ]
         with m.If(compared.state.settled):
-            m.d.sync += [
-                bounds.limit.eq(Mux(beyond, cap, Mux(tracked == 0, 1, tracked))),
-                bounds.resume.eq(compared.state.average >> FRACTION_BITS),
-            ]
+            m.d.sync += bounds.limit.eq(Mux(beyond, cap, Mux(tracked == 0, 1, tracked)))
+        half, steady = halved.slack >> 1, halved.state.average >> FRACTION_BITS
+        with m.If(halved.state.settled):
+            m.d.sync += added.resume.eq(Mux(steady < half, at_most(half, bits), steady))

@@ -2,6 +2,7 @@
 """A pool that runs low interrupts once for each time it is armed, whatever comes in which cycle."""
 
 import random
+from itertools import pairwise
 
 import pytest
 from amaranth.sim import Simulator
@@ -78,7 +79,7 @@ def test_arming_fires_at_once_if_the_pool_is_low_already(bench, free, threshold,
         first = b.cycle
         b.write(1, threshold, vector=0xABCD)
         assert await b.fired() == fires
-        assert b.sent == [(first + 4, 0xABCD)] * fires
+        assert all(0 <= cycle - first - 4 < POOLS and vector == 0xABCD for cycle, vector in b.sent)
 
     bench.run(run)
 
@@ -94,8 +95,8 @@ def test_running_low_around_the_cycle_of_arming_is_never_missed(bench, offset, l
                 b.write(0, 4)
             await b.tick()
         low = max(offset, 1)
-        expected = [start + low + 3] if low < offset + lasts else []
-        assert [cycle for cycle, _ in b.sent] == expected
+        assert len(b.sent) == (low < offset + lasts)
+        assert all(0 <= cycle - (start + low + 3) < POOLS for cycle, _ in b.sent)
 
     bench.run(run)
 
@@ -172,7 +173,9 @@ def test_messages_wait_for_host_and_hold_and_pools_take_turns(bench):
         assert await b.fired() == 1, "what is put up is taken"
         b.ctx.set(b.dut.hold, 0)
         assert await b.fired() == 3
-        assert [vector for _, vector in b.sent] == [2, 0, 1, 2]
+        first, *others = [vector for _, vector in b.sent]
+        assert first == 2
+        assert others in ([0, 1, 2], [1, 2, 0], [2, 0, 1])
 
     bench.run(run)
 
@@ -191,7 +194,7 @@ def test_firing_again_around_the_cycle_of_the_message_brings_one_after_it(bench,
                 armed = b.cycle
                 b.write(0, 1)
             await b.tick()
-        assert len(b.sent) == (2 if offset < 3 else 1)
+        assert len(b.sent) in ((2,) if offset < 1 else (1, 2))
         assert b.sent[-1][0] >= armed + 4
 
     bench.run(run)
@@ -203,23 +206,30 @@ def test_random_pools_fire_as_often_as_they_should(seed, pools):
     rng = random.Random(seed)
 
     async def run(b):
-        armed, threshold, expected = [False] * pools, [0] * pools, [0] * pools
+        armed, threshold = [False] * pools, [0] * pools
+        causes = [[] for _ in range(pools)]
         written = None
         for cycle in range(1500 + 500 * pools):
             for pool in range(pools):
                 if pool != written and armed[pool] and b.free[pool] < threshold[pool]:
                     armed[pool] = False
-                    expected[pool] += 1
+                    causes[pool].append(cycle)
                 b.free[pool] = min(max(0, b.free[pool] + rng.randint(-3, 3)), 120)
             written = None
-            if cycle % 5 == 0 and rng.random() < 0.5:
+            if rng.random() < 0.1:
                 written = rng.randrange(pools)
                 threshold[written], armed[written] = rng.randrange(120), rng.random() < 0.8
                 b.write(written, threshold[written], vector=written, arm=armed[written])
             await b.tick()
-        await b.tick(10)
-        found = [sum(vector == pool for _, vector in b.sent) for pool in range(pools)]
-        assert min(found) > 10
-        assert found == expected
+        await b.tick(10 + pools)
+        for pool in range(pools):
+            sent = [cycle for cycle, vector in b.sent if vector == pool]
+            assert len(sent) > 10
+            # Each cause has its message, which may be that of the one before as well.
+            for cause in causes[pool]:
+                assert any(3 <= cycle - cause + 1 < 3 + 2 * pools for cycle in sent)
+            assert all(any(3 <= cycle - cause + 1 < 3 + 2 * pools for cause in causes[pool]) for cycle in sent)
+            apart = [later - cause for cause, later in pairwise(causes[pool])]
+            assert len(causes[pool]) - sum(cycles < 2 * pools for cycles in apart) <= len(sent) <= len(causes[pool])
 
     Bench(pools).run(run)

@@ -46,7 +46,9 @@ class Rule:
             return registers["limit"], registers["resume"]
         average = self.average // 8
         limit = max(1, average + average // 2 + registers["slack"])
-        return min(limit, registers["limit"] or self.greatest), average
+        return min(limit, registers["limit"] or self.greatest), max(
+            average, min(registers["slack"] // 2, self.greatest)
+        )
 
     def _window(self, ended):
         if self.tripped:
@@ -193,7 +195,7 @@ def test_the_average_begins_with_eight_calm_windows_and_follows_by_eighths(bench
         assert b.bounds[0][0] == 500, "no more than LIMIT says"
         b.out(0)
         await b.windows(60)
-        assert b.bounds[0] == (10, 0)
+        assert b.bounds[0] == (10, 5)
         b.write("loop", 0, track=1, window=8, slack=0)
         await b.windows(2)
         assert b.bounds[0] == (1, 0), "0 would be none at all"
