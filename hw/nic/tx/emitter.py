@@ -59,7 +59,7 @@ class TxEmitter(wiring.Component):
                 "read_enable": Out(1),
                 "entry": In(8 * ENTRY_BYTES),
                 "jobs": Out(stream.Signature(TxJob(config))),
-                "pieces": Out(stream.Signature(TxPiece())),
+                "pieces": Out(stream.Signature(TxPiece(config))),
             }
         )
 
@@ -68,7 +68,7 @@ class TxEmitter(wiring.Component):
         config = self._config
         # A whole frame's pieces wait for its job, while those of the frame before leave.
         m.submodules.jobs = jobs = CommitFifo(TxJob(config), JOBS)
-        m.submodules.pieces = pieces = CommitFifo(TxPiece(), config.fetch_depth)
+        m.submodules.pieces = pieces = CommitFifo(TxPiece(config), config.fetch_depth)
         connect(m, flipped(self.jobs), jobs.output)
         connect(m, flipped(self.pieces), pieces.output)
 
@@ -113,6 +113,8 @@ class TxEmitter(wiring.Component):
             job.aborted.eq(taken.aborted),
             job.end.eq(taken.end),
         ]
+        if config.pools:
+            m.d.comb += [piece.recycle.eq(is_data & entry.flags.recycle), piece.pool.eq(entry.pool)]
         if config.tx_offload:
             self._offload(m, entry, piece, job.offload, piece_pushed)
         if config.serial_width:

@@ -11,6 +11,7 @@ from hw.bus.skid import SkidBuffer
 from hw.config import NicConfig
 from hw.nic.commit_fifo import CommitFifo
 from hw.nic.interfaces import Bytes, Command, CompletionPort, QueueTxEvent, ReadPort, TracePoint
+from hw.nic.recycle.interfaces import BufferEvent
 from hw.nic.tx.checksums import TxChecksums
 from hw.nic.tx.delay import delay
 from hw.nic.tx.frame_beats import BEATS_STAGES, FrameBeats
@@ -24,16 +25,15 @@ class PendingPiece(data.StructLayout):
     go. ``read``: it was commanded."""
 
     def __init__(self, config: NicConfig):
-        super().__init__(
-            {
-                "buffer_id": BUFFER_ID_BITS,
-                "index": INDEX_BITS,
-                "read": 1,
-                "report": 1,
-                "last": 1,
-                "placement": Placement(config),
-            }
-        )
+        members = {
+            "buffer_id": BUFFER_ID_BITS,
+            "index": INDEX_BITS,
+            "read": 1,
+            "report": 1,
+            "last": 1,
+            "placement": Placement(config),
+        }
+        super().__init__({**members, "recycle": 1, "pool": range(config.pools)} if config.pools else members)
 
 
 class TxGather(wiring.Component):
@@ -68,6 +68,8 @@ class TxGather(wiring.Component):
     framed : a frame was put there in the cycle before, behind all that wait
     event : every job's end, the cycle after; a request counts once
     finished, finished_queue : a job is done; its last entry was taken in the cycle before, or earlier
+    recycled : only with ``config.pools``: a piece with ``recycle`` was done in the cycle before: its last byte has been
+        read, or it was not to be read
     gathered : trace point: a piece's bytes were read, with its buffer's id
     """
 
@@ -76,7 +78,7 @@ class TxGather(wiring.Component):
         self._words = config.tx_buffer_bytes // config.beat_bytes
         members = {
             "jobs": In(stream.Signature(TxJob(config))),
-            "pieces": In(stream.Signature(TxPiece())),
+            "pieces": In(stream.Signature(TxPiece(config))),
             "read": Out(ReadPort(config)),
             "write_enable": Out(1),
             "write_address": Out(range(self._words)),
@@ -89,6 +91,8 @@ class TxGather(wiring.Component):
             "finished": Out(1),
             "finished_queue": Out(range(config.queues)),
         }
+        if config.pools:
+            members["recycled"] = Out(BufferEvent(config))
         if config.serial_width:
             members["gathered"] = Out(TracePoint(config))
         super().__init__(members)
@@ -165,6 +169,12 @@ class TxGather(wiring.Component):
             self.pieces.ready.eq(moves),
             self.jobs.ready.eq(moves & piece.last),
         ]
+
+        if self._config.pools:
+            m.d.comb += [
+                pending.payload.piece.recycle.eq(piece.recycle),
+                pending.payload.piece.pool.eq(piece.pool),
+            ]
 
         beat_bytes = self._config.beat_bytes
         placement = pending.payload.piece.placement
@@ -270,6 +280,12 @@ class TxGather(wiring.Component):
             self.finished.eq(given.valid & given.ready & given.payload.finishes),
             self.finished_queue.eq(given.payload.queue),
         ]
+        if config.pools:
+            m.d.sync += [
+                self.recycled.strobe.eq(piece_done & piece.recycle),
+                self.recycled.buffer.pool.eq(piece.pool),
+                self.recycled.buffer.id.eq(piece.buffer_id),
+            ]
         if config.serial_width:
             m.d.sync += [
                 self.gathered.strobe.eq(piece_done & piece.read),

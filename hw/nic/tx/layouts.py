@@ -8,6 +8,7 @@ from amaranth.utils import bits_for, exact_log2
 
 from hw.abi.rings import BUFFER_ID_BITS, INDEX_BITS, CompletionError
 from hw.config import NicConfig
+from hw.nic.recycle.interfaces import POOL_BITS
 
 MIN_FRAME = 14
 PADDED_FRAME = 60
@@ -113,20 +114,21 @@ class TxPiece(data.StructLayout):
     report : a completion was asked for; its slot is reserved
     index : ring index one past the descriptor
     last : the job ends here
+    recycle, pool : only with ``config.pools``: the buffer is to be handed back to the pool when it has been read;
+        behind :class:`hw.nic.tx.claims.TxClaims`, the NIC owns it
     """
 
-    def __init__(self) -> None:
-        super().__init__(
-            {
-                "address": 64,
-                "length": 16,
-                "buffer_id": BUFFER_ID_BITS,
-                "index": INDEX_BITS,
-                "read": 1,
-                "report": 1,
-                "last": 1,
-            }
-        )
+    def __init__(self, config: NicConfig):
+        members = {
+            "address": 64,
+            "length": 16,
+            "buffer_id": BUFFER_ID_BITS,
+            "index": INDEX_BITS,
+            "read": 1,
+            "report": 1,
+            "last": 1,
+        }
+        super().__init__({**members, "recycle": 1, "pool": POOL_BITS} if config.pools else members)
 
 
 class TxFrameJob(data.StructLayout):

@@ -14,6 +14,7 @@ from hw.nic.interfaces import (
     DescriptorPort,
     QueueControl,
     QueueTxEvent,
+    QueueWrite,
     ReadPort,
     TracePoint,
     TxFrameEvent,
@@ -21,6 +22,8 @@ from hw.nic.interfaces import (
 )
 from hw.nic.packet_buffer import PacketBuffer
 from hw.nic.probes import TX_STREAMS, Probes, handshakes, show
+from hw.nic.recycle.interfaces import BufferEvent, Verdict, claim_stream
+from hw.nic.tx.claims import WAITING, TxClaims
 from hw.nic.tx.egress import TxEgress
 from hw.nic.tx.emitter import JOBS
 from hw.nic.tx.framer import max_descriptors
@@ -41,13 +44,19 @@ class TxPath(wiring.Component):
               completions.slots  read │  └─► packet buffer
                                       └─► completions.entry
 
+    With ``config.pools`` jobs and pieces pass :class:`hw.nic.tx.claims.TxClaims` behind the scheduler. A buffer whose
+    claim was granted always comes back by itself, once, in ``returned``: when its last byte has been read, or in its
+    turn if none is to be, also when its frame is not sent or its queue stops or fails. What was not taken from its ring
+    is not claimed. Whether a completion was asked for makes no difference, nor the other way round.
+
     With ``config.tx_offload`` jobs pass :class:`hw.nic.tx.offload_check.OffloadCheck` on their way to the gather,
     with ``config.segmentation`` jobs and pieces then :class:`hw.nic.tx.segmenter.TxSegmenter`, and a queue that stops
     is ``busy`` until the wire has taken what the packet buffer cannot hold of its requests.
 
     Frames of a queue keep the order of its ring, on the wire and in completions. A queue is ``busy`` from the cycle
-    after a frame was taken from its ring until its bytes have been read and its completions handed to the completion
-    writer; the frame may leave for the wire later, also after the queue has stopped.
+    after a frame was taken from its ring until its claims are judged, its bytes have been read, its buffers have come
+    back and its completions were handed to the completion writer; the frame may leave for the wire later, also after
+    the queue has stopped.
 
     Members
     -------
@@ -58,6 +67,8 @@ class TxPath(wiring.Component):
     queue_event : each frame taken from a ring: gathered, or why not
     frame_event : each frame on the wire
     sending : a frame was gathered, at least three cycles ago, and has not gone to the wire whole
+    claims, verdict, queue_write : only with ``config.pools``: see :class:`hw.nic.tx.claims.TxClaims`
+    returned : likewise: a buffer whose claim was granted, two cycles after its last byte came on ``read`` or later
     gathered, sent : trace points: a buffer's bytes were read; a frame left
     probes : only where ``config.probes``
     """
@@ -76,6 +87,13 @@ class TxPath(wiring.Component):
             "frame_event": Out(TxFrameEvent(config)),
             "sending": Out(1),
         }
+        if config.pools:
+            members |= {
+                "claims": Out(claim_stream(config)),
+                "verdict": In(Verdict(config)),
+                "returned": Out(BufferEvent(config)),
+                "queue_write": In(QueueWrite(config)),
+            }
         if config.serial_width:
             members |= {"gathered": Out(TracePoint(config)), "sent": Out(TracePoint(config))}
         if config.probes:
@@ -95,26 +113,34 @@ class TxPath(wiring.Component):
         m.submodules.egress = egress = TxEgress(config)
         words = config.tx_buffer_bytes // config.beat_bytes
         m.submodules.buffer = buffer = PacketBuffer(config.data_width, words, SendBeat(config))
-        # Jobs lie in the scheduler's FIFO, in the gather's, and in the registers between them.
-        limit = JOBS + 4 * config.outstanding_reads + 16
+        # Jobs lie in the scheduler's FIFO, among claims, in the gather's FIFO, and in the registers between them.
+        limit = JOBS + (WAITING if config.pools else 0) + 4 * config.outstanding_reads + 16
         m.submodules.in_flight = in_flight = InFlight(config.queues, limit)
 
+        jobs, pieces = scheduler.jobs, scheduler.pieces
+        if config.pools:
+            m.submodules.claims = claims = TxClaims(config)
+            join(m, jobs, claims.jobs_in)
+            join(m, pieces, claims.pieces_in)
+            join(m, claims.claims, flipped(self.claims))
+            join(m, flipped(self.verdict), claims.verdict)
+            join(m, flipped(self.queue_write), claims.queue_write)
+            join(m, gather.recycled, flipped(self.returned))
+            jobs, pieces = claims.jobs, claims.pieces
         if config.tx_offload:
             m.submodules.check = check = OffloadCheck(config)
-            join(m, scheduler.jobs, check.input)
+            join(m, jobs, check.input)
             jobs = check.output
-        else:
-            jobs = scheduler.jobs
         if config.segmentation:
             m.submodules.segmenter = reserver = segmenter = TxSegmenter(config)
             join(m, jobs, segmenter.jobs_in)
-            join(m, scheduler.pieces, segmenter.pieces_in)
+            join(m, pieces, segmenter.pieces_in)
             join(m, segmenter.jobs, gather.jobs)
             join(m, segmenter.pieces, gather.pieces)
         else:
             reserver = scheduler
             join(m, jobs, gather.jobs)
-            join(m, scheduler.pieces, gather.pieces)
+            join(m, pieces, gather.pieces)
         join(m, gather.frames, egress.frames)
         join(m, egress.request, buffer.request)
         join(m, buffer.response, egress.response)

@@ -37,13 +37,13 @@ class RequestCutter(wiring.Component):
                 "valid": In(1),
                 "request": In(TxJob(config)),
                 "headers": In(HEADERS_BITS),
-                "descriptors": In(stream.Signature(TxPiece())),
+                "descriptors": In(stream.Signature(TxPiece(config))),
                 "job_room": In(1),
                 "piece_room": In(1),
                 "job_push": Out(1),
                 "job": Out(TxJob(config)),
                 "piece_push": Out(1),
-                "piece": Out(TxPiece()),
+                "piece": Out(TxPiece(config)),
                 "reserve": Out(1),
                 "words": Out(range(config.tx_buffer_bytes // config.beat_bytes + 1)),
                 "fits": In(1),
@@ -59,7 +59,7 @@ class RequestCutter(wiring.Component):
         spare = Signal(signed(17))  # bytes of the first piece behind the headers
         headers_address, payload_left = Signal(64), Signal(16)
         # A descriptor, and what is left of it. Of its address, `step` is still to be added.
-        descriptor, left, empty = Signal(TxPiece()), Signal(16), Signal()
+        descriptor, left, empty = Signal(TxPiece(self._config)), Signal(16), Signal()
         address, step = Signal(64), Signal(16)
         # Of the segment: its payload, what of it has no piece yet, its length, that of its TCP header and payload.
         size, size_left, length, l4_bytes = Signal(16), Signal(16), Signal(16), Signal(16)

@@ -75,7 +75,7 @@ class TxScheduler(wiring.Component):
                 "released": In(1),
                 "returned": In(range(self._words + 1)),
                 "jobs": Out(stream.Signature(TxJob(config))),
-                "pieces": Out(stream.Signature(TxPiece())),
+                "pieces": Out(stream.Signature(TxPiece(config))),
                 "emits": Out(1),
                 "emits_queue": Out(range(config.queues)),
                 "fault": Out(queue_fault_stream(config)),

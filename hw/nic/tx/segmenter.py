@@ -39,7 +39,7 @@ class TxSegmenter(wiring.Component):
     def __init__(self, config: NicConfig):
         self._config = config
         self._words = config.tx_buffer_bytes // config.beat_bytes
-        jobs, pieces = stream.Signature(TxJob(config)), stream.Signature(TxPiece())
+        jobs, pieces = stream.Signature(TxJob(config)), stream.Signature(TxPiece(config))
         super().__init__(
             {
                 "jobs_in": In(jobs),
@@ -54,7 +54,7 @@ class TxSegmenter(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.jobs_skid = jobs_skid = SkidBuffer(TxJob(self._config))
-        m.submodules.pieces_skid = pieces_skid = SkidBuffer(TxPiece())
+        m.submodules.pieces_skid = pieces_skid = SkidBuffer(TxPiece(self._config))
         connect(m, jobs_skid.output, flipped(self.jobs))
         connect(m, pieces_skid.output, flipped(self.pieces))
         jobs, pieces = jobs_skid.input, pieces_skid.input

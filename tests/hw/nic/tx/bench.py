@@ -2,7 +2,7 @@
 """The TX path between a driver, a memory and a wire, all in Python."""
 
 import random
-from collections import deque
+from collections import Counter, deque
 from typing import Any
 
 from amaranth.hdl import Module, ResetInserter, Signal, Value
@@ -78,10 +78,11 @@ class TxBench:
         self.frame_events: list[dict[str, int]] = []
         self.faults: list[tuple[int, int]] = []
         self.commands = 0
+        self.read_whole: Counter[int] = Counter()  # addresses of commands whose last byte was taken
         self.cycle = 0
         self.path, self.cache = TxPath(config), DescriptorCache(config)
         self.slots = SlotCounter(config, slots)
-        self.reads: deque[list[int]] = deque()  # cycle of the first beat, address, bytes left, failed
+        self.reads: deque[list[int]] = deque()  # cycle of the first beat, address, bytes left, failed, first address
         self.offered = False
         self.partial, self.inside = b"", False  # the frame that is leaving
         m = Module()
@@ -179,7 +180,7 @@ class TxBench:
                 and self.reads[0][0] <= self.cycle
                 and self.random.random() >= self.stall
             ):
-                _, address, left, failed = self.reads[0]
+                _, address, left, failed, _ = self.reads[0]
                 piece = self.memory[address : address + min(size, left)]
                 noise = self.random.randbytes(size - len(piece))
                 ctx.set(
@@ -204,13 +205,14 @@ class TxBench:
             if commanded:
                 self.commands += 1
                 failed = int(command.address >> 12 in self.bad_pages)
-                self.reads.append([self.cycle + self.latency, command.address, command.length, failed])
+                first = self.cycle + self.latency
+                self.reads.append([first, command.address, command.length, failed, command.address])
             if self.offered and taken:
                 self.offered = False
                 self.reads[0][1] += size
                 self.reads[0][2] -= size
                 if self.reads[0][2] <= 0:
-                    self.reads.popleft()
+                    self.read_whole[self.reads.popleft()[-1]] += 1
             if handed:
                 raw = completion.entry.to_bytes(16, "little")
                 self.completions[completion.queue].append(COMPLETION.unpack(raw))
