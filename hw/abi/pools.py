@@ -27,7 +27,7 @@ class PoolState(enum.Enum, shape=2):
 class PoolCommand(enum.Enum, shape=4):
     """Commands of register COMMAND."""
 
-    NONE = 0
+    NONE = 0  #: no command; refused, as all codes that are not here
     JOIN = 1  #: the buffer at BUFFER_ADDRESS, of ``length`` bytes, joins as ``id``, and is free at once
     REMOVE = 2  #: ``id``, which is out, is no buffer of the pool any more
     TAKE = 3  #: a free buffer is out from now on; RESULT has its id
@@ -65,3 +65,4 @@ class RecycleError(enum.Enum, shape=4):
     JOINED = 6  #: JOIN of an id that has joined already
     LENGTH = 7  #: JOIN of a buffer without bytes
     EMPTY = 8  #: TAKE, and none is free; OVERDUE, and none is. No misuse
+    COMMAND = 9  #: there is no such command
