@@ -196,11 +196,11 @@ class PoolCommands(wiring.Component):
                 with m.If(request.request.ready):
                     m.next = "ANSWER"
             with m.State("ANSWER"):
-                m.d.sync += found.error.eq(request.answer.error)
-                with m.Switch(request.answer.error):
-                    with m.Case(RecycleError.NONE, RecycleError.NOT_OUT, RecycleError.JOINED):
-                        m.d.sync += found.state.eq(request.answer.state)
                 with m.If(request.answer.strobe):
+                    m.d.sync += found.error.eq(request.answer.error)
+                    with m.Switch(request.answer.error):
+                        with m.Case(RecycleError.NONE, RecycleError.NOT_OUT, RecycleError.JOINED):
+                            m.d.sync += found.state.eq(request.answer.state)
                     m.next = "ANSWERED"
             with m.State("ANSWERED"):
                 m.next = "DONE"
