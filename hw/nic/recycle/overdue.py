@@ -71,7 +71,8 @@ class Overdue(wiring.Component):
     it waits for a cycle without a hand-over.
 
     Questions are answered alternately with the steps of the walk. One about a buffer takes at most two steps, and six
-    cycles more for each hand-over of that very buffer meanwhile; a search takes two steps for each id that it passes.
+    cycles more for each hand-over of that very buffer meanwhile, so that it knows of those up to four cycles before the
+    answer. A search takes two steps for each id that it passes.
 
     Parameters
     ----------
@@ -216,7 +217,7 @@ class Overdue(wiring.Component):
                     m.d.sync += touched.eq(0)
                     m.next = "READ"
                 with m.Elif(~aged | touched | ~came):
-                    with m.If(over & ~touched & ~found):
+                    with m.If(over & ~found):
                         m.next = "ASK"
                     with m.Else():
                         m.next = "CONCLUDE"

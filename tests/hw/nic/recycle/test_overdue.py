@@ -234,6 +234,42 @@ def test_a_hand_over_while_its_record_is_marked_as_old_is_young():
     Bench(pools=1, ids=512, tick=1, seed=seed, live=0).run(run)
 
 
+@pytest.mark.parametrize("search", [0, 1])
+def test_a_hand_over_while_its_buffer_is_looked_at(search):
+    """Its record is older than the bound, and the buffer is with the NIC, until then. A search must not find it; who
+    asks for its owner gets the new one, but for the last cycles before the answer."""
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    bench = Bench(pools=1, tick=1, seed=seed)
+    hand_over = []  # cycle and owner of the next
+
+    async def traffic(ctx):
+        port, cycle = bench.dut.handed_over, 0
+        while True:
+            goes = bool(hand_over) and hand_over[0] == cycle
+            ctx.set(port.strobe, goes)
+            ctx.set(port.owner, cycle & 255)
+            await ctx.tick()
+            cycle += 1
+            if hand_over and hand_over[0] + RECORDED == cycle:
+                bench.buffers.states[0, 15] = OUT
+
+    async def run(b):
+        b.ctx.set(b.dut.handed_over.buffer, {"pool": 0, "id": 15})
+        await b.bound(0, 100)
+        for _ in range(120):
+            await b.tick(100 + b.rng.randint(0, 100))
+            b.buffers.states[0, 15] = NIC
+            hand_over[:] = [b.cycle + b.rng.randint(2, 50 if search else 25)]
+            answer = await b.ask(0, 15, search)
+            if search:
+                assert answer is None
+            elif hand_over[0] < b.cycle - 4:
+                assert answer[1] == hand_over[0] & 255
+
+    bench.run(run, traffic)
+
+
 def test_random_traffic():
     """While buffers come and go, whatever is found was overdue, and nothing that was all the time is passed over."""
     seed = random.randrange(1 << 32)
