@@ -13,6 +13,7 @@ _EXPLAINED = {
     QueueError.RING_WRITE: "memory answered a completion write with an error",
     QueueError.DESCRIPTOR_LENGTH: "a descriptor has length 0",
     QueueError.DESCRIPTOR_TYPE: "a descriptor is of a type that does not exist",
+    QueueError.IN_PLACE: "the completion ring lies over the fill ring, which a queue with a pool cannot have",
 }
 
 
