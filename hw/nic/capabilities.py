@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What register CAPABILITIES says about a NIC with given parameters."""
+"""What registers CAPABILITIES and POOL_CAPABILITIES say about a NIC with given parameters."""
 
 from amaranth.utils import exact_log2
 
@@ -9,7 +9,7 @@ from hw.nic.tx.framer import max_descriptors
 
 
 def capabilities(config: NicConfig) -> int:
-    """The register's value."""
+    """Value of register CAPABILITIES."""
     register = register_map(config.queues).port["capabilities"]
     return register.pack(
         queues=config.queues,
@@ -24,3 +24,11 @@ def capabilities(config: NicConfig) -> int:
         tx_offload=config.tx_offload,
         segmentation=config.segmentation,
     )
+
+
+def pool_capabilities(config: NicConfig) -> int:
+    """Value of register POOL_CAPABILITIES."""
+    register = register_map(config.queues).port["pool_capabilities"]
+    if not config.pools:
+        return 0
+    return register.pack(pools=config.pools, id_bits=exact_log2(config.pool_buffers), ahead=config.recycle_ahead)

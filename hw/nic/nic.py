@@ -40,7 +40,7 @@ from hw.bus.axi_lite import AXILiteSignature
 from hw.bus.join import join
 from hw.bus.packet import packet_stream
 from hw.config import NicConfig
-from hw.nic.capabilities import capabilities
+from hw.nic.capabilities import capabilities, pool_capabilities
 from hw.nic.dma.read import DmaReader
 from hw.nic.dma.write import DmaWriter
 from hw.nic.interfaces import TracePoint
@@ -238,6 +238,7 @@ class Nic(wiring.Component):
             registers.resetting.eq(reset.resetting),
             registers.hold.eq(reset.hold),
             registers.capabilities.eq(capabilities(self._config)),
+            registers.pool_capabilities.eq(pool_capabilities(self._config)),
             registers.status.carrier.eq(self.carrier),
             registers.status.link_up.eq(self.carrier & registers.control.rx_enable),
             registers.status.resetting.eq(reset.resetting),

@@ -28,6 +28,13 @@ def pool_registers(config: NicConfig) -> Mapping[str, Register]:
     return register_map(config.queues, config.max_frame, config.pools).pool
 
 
+def register_pages(config: NicConfig) -> Mapping[str, Mapping[str, Register]]:
+    """Registers of each kind of page that a NIC with these parameters has, in the order of their addresses: of the
+    ``port``, of each ``queue`` pair, and where recycling is built in of each ``pool``."""
+    pages = {"port": port_registers(config), "queue": queue_registers(config)}
+    return pages | ({"pool": pool_registers(config)} if config.pools else {})
+
+
 def is_counter(name: str) -> bool:
     """A register that :class:`hw.nic.stats.counters.Stats` holds."""
     return "." in name
@@ -38,7 +45,13 @@ def in_table(name: str) -> bool:
     return name.startswith("rss_table")
 
 
-def is_shadowed(register: Register) -> bool:
-    """A register that reads as it was written, so that :class:`hw.nic.register_shadow.RegisterShadow` can keep it."""
-    pulses = any(field.pulse for field in register.fields.values())
-    return register.readable and register.writable and not pulses and not in_table(register.name)
+def pulses(register: Register) -> int:
+    """Bits of a register that are high for one cycle where 1 is written to them, and read as 0."""
+    return sum(field.mask for field in register.fields.values() if field.pulse)
+
+
+def is_shadowed(kind: str, register: Register) -> bool:
+    """A register of such a page that reads as it was written, but for pulses, and is kept by
+    :class:`hw.nic.register_shadow.RegisterShadow`. Those of the port that have pulses are read from their ports."""
+    held = kind == "port" and pulses(register)
+    return register.readable and register.writable and not held and not in_table(register.name)

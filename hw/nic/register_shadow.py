@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What software wrote to the registers that it can read back, in one memory."""
 
+from types import MappingProxyType
+
 from amaranth import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
@@ -10,13 +12,14 @@ from amaranth.utils import exact_log2
 from hw.abi.registers import WORD_BYTES, register_map
 from hw.bus.axi_lite import DATA_WIDTH
 from hw.config import NicConfig
+from hw.nic.register_set import is_shadowed, register_pages
 
-_PORT_ROWS, _QUEUE_ROWS = 32, 16  #: places for registers of the port, and of each queue pair, from its first on
+_ROWS = MappingProxyType({"port": 32, "queue": 16, "pool": 8})  #: of each page, by its kind
 _GROUP = 16  #: flags
 
 
 class RegisterShadow(wiring.Component):
-    """Memory of registers, of the port and of each queue pair.
+    """Memory of registers, of the port, of each queue pair, and of each pool.
 
     Ports
     -----
@@ -42,7 +45,8 @@ class RegisterShadow(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        depth = _PORT_ROWS + _QUEUE_ROWS * self._config.queues
+        pages = {"port": 1, "queue": self._config.queues, "pool": self._config.pools}
+        depth = sum(_ROWS[kind] * count for kind, count in pages.items())
         m.submodules.memory = memory = Memory(shape=DATA_WIDTH, depth=depth, init=[])
         write, read = memory.write_port(), memory.read_port()
         row, written = Signal(range(depth)), Signal(depth)
@@ -51,9 +55,15 @@ class RegisterShadow(wiring.Component):
 
         place = self.address[exact_log2(WORD_BYTES) :]
         page = self.address[exact_log2(register_map(self._config.queues).queue_stride) :]
-        in_queue = Cat(place[: exact_log2(_QUEUE_ROWS)], page + _PORT_ROWS // _QUEUE_ROWS - 1)
+        rows = {kind: self._row_in_page(m, kind, place) for kind in register_pages(self._config)}
+        in_queue = Cat(rows["queue"], page + _ROWS["port"] // _ROWS["queue"] - 1)
+        if self._config.pools:
+            first_pool = 1 + self._config.queues
+            rows_before = _ROWS["port"] + _ROWS["queue"] * self._config.queues
+            in_pool = Cat(rows["pool"], page + rows_before // _ROWS["pool"] - first_pool)
+            in_queue = Mux(page >= first_pool, in_pool, in_queue)
         m.d.comb += [
-            read.addr.eq(Mux(page == 0, place[: exact_log2(_PORT_ROWS)], in_queue)),
+            read.addr.eq(Mux(page == 0, rows["port"], in_queue)),
             read.en.eq(~self.write),
             write.en.eq(self.write),
             write.addr.eq(row),
@@ -72,3 +82,19 @@ class RegisterShadow(wiring.Component):
         with m.If(self.write):
             m.d.sync += written.eq(written | (Const(1, depth) << row))
         return m
+
+    def _row_in_page(self, m, kind, place):
+        """Row of a register within its page's: that of its place, where there is one, otherwise one that is free."""
+        kept = [
+            register.offset // WORD_BYTES
+            for register in register_pages(self._config)[kind].values()
+            if is_shadowed(kind, register)
+        ]
+        row = Signal(range(_ROWS[kind]), name=f"row_in_{kind}")
+        free = sorted(set(range(_ROWS[kind])) - set(kept))
+        m.d.comb += row.eq(place)
+        with m.Switch(place[: max(kept).bit_length()]):
+            for beyond, instead in zip((known for known in kept if known >= _ROWS[kind]), free):
+                with m.Case(beyond):
+                    m.d.comb += row.eq(instead)
+        return row

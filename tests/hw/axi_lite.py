@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A register master for Amaranth's simulator: one access at a time, bounded in time, names from the register map."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from hw.abi.registers import register_map
+from hw.abi.registers import Register, register_map
 from hw.bus.axi4 import Response
 
 PATIENCE = 2000  #: cycles
@@ -24,12 +25,12 @@ class RegisterMaster:
     Parameters
     ----------
     bus : port with the signature of the subordinate
-    queues : queue pairs of the map
+    queues, pools : queue pairs and pools of the map
     """
 
-    def __init__(self, bus: Any, queues: int):
+    def __init__(self, bus: Any, queues: int, pools: int = 0):
         self.bus = bus
-        self.map = register_map(queues)
+        self.map = register_map(queues, pools=pools)
 
     async def write_at(self, ctx: Any, address: int, value: int, *, strobe: int = 0xFF) -> Response:
         """Write 64 bits; the response."""
@@ -64,18 +65,26 @@ class RegisterMaster:
                 return value, Response(response)
         raise AssertionError(f"waited {PATIENCE} cycles for the data of the read of {address:#x}")
 
-    async def write(self, ctx: Any, name: str, queue: int | None = None, **fields: int) -> Response:
+    async def write(
+        self, ctx: Any, name: str, queue: int | None = None, *, of_pool: int | None = None, **fields: int
+    ) -> Response:
         """Write a register by its fields, zero where not given."""
-        registers = self.map.port if queue is None else self.map.queue
-        return await self.write_at(ctx, self.map.address(name, queue), registers[name].pack(**fields))
+        word = self._registers(queue, of_pool)[name].pack(**fields)
+        return await self.write_at(ctx, self.map.address(name, queue, pool=of_pool), word)
 
-    async def read(self, ctx: Any, name: str, queue: int | None = None) -> int:
+    async def read(self, ctx: Any, name: str, queue: int | None = None, *, of_pool: int | None = None) -> int:
         """Read a register that must answer OKAY."""
-        value, response = await self.read_at(ctx, self.map.address(name, queue))
+        value, response = await self.read_at(ctx, self.map.address(name, queue, pool=of_pool))
         assert response is Response.OKAY, f"read of {name} answered {response.name}"
         return value
 
-    async def field(self, ctx: Any, name: str, field: str, queue: int | None = None) -> int:
+    async def field(
+        self, ctx: Any, name: str, field: str, queue: int | None = None, *, of_pool: int | None = None
+    ) -> int:
         """Read one field."""
-        registers = self.map.port if queue is None else self.map.queue
-        return registers[name].get(await self.read(ctx, name, queue), field)
+        return self._registers(queue, of_pool)[name].get(await self.read(ctx, name, queue, of_pool=of_pool), field)
+
+    def _registers(self, queue: int | None, pool: int | None) -> Mapping[str, Register]:
+        if pool is not None:
+            return self.map.pool
+        return self.map.port if queue is None else self.map.queue

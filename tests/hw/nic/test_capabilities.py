@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Register CAPABILITIES says what each preset has, and each parameter in its own field."""
+"""CAPABILITIES and POOL_CAPABILITIES say what each preset has, and each parameter in its own field."""
 
 import pytest
 
 from hw.abi.registers import register_map
 from hw.config import PRESETS, preset
-from hw.nic.capabilities import capabilities
+from hw.nic.capabilities import capabilities, pool_capabilities
 
 SIZES = {
     "10g": {"queues": 2, "beat_bytes": 8, "rx_buffer_kib": 32, "tx_buffer_kib": 32, "max_descriptors": 5},
@@ -15,17 +15,28 @@ NOTHING = {"steering_rules": 0, "rss": 0, "header_split": 0, "classify": 0, "tx_
 EVERYTHING = dict.fromkeys(NOTHING, 1) | {"steering_rules": 64}
 
 
-def fields(config):
-    register = register_map(config.queues).port["capabilities"]
-    word = capabilities(config)
+POOLS = {
+    "10g-recycle": {"pools": 2, "id_bits": 10, "ahead": 16},
+    "100g-recycle": {"pools": 16, "id_bits": 11, "ahead": 16},
+}
+
+
+def fields(config, name="capabilities", word_of=capabilities):
+    register = register_map(config.queues).port[name]
+    word = word_of(config)
     assert word & ~register.mask == 0
-    return {name: register.get(word, name) for name in register.fields}
+    return {field: register.get(word, field) for field in register.fields}
+
+
+def pool_fields(config):
+    return fields(config, "pool_capabilities", pool_capabilities)
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets(name):
-    size, _, offload = name.partition("-")
-    assert fields(preset(name)) == SIZES[size] | (EVERYTHING if offload else NOTHING)
+    size, _, more = name.partition("-")
+    assert fields(preset(name)) == SIZES[size] | (EVERYTHING if more == "offload" else NOTHING)
+    assert pool_fields(preset(name)) == POOLS.get(name, {"pools": 0, "id_bits": 0, "ahead": 0})
 
 
 @pytest.mark.parametrize("lacking", ["rss", "steering_rules", "header_split", "segmentation"])
@@ -44,3 +55,5 @@ def test_the_largest_values_fit():
     found = fields(preset("100g-offload", queues=16, **largest))
     names = ("rx_buffer_kib", "tx_buffer_kib", "steering_rules", "max_descriptors")
     assert [found[name] for name in names] == [1024, 1024, 512, 8]
+    largest = {"pools": 16, "pool_buffers": 65536, "recycle_ahead": 512, "fetch_depth": 512}
+    assert pool_fields(preset("100g", **largest)) == {"pools": 16, "id_bits": 16, "ahead": 512}

@@ -14,18 +14,20 @@ from hw.config import preset
 from hw.nic.interfaces import HeaderArea, HeaderSetting
 from hw.nic.lifecycle import QueueStatus
 from hw.nic.register_block import RegisterBlock, register_layout
+from hw.nic.register_set import pulses
 from tests.hw.axi_lite import RegisterMaster
 
-QUEUES = 5
-MAP = register_map(QUEUES)
+QUEUES, POOLS = 5, 3
+MAP = register_map(QUEUES, pools=POOLS)
 RING_REGISTERS = [
     f"{ring}_{what}" for ring in ("rx_fill", "rx_completion", "tx_ring", "tx_completion") for what in ("base", "size")
-] + ["rx_header"]
+] + ["rx_header", "rx_pool", "tx_pools"]
+BUILT = {"classify": True, "rss": True, "steering_rules": 64, "header_split": True, "pools": POOLS}
 
 
 def simulate(bench):
-    """Run a bench of (ctx, block, master, writes): writes lists the broadcast (queue, name, data)."""
-    block = RegisterBlock(preset("10g", queues=QUEUES, classify=True, rss=True, steering_rules=64, header_split=True))
+    """Run a bench of (ctx, block, master, writes): writes lists the broadcast (page, name, data)."""
+    block = RegisterBlock(preset("10g", queues=QUEUES, **BUILT))
     reset = Signal()
     writes = []
 
@@ -38,19 +40,23 @@ def simulate(bench):
                 rows = [0] * 16
             ctx.set(port.value, rows[row])
 
-    async def listen(ctx):
-        broadcast = block.write
-        names = [name for name, _ in broadcast.at.shape()]
-        async for _, _, at, queue, word in ctx.tick().sample(broadcast.at, broadcast.queue, broadcast.data):
-            writes.extend((queue, name, word) for name in names if at[name])
+    def listener(broadcast, kind):
+        async def listen(ctx):
+            names = [name for name, _ in broadcast.at.shape()]
+            page = getattr(broadcast, kind)
+            async for _, _, at, number, word in ctx.tick().sample(broadcast.at, page, broadcast.data):
+                writes.extend(({kind: number}, name, word) for name in names if at[name])
+
+        return listen
 
     async def run(ctx):
-        await bench(ctx, block, RegisterMaster(block.bus, QUEUES), writes)
+        await bench(ctx, block, RegisterMaster(block.bus, QUEUES, POOLS), writes)
 
     block.reset = reset
     sim = Simulator(ResetInserter(reset)(block))
     sim.add_clock(1e-6)
-    sim.add_testbench(listen, background=True)
+    sim.add_testbench(listener(block.write, "queue"), background=True)
+    sim.add_testbench(listener(block.pool_write, "pool"), background=True)
     sim.add_process(keep_table)
     sim.add_testbench(run)
     sim.run()
@@ -61,8 +67,10 @@ def set_state(ctx, block, direction, queue, state):
 
 
 def registers():
-    yield from ((None, name, register) for name, register in MAP.port.items())
-    yield from ((queue, name, register) for queue in range(QUEUES) for name, register in MAP.queue.items())
+    """Page, as :meth:`~hw.abi.registers.RegisterMap.address` wants it, and name and description of each register."""
+    yield from (({}, name, register) for name, register in MAP.port.items())
+    yield from (({"queue": queue}, name, register) for queue in range(QUEUES) for name, register in MAP.queue.items())
+    yield from (({"pool": pool}, name, register) for pool in range(POOLS) for name, register in MAP.pool.items())
 
 
 def test_status_layout_is_the_described_one():
@@ -83,8 +91,8 @@ def test_the_layout_of_the_header_area_is_the_described_one():
 
 def test_registers_have_their_reset_values_and_permissions():
     async def bench(ctx, block, master, writes):
-        for queue, name, register in registers():
-            value, response = await master.read_at(ctx, MAP.address(name, queue))
+        for page, name, register in registers():
+            value, response = await master.read_at(ctx, MAP.address(name, **page))
             if not register.readable:
                 assert (value, response) == (0, Response.SLVERR), name
             else:
@@ -92,37 +100,43 @@ def test_registers_have_their_reset_values_and_permissions():
             if register.readable and not register.hardware:
                 assert value == register.reset, name
             if not register.writable:
-                assert await master.write_at(ctx, MAP.address(name, queue), 1) is Response.SLVERR, name
+                assert await master.write_at(ctx, MAP.address(name, **page), 1) is Response.SLVERR, name
         assert writes == []
 
     simulate(bench)
 
 
 def test_what_is_written_reads_back_and_reset_forgets_it():
-    rng = random.Random(5)
+    seed = 5
+    print(f"seed {seed}")
+    rng = random.Random(seed)
 
     async def bench(ctx, block, master, writes):
-        written = {}
-        for queue, name, register in registers():
-            if register.readable and register.writable:
+        written, broadcast = [], []
+        for page, name, register in registers():
+            if register.writable:
                 word = rng.getrandbits(64)
                 if name in ("control", "rx_control", "tx_control"):
                     word &= 1
                 elif name.startswith("rss_table"):
                     word = int.from_bytes(rng.randrange(QUEUES) for _ in range(8))
-                assert await master.write_at(ctx, MAP.address(name, queue), word) is Response.OKAY
-                pulses = sum(field.mask for field in register.fields.values() if field.pulse)
-                written[name, queue] = word & register.mask & ~pulses
-        for (name, queue), word in written.items():
-            assert await master.read(ctx, name, queue) == word, (name, queue)
+                elif name.endswith("_doorbell"):
+                    continue
+                assert await master.write_at(ctx, MAP.address(name, **page), word) is Response.OKAY
+                if register.readable:
+                    written.append((page, name, register, word & register.mask & ~pulses(register)))
+                if page:
+                    broadcast.append((page, name, word & register.mask))
+        for page, name, _, word in written:
+            assert await master.read_at(ctx, MAP.address(name, **page)) == (word, Response.OKAY), (name, page)
         await ctx.tick()
-        assert writes == [(queue, name, word) for (name, queue), word in written.items() if queue is not None]
+        assert writes == broadcast
         ctx.set(block.reset, 1)
         await ctx.tick()
         ctx.set(block.reset, 0)
-        for name, queue in written:
-            reset = (MAP.port if queue is None else MAP.queue)[name].reset
-            assert await master.read(ctx, name, queue) == reset, (name, queue)
+        for page, name, register, _ in written:
+            found = await master.read_at(ctx, MAP.address(name, **page))
+            assert found == (register.reset, Response.OKAY), (name, page)
 
     simulate(bench)
 
@@ -158,14 +172,17 @@ def test_port_registers_are_outputs_and_pulses_last_a_cycle():
 @pytest.mark.parametrize(
     ("address", "response"),
     [
-        (MAP.address("rx_offload") + 8, Response.DECERR),
+        (MAP.address("pool_capabilities") + 8, Response.DECERR),
         (0x3F8, Response.DECERR),
         (0xFF8, Response.DECERR),
-        (MAP.address("rx_header", 0) + 8, Response.DECERR),
-        (MAP.queue_base + QUEUES * MAP.queue_stride, Response.DECERR),
-        (MAP.queue_base + QUEUES * MAP.queue_stride + 0x810, Response.DECERR),
+        (MAP.address("tx_pools", 0) + 8, Response.DECERR),
+        (MAP.address("acknowledge", pool=0) + 8, Response.DECERR),
+        (MAP.address("return4", pool=POOLS - 1) + 8, Response.DECERR),
+        (MAP.pool_base + POOLS * MAP.queue_stride, Response.DECERR),
+        (MAP.pool_base + POOLS * MAP.queue_stride + 0x810, Response.DECERR),
         (MAP.address("device") + 4, Response.SLVERR),
         (MAP.address("moderation", 1) + 1, Response.SLVERR),
+        (MAP.address("limit", pool=1) + 4, Response.SLVERR),
     ],
 )
 def test_wrong_addresses_are_refused(address, response):
@@ -211,6 +228,8 @@ def test_an_rss_table_entry_that_names_no_queue_is_refused_with_its_row(place):
         ("rule_flow", {"rss": True}),
         ("rule_status", {}),
         ("rx_header", {"rss": True}),
+        ("rx_pool", {}),
+        ("tx_pools", {}),
     ],
 )
 def test_what_is_not_built_in_has_no_registers(name, changes):
@@ -235,10 +254,10 @@ def test_ring_registers_change_only_while_their_direction_is_disabled(direction)
             set_state(ctx, block, direction, 1, state)
             for name in RING_REGISTERS:
                 refused = name.startswith(direction)
-                answer = await master.write_at(ctx, MAP.address(name, 1), 64)
+                answer = await master.write_at(ctx, MAP.address(name, 1), 0x141)
                 assert answer is (Response.SLVERR if refused else Response.OKAY), (state, name)
-                assert await master.write_at(ctx, MAP.address(name, 2), 128) is Response.OKAY
-                assert await master.read(ctx, name, 1) == (0 if refused else 64)
+                assert await master.write_at(ctx, MAP.address(name, 2), 0x282) is Response.OKAY
+                assert await master.read(ctx, name, 1) == (0 if refused else 0x141 & MAP.queue[name].mask)
 
     simulate(bench)
 
@@ -265,7 +284,7 @@ def test_doorbells_reach_enabled_directions_only(direction):
             writes.clear()
             assert await master.write_at(ctx, MAP.address(name, 2), 0x30007) is Response.OKAY
             await ctx.tick()
-            assert writes == ([(2, name, 0x30007)] if state is QueueState.ENABLED else []), state
+            assert writes == ([({"queue": 2}, name, 0x30007)] if state is QueueState.ENABLED else []), state
 
     simulate(bench)
 

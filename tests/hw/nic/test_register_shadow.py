@@ -3,28 +3,41 @@
 
 import random
 
+import pytest
 from amaranth.hdl import ResetInserter, Signal
 from amaranth.sim import Simulator
 
 from hw.abi.registers import register_map
 from hw.config import preset
-from hw.nic.register_set import is_shadowed
+from hw.nic.register_set import is_shadowed, register_pages
 from hw.nic.register_shadow import RegisterShadow
 
-QUEUES = 3
-MAP = register_map(QUEUES)
-ADDRESSES = [MAP.address(name) for name, register in MAP.port.items() if is_shadowed(register)]
-ADDRESSES += [
-    MAP.address(name, queue) for name, register in MAP.queue.items() if is_shadowed(register) for queue in range(QUEUES)
-]
+BUILT = {"classify": True, "rss": True, "steering_rules": 64, "header_split": True}
 
 
-def test_registers_are_kept_apart_until_a_reset():
+def addresses_of(config):
+    """Addresses of all registers that are kept, of every page."""
+    registers = register_map(config.queues, pools=config.pools)
+    pages = {"port": [{}], "queue": [{"queue": q} for q in range(config.queues)]}
+    pages["pool"] = [{"pool": p} for p in range(config.pools)]
+    return [
+        registers.address(name, **page)
+        for kind, described in register_pages(config).items()
+        for name, register in described.items()
+        for page in pages[kind]
+        if is_shadowed(kind, register)
+    ]
+
+
+@pytest.mark.parametrize(("queues", "pools"), [(3, 0), (3, 1), (1, 4), (16, 16)])
+def test_registers_are_kept_apart_until_a_reset(queues, pools):
     seed = 3
     print(f"seed {seed}")
     rng = random.Random(seed)
-    shadow, reset = RegisterShadow(preset("10g", queues=QUEUES)), Signal()
-    words = {address: rng.getrandbits(64) for address in ADDRESSES}
+    config = preset("10g", queues=queues, pools=pools, **BUILT)
+    shadow, reset = RegisterShadow(config), Signal()
+    addresses = addresses_of(config)
+    words = {address: rng.getrandbits(64) for address in addresses}
 
     async def bench(ctx):
         async def read(address):
@@ -34,7 +47,7 @@ def test_registers_are_kept_apart_until_a_reset():
 
         assert [await read(address) for address in words] == [None] * len(words)
         written = {}
-        for address in rng.sample(ADDRESSES, len(ADDRESSES)):
+        for address in rng.sample(addresses, len(addresses)):
             ctx.set(shadow.address, address)
             await ctx.tick()
             ctx.set(shadow.write, 1)
@@ -42,7 +55,7 @@ def test_registers_are_kept_apart_until_a_reset():
             await ctx.tick()
             ctx.set(shadow.write, 0)
             written[address] = words[address]
-            other = rng.choice(ADDRESSES)
+            other = rng.choice(addresses)
             assert await read(other) == written.get(other), hex(other)
         assert [await read(address) for address in words] == list(words.values())
         ctx.set(reset, 1)
