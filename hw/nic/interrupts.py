@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Interrupts of the queue pairs: race-free arming, moderation, and one stream of messages."""
+"""Interrupts of queue pairs and pools: race-free arming, moderation, and one stream of messages."""
 
-from amaranth import Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -150,10 +150,11 @@ class PairInterrupt(wiring.Component):
 
 
 class Interrupts(wiring.Component):
-    """Interrupts of all queue pairs, as messages to the host.
+    """Interrupts of all queue pairs, and of pools where they are built in, as messages to the host.
 
     Listens to the registers ARM and MODERATION. A pair that fires while its previous message still waits for the host
-    sends one message for both: it comes after all of their causes. Pairs take turns.
+    sends one message for both: it comes after all of their causes. Pairs take turns, and all pools together have one
+    turn like a pair.
 
     Ports
     -----
@@ -163,16 +164,19 @@ class Interrupts(wiring.Component):
         Completions that became visible: an interrupt is never before its completion.
     rx_started, tx_started, rx_failed, tx_failed : In
         Bit per queue, from :class:`hw.nic.lifecycle.Lifecycle`.
+    pool_interrupt : In, stream
+        Where pools are built in: vectors of theirs, taken when their message is put up.
     hold : In
         No further message is put up.
     interrupt : Out, stream
-        Vectors; the one that MODERATION held when the message was put up.
+        Vectors; of a pair, the one that MODERATION held when the message was put up.
     sent : Out
-        The host took a message of ``queue``.
+        The host took a message of ``queue``, not one of a pool.
     """
 
     def __init__(self, config: NicConfig):
         self._config = config
+        pools = {"pool_interrupt": In(stream.Signature(VECTOR_BITS))} if config.pools else {}
         super().__init__(
             {
                 "write": In(QueueWrite(config)),
@@ -186,14 +190,15 @@ class Interrupts(wiring.Component):
                 "interrupt": Out(stream.Signature(VECTOR_BITS)),
                 "sent": Out(InterruptEvent(config)),
             }
+            | pools
         )
 
     def elaborate(self, platform):
         m = Module()
         queues = self._config.queues
-        pending = Signal(queues)
-        taken = Signal(queues)
-        vectors = Signal(data.ArrayLayout(VECTOR_BITS, queues))
+        sources = queues + bool(self._config.pools)
+        waiting, taken = Signal(queues), Signal(sources)
+        vectors = Signal(data.ArrayLayout(VECTOR_BITS, sources))
         for q in range(queues):
             m.submodules[f"pair_{q}"] = pair = PairInterrupt()
             moderation = Signal(Moderation)
@@ -217,24 +222,32 @@ class Interrupts(wiring.Component):
                     side.restarted.eq(started[q]),
                     side.failed.eq(failed[q]),
                 ]
-            m.d.sync += pending[q].eq(pair.fire | pending[q] & ~taken[q])
-
-        current = Signal(range(queues))
-        following = Signal(range(queues))
+            m.d.sync += waiting[q].eq(pair.fire | waiting[q] & ~taken[q])
+        sent = self.interrupt.valid & self.interrupt.ready
+        pending = waiting
+        current = Signal(range(sources))
+        if self._config.pools:
+            pending = Cat(waiting, self.pool_interrupt.valid)
+            sent &= current != queues
+            m.d.comb += [
+                vectors[queues].eq(self.pool_interrupt.payload),
+                self.pool_interrupt.ready.eq(taken[queues]),
+            ]
+        following = Signal(range(sources))
         m.d.comb += following.eq(current)
         with m.Switch(current):
-            for q in range(queues):
-                with m.Case(q):
-                    for step in reversed(range(1, queues + 1)):
-                        with m.If(pending[(q + step) % queues]):
-                            m.d.comb += following.eq((q + step) % queues)
+            for source in range(sources):
+                with m.Case(source):
+                    for step in reversed(range(1, sources + 1)):
+                        with m.If(pending[(source + step) % sources]):
+                            m.d.comb += following.eq((source + step) % sources)
         with m.If(~self.interrupt.valid | self.interrupt.ready):
             m.d.sync += self.interrupt.valid.eq(pending.any() & ~self.hold)
             with m.If(pending.any() & ~self.hold):
                 m.d.comb += taken.eq(1 << following)
                 m.d.sync += [current.eq(following), self.interrupt.payload.eq(vectors[following])]
         m.d.comb += [
-            self.sent.strobe.eq(self.interrupt.valid & self.interrupt.ready),
+            self.sent.strobe.eq(sent),
             self.sent.queue.eq(current),
         ]
         return m

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Lifecycle of one direction of all queue pairs: the one place that decides whether a queue runs."""
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.abi.rings import LINE_BYTES, MAX_RING_ENTRIES, MIN_RING_ENTRIES, QueueError, QueueState
 from hw.config import NicConfig
 from hw.nic.interfaces import QueueControl, QueueWrite, queue_fault_stream
+from hw.nic.queue_register import QueueRegister
 
 RINGS = {"rx": ("rx_fill", "rx_completion"), "tx": ("tx_ring", "tx_completion")}
 
@@ -39,7 +40,7 @@ class Lifecycle(wiring.Component):
     DISABLED     after reset; from DRAINING when no block is busy              ``enable`` = 1: ENABLED or ERROR
     ENABLED      rings are valid                                               ``enable`` = 0: DRAINING; a fault: ERROR
     DRAINING     ``enable`` = 0                                                no block busy: DISABLED
-    ERROR        ring size or base invalid at start, or a fault of a block     ``enable`` = 0: DRAINING
+    ERROR        ring registers invalid at start, or a fault of a block        ``enable`` = 0: DRAINING
     ===========  ============================================================  =========================================
 
     Writing ``enable`` = 1 starts a DISABLED queue only, ``enable`` = 0 stops any; other writes change nothing. One
@@ -49,8 +50,9 @@ class Lifecycle(wiring.Component):
     reason. DRAINING ends two cycles after the first in which the queue is neither enabled nor busy, and in ERROR the
     queue is ``stopped`` one cycle after it.
 
-    A ring's size or base counts two cycles after its write: in time for a start, as writes are
-    :data:`hw.nic.interfaces.WRITE_CYCLES` apart.
+    A start finds, in this order, RING_SIZE, RING_BASE, and at RX of a queue with a pool IN_PLACE: its completion ring
+    would lie where its fill ring does. A ring's size or base, and RX_POOL, counts three cycles after its write: in time
+    for a start, as writes are :data:`hw.nic.interfaces.WRITE_CYCLES` apart.
 
     Parameters
     ----------
@@ -100,6 +102,8 @@ class Lifecycle(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         valid = self._valid_rings(m)
+        pools = self._direction == "rx" and self._config.pools
+        in_place = self._in_place(m) if pools else Const(0, self._config.queues)
         stopped = Signal(self._config.queues)
         m.d.sync += self.idle.eq(stopped.all())
 
@@ -128,11 +132,13 @@ class Lifecycle(wiring.Component):
                 m.d.sync += running.eq(1)
             with m.Switch(state):
                 with m.Case(QueueState.DISABLED):
-                    with m.If(start & valid[q].as_value().all()):
+                    with m.If(start & valid[q].as_value().all() & ~in_place[q]):
                         m.d.sync += [state.eq(QueueState.ENABLED), error.eq(QueueError.NONE), starting.eq(1)]
                     with m.Elif(start):
                         m.d.sync += state.eq(QueueState.ERROR)
                         m.d.sync += error.eq(Mux(valid[q].sizes.all(), QueueError.RING_BASE, QueueError.RING_SIZE))
+                        with m.If(valid[q].as_value().all() & in_place[q]):
+                            m.d.sync += error.eq(QueueError.IN_PLACE)
                 with m.Case(QueueState.ENABLED):
                     with m.If(stop | self.stop):
                         m.d.sync += [state.eq(QueueState.DRAINING), running.eq(0)]
@@ -182,3 +188,24 @@ class Lifecycle(wiring.Component):
                 with m.If(base_written & (queue == q)):
                     m.d.sync += valid[q].bases[i].eq(aligned)
         return valid
+
+    def _in_place(self, m):
+        """Bit per queue: it has a pool, and both its rings one base.
+
+        The bases of the queue that was written to last are read, and compared a cycle later."""
+        queues = self._config.queues
+        pooled, same = Signal(queues), Signal(queues, init=(1 << queues) - 1)
+        queue, compared = Signal.like(self.write.queue), Signal.like(self.write.queue)
+        m.d.sync += [queue.eq(self.write.queue), compared.eq(queue)]
+        bases = []
+        for ring in RINGS["rx"]:
+            m.submodules[f"{ring}_base"] = register = QueueRegister(self._config, f"{ring}_base", width=64)
+            connect(m, register.write, flipped(self.write))
+            base = Signal(64, name=f"{ring}_base")
+            m.d.comb += register.reads[0].queue.eq(queue)
+            m.d.sync += base.eq(register.reads[0].value)
+            bases.append(base)
+        m.d.sync += same.bit_select(compared, 1).eq(bases[0] == bases[1])
+        with m.If(self.write.at.rx_pool):
+            m.d.sync += pooled.bit_select(self.write.queue, 1).eq(self.write.data[0])
+        return pooled & same

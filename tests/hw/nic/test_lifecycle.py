@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A queue runs only with valid rings, stops when asked or at a fault, and is stopped only when all DMA is over."""
 
+from itertools import permutations
+
 import pytest
 from amaranth.sim import Simulator
 
@@ -16,9 +18,9 @@ QUEUES = 3
 class Bench:
     """A lifecycle with two blocks and three fault ports."""
 
-    def __init__(self, direction):
+    def __init__(self, direction, pools=0):
         self.direction = direction
-        self.dut = Lifecycle(preset("10g", queues=QUEUES), direction, blocks=2, faults=3)
+        self.dut = Lifecycle(preset("10g", queues=QUEUES, pools=pools), direction, blocks=2, faults=3)
 
     def run(self, bench):
         async def testbench(ctx):
@@ -271,6 +273,106 @@ def test_function_reset_drains_all_and_starts_none(bench):
         assert b.ctx.get(b.dut.idle)
 
     bench.run(run)
+
+
+FILL, COMPLETION = 0xFEDC_BA98_7654_3200, 0x1000
+ORDERS = list(permutations(("rx_pool", "rx_fill_base", "rx_completion_base")))
+
+
+async def set_up(b, order, queue=1, *, enable=1, fill=FILL, completion=FILL):
+    """Good rings, but for where they lie, and a pool, or none; registers in that order, the last right before a
+    start."""
+    for ring in RINGS["rx"]:
+        await b.write(f"{ring}_size", queue, entries=8)
+    fields = {
+        "rx_pool": {"enable": enable, "pool": 5},
+        "rx_fill_base": {"address": fill},
+        "rx_completion_base": {"address": completion},
+    }
+    for name in order:
+        await b.write(name, queue, **fields[name])
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("enable", [0, 1])
+@pytest.mark.parametrize("differs", [None, *range(6, 64, 19), 63])
+def test_a_queue_with_a_pool_has_its_rings_apart(order, enable, differs):
+    b = Bench("rx", pools=2)
+
+    async def run(b):
+        other = FILL if differs is None else FILL ^ 1 << differs
+        await set_up(b, order, enable=enable, completion=other)
+        await b.enable(1)
+        refused = enable and differs is None
+        assert b.state()[0] is (QueueState.ERROR if refused else QueueState.ENABLED)
+        assert b.error() is (QueueError.IN_PLACE if refused else QueueError.NONE)
+        await b.enable(0)
+        await b.ctx.tick().repeat(3)
+        assert b.state()[0] is QueueState.DISABLED
+        await b.write("rx_fill_base", address=other ^ 0x40)
+        await b.enable(1)
+        assert b.state()[0] is QueueState.ENABLED
+
+    b.run(run)
+
+
+def test_rings_of_different_queues_may_share_their_places_and_a_pool():
+    b = Bench("rx", pools=2)
+
+    async def run(b):
+        await set_up(b, ORDERS[0], 0, fill=FILL, completion=COMPLETION)
+        await set_up(b, ORDERS[1], 2, fill=COMPLETION, completion=FILL)
+        await set_up(b, ORDERS[2], 1)
+        await b.write("rx_fill_base", 0, address=FILL + 64)
+        for queue in range(QUEUES):
+            await b.enable(1, queue)
+        errors = [b.error(queue) for queue in range(QUEUES)]
+        assert errors == [QueueError.NONE, QueueError.IN_PLACE, QueueError.NONE]
+
+    b.run(run)
+
+
+@pytest.mark.parametrize(("enable", "error"), [(0, QueueError.NONE), (1, QueueError.IN_PLACE)])
+def test_rings_that_were_never_told_where_both_lie_at_0(enable, error):
+    b = Bench("rx", pools=1)
+
+    async def run(b):
+        await set_up(b, ["rx_pool"], enable=enable)
+        await b.enable(1)
+        assert b.error() is error
+
+    b.run(run)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("rx_fill_size", {"entries": 9}, QueueError.RING_SIZE),
+        ("rx_completion_base", {"address": FILL + 1}, QueueError.RING_BASE),
+    ],
+)
+def test_what_is_wrong_with_a_ring_alone_is_told_first(name, value, error):
+    b = Bench("rx", pools=1)
+
+    async def run(b):
+        await set_up(b, ORDERS[0])
+        await b.write(name, **value)
+        await b.enable(1)
+        assert b.error() is error
+
+    b.run(run)
+
+
+@pytest.mark.parametrize(("direction", "pools"), [("tx", 2), ("rx", 0)])
+def test_without_a_pool_rings_may_lie_in_one_place(direction, pools):
+    b = Bench(direction, pools)
+
+    async def run(b):
+        await b.rings(base=0x1000)
+        await b.enable(1)
+        assert b.state()[0] is QueueState.ENABLED
+
+    b.run(run)
 
 
 def test_direction_is_checked():
