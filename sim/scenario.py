@@ -78,7 +78,7 @@ class Scenario:
         self.backend = backend
         self.machine = machine
         self.config = config
-        registers = register_map(machine.nic.queues).size
+        registers = register_map(machine.nic.queues, pools=machine.nic.pools).size
         self.platform = SimPlatform(
             backend, machine.cycle_ps, registers, machine.iommu_registers, machine.intruder_registers
         )

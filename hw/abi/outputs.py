@@ -16,15 +16,16 @@ IOMMU_HEADER = "pagewheel_iommu.h"
 IOMMU_REFERENCE = "iommu_registers"
 
 
-def write_header(queues: int, directory: Path, max_frame: int = MAX_FRAME) -> Path:
+def write_header(queues: int, directory: Path, max_frame: int = MAX_FRAME, pools: int = 0) -> Path:
     """C header of the NIC's registers: a structure of the whole map, offsets checked by the compiler, and masks,
-    shifts and reset values of all fields, under names that do not depend on ``queues``. Returns its path."""
-    return _header(description(queues, max_frame), directory / HEADER)
+    shifts and reset values of all fields, under names that do not depend on ``queues`` and ``pools``; nothing of pools'
+    pages where there are none. Returns its path."""
+    return _header(description(queues, max_frame, pools), directory / HEADER)
 
 
-def write_reference(queues: int, directory: Path, max_frame: int = MAX_FRAME) -> Path:
+def write_reference(queues: int, directory: Path, max_frame: int = MAX_FRAME, pools: int = 0) -> Path:
     """HTML reference of the NIC's registers, a folder of its own in ``directory``. Returns its first page."""
-    return _reference(description(queues, max_frame), directory / REFERENCE, "Pagewheel NIC registers")
+    return _reference(description(queues, max_frame, pools), directory / REFERENCE, "Pagewheel NIC registers")
 
 
 def write_iommu_header(directory: Path) -> Path:

@@ -55,6 +55,6 @@ def export(config: NicConfig | IommuConfig, directory: Path | str) -> list[Path]
     path = export_verilog(config, directory)
     folder = path.parent
     if isinstance(config, NicConfig):
-        queues, max_frame = config.queues, config.max_frame
-        return [path, write_header(queues, folder, max_frame), write_reference(queues, folder, max_frame)]
+        size = config.queues, folder, config.max_frame, config.pools
+        return [path, write_header(*size), write_reference(*size)]
     return [path, write_iommu_header(folder), write_iommu_reference(folder)]

@@ -192,9 +192,10 @@ class Lifecycle(wiring.Component):
     def _in_place(self, m):
         """Bit per queue: it has a pool, and both its rings one base.
 
-        The bases of the queue that was written to last are read, and compared a cycle later."""
+        Bases are read of the queue that a write names, or named without one, and compared a cycle later. A queue that
+        is started was written to, for its sizes, if not for its bases."""
         queues = self._config.queues
-        pooled, same = Signal(queues), Signal(queues, init=(1 << queues) - 1)
+        pooled, same = Signal(queues), Signal(queues)
         queue, compared = Signal.like(self.write.queue), Signal.like(self.write.queue)
         m.d.sync += [queue.eq(self.write.queue), compared.eq(queue)]
         bases = []

@@ -26,7 +26,6 @@ SIZE_BOUNDS = {"size_64": 60, "size_127": 123, "size_255": 251, "size_511": 507,
 SIZES = (*SIZE_BOUNDS, "size_max")
 CASTS = ("unicast", "multicast", "broadcast")
 PORT_DROPS = tuple(reason for reason in DropReason if reason.value < DropReason.QUEUE_DISABLED.value)
-QUEUE_DROPS = tuple(reason for reason in DropReason if reason.value >= DropReason.QUEUE_DISABLED.value)
 TX_ERRORS = MappingProxyType(
     {
         CompletionError.READ_FAULT: "tx_read_fault",
@@ -44,6 +43,12 @@ class InterruptEvent(wiring.Signature):
         super().__init__({"strobe": Out(1), "queue": Out(range(config.queues))})
 
 
+def queue_drops(config: NicConfig) -> tuple[DropReason, ...]:
+    """Reasons for which a NIC with these parameters drops frames that were steered to a queue."""
+    reasons = (reason for reason in DropReason if reason.value >= DropReason.QUEUE_DISABLED.value)
+    return tuple(reason for reason in reasons if config.pools or reason is not DropReason.POOL_LIMIT)
+
+
 def _drop(reason: DropReason) -> str:
     return f"drop_{reason.name.lower()}"
 
@@ -56,9 +61,10 @@ class _Bank:
     amounts: Mapping[str, int]  #: and their bits
 
 
-def _banks(queues: int) -> dict[str, _Bank]:
+def _banks(config: NicConfig) -> dict[str, _Bank]:
+    queues = config.queues
     frame, sized_frame = {"frames": 1}, {"frames": 1, "bytes": LENGTH_BITS}
-    drops = {_drop(reason): 1 for reason in QUEUE_DROPS}
+    drops = {_drop(reason): 1 for reason in queue_drops(config)}
     errors = dict.fromkeys((*TX_ERRORS.values(), "tx_aborted"), 1)
     return {
         "rx_cast": _Bank(len(CASTS), sized_frame),
@@ -84,7 +90,7 @@ class _Part:
     entry: int
 
 
-def _parts(queues: int) -> Iterator[_Part]:
+def _parts(config: NicConfig) -> Iterator[_Part]:
     for side in ("rx", "tx"):
         for entry, cast in enumerate(CASTS):
             yield _Part(f"{side}.{cast}", None, f"{side}_cast", "frames", entry)
@@ -94,8 +100,8 @@ def _parts(queues: int) -> Iterator[_Part]:
             yield _Part(f"{side}.{size}", None, f"{side}_size", "frames", entry)
     for entry, reason in enumerate(PORT_DROPS):
         yield _Part(f"rx.{_drop(reason)}", None, "rx_drop", "frames", entry)
-    for queue in range(queues):
-        for name, bank in _banks(queues).items():
+    for queue in range(config.queues):
+        for name, bank in _banks(config).items():
             if name.startswith("queue"):
                 for amount in bank.amounts:
                     yield _Part(f"counters.{amount}", queue, name, amount, queue)
@@ -151,22 +157,22 @@ class Stats(wiring.Component):
         while busy is ignored. In the cycle after ``busy`` fell, ``read_value`` is of the new one.
     read_address : In, read_value : Out
         Offset of a counter in the register map, and its value at the last snapshot two cycles later; zero before
-        the first. Where there is no counter, it means nothing.
+        the first, and for what is never counted (``drop_pool_limit`` without pools). Where there is no counter, it
+        means nothing.
     """
 
     def __init__(self, config: NicConfig):
-        queues = config.queues
         self._config = config
-        self._banks = _banks(queues)
+        self._banks = _banks(config)
         self._sources = [(name, amount) for name, bank in self._banks.items() for amount in bank.amounts]
-        registers = register_map(queues)
+        registers = register_map(config.queues)
         self._steps = [
             Step(
                 source=self._sources.index((part.bank, part.amount)),
                 entry=part.entry,
                 row=_row(registers, part.counter, part.queue),
             )
-            for part in _spread(_parts(queues))
+            for part in _spread(_parts(config))
         ]
         super().__init__(
             {
@@ -240,7 +246,7 @@ class Stats(wiring.Component):
         amounts = banks["queue_rx"].amounts
         m.d.sync += [amounts.rx_bytes.eq(delivered.length), amounts.rx_write_fault.eq(delivered.fault)]
         amounts = banks["queue_drop"].amounts
-        m.d.sync += [amounts[_drop(reason)].eq(dropped.reason == reason) for reason in QUEUE_DROPS]
+        m.d.sync += [amounts[_drop(reason)].eq(dropped.reason == reason) for reason in queue_drops(self._config)]
         amounts = banks["queue_tx"].amounts
         sent = ~queue_tx.aborted & (queue_tx.error == CompletionError.NONE)
         m.d.sync += [

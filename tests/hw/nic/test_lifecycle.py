@@ -291,6 +291,7 @@ async def set_up(b, order, queue=1, *, enable=1, fill=FILL, completion=FILL):
     }
     for name in order:
         await b.write(name, queue, **fields[name])
+        b.ctx.set(b.dut.write.queue, 0)  # it means nothing where nothing is written
 
 
 @pytest.mark.parametrize("order", ORDERS)

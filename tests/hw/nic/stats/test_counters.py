@@ -10,14 +10,18 @@ from amaranth.sim import Simulator
 from hw.abi.registers import register_map
 from hw.abi.rings import CompletionError
 from hw.config import preset
-from hw.nic.stats.counters import PORT_DROPS, QUEUE_DROPS, SIZE_BOUNDS, Stats, _parts, _row
+from hw.nic.stats.counters import PORT_DROPS, SIZE_BOUNDS, Stats, _parts, _row, queue_drops
 
 
-def test_every_counter_of_the_description_has_parts_and_a_row_of_its_own():
-    registers = register_map(3)
+@pytest.mark.parametrize("pools", [0, 2])
+def test_every_counter_of_the_description_has_parts_and_a_row_of_its_own(pools):
+    registers = register_map(3, pools=pools)
     described = {(name, None) for name in registers.port if "." in name}
     described |= {(name, queue) for name in registers.queue if "." in name for queue in range(3)}
-    assert {(part.counter, part.queue) for part in _parts(3)} == described
+    missing = set() if pools else {("counters.drop_pool_limit", queue) for queue in range(3)}
+    assert missing <= described
+    counted = {(part.counter, part.queue) for part in _parts(preset("10g", queues=3, pools=pools))}
+    assert counted == described - missing
     assert len({_row(registers, *counter) for counter in described}) == len(described)
 
 
@@ -32,8 +36,9 @@ def frame(model, side, length, cast):
 class Events:
     """Random events on all ports at once, into the hardware and into the model."""
 
-    def __init__(self, stats, queues, rng):
-        self.stats, self.queues, self.rng = stats, queues, rng
+    def __init__(self, stats, config, rng):
+        self.stats, self.queues, self.rng = stats, config.queues, rng
+        self.drops = queue_drops(config)
         self.model = Counter()
 
     def drive(self, ctx, load):
@@ -88,7 +93,7 @@ class Events:
         self.count(queue, "rx_write_fault", fault)
 
     def dropped(self, ctx, port):
-        queue, reason = self.queue(ctx, port), self.rng.choice(QUEUE_DROPS)
+        queue, reason = self.queue(ctx, port), self.rng.choice(self.drops)
         ctx.set(port.dropped, 1)
         ctx.set(port.reason, reason)
         self.count(queue, f"drop_{reason.name.lower()}")
@@ -113,12 +118,13 @@ class Events:
         self.count(self.queue(ctx, port), "interrupts")
 
 
-@pytest.mark.parametrize(("queues", "load"), [(1, 1.0), (2, 0.9), (3, 0.3)])
-def test_a_snapshot_shows_what_happened_up_to_one_cycle(queues, load):
+@pytest.mark.parametrize(("queues", "load", "pools"), [(1, 1.0, 0), (2, 0.9, 2), (3, 0.3, 0)])
+def test_a_snapshot_shows_what_happened_up_to_one_cycle(queues, load, pools):
     seed = 100 + queues
     print(f"seed {seed}")
-    stats = Stats(preset("10g", queues=queues))
-    events = Events(stats, queues, random.Random(seed))
+    config = preset("10g", queues=queues, pools=pools)
+    stats = Stats(config)
+    events = Events(stats, config, random.Random(seed))
     registers = register_map(queues)
     history = []  # what happened before each cycle since `snapshot`
 
