@@ -15,6 +15,9 @@
                                                       │ vectors
      registers ◄─► RegisterBlock ─► write broadcast, Lifecycle (rx, tx), Stats, FunctionReset
 
+Where recycling is built in, :class:`hw.nic.recycle.recycler.Recycler` stands between both paths, the fill rings' fetch
+and the registers.
+
 **Ordering.** The NIC writes a completion only after every byte of its buffer has been acknowledged by AXI write
 responses, counts a completion as published only after the response to its own write, and fires an interrupt only for
 published completions. Who gives the response is a property of what the NIC is attached to. Where memory does
@@ -47,6 +50,7 @@ from hw.nic.interfaces import TracePoint
 from hw.nic.interrupts import VECTOR_BITS, Interrupts
 from hw.nic.lifecycle import RINGS, Lifecycle
 from hw.nic.probes import NIC_STREAMS, Probes, bits, descriptor_handshake, handshakes, show
+from hw.nic.recycle.recycler import Recycler
 from hw.nic.register_block import RegisterBlock
 from hw.nic.reset import FunctionReset
 from hw.nic.rings.completion_writer import CompletionWriter
@@ -145,20 +149,27 @@ class Nic(wiring.Component):
         join(m, rx.write, writer.clients[0])
         join(m, tx.read, reader.clients[2])
         listeners = [rx.queue_write, reader.queue_write, writer.queue_write, interrupts.write]
+        recycler = add("recycler", Recycler(config)) if config.pools else None
         lifecycles = []
         rings = {}
         for number, (direction, path) in enumerate((("rx", rx), ("tx", tx))):
             fetch = add(f"{direction}_fetch", self._fetch(direction))
             completions = add(f"{direction}_completions", self._completions(direction))
-            rings[direction] = blocks = (path, fetch, completions)
+            rings[direction] = (path, fetch, completions)
+            faults = (path.fault, fetch.faults, completions.faults)
+            blocks = [path, fetch, completions]
+            if recycler is not None and direction == "rx":
+                self._recycle(m, recycler, registers, rx, tx, fetch, interrupts, reset)
+                blocks.append(recycler)
+                listeners += [recycler.queue_write, tx.queue_write]
             lifecycle = add(
-                f"{direction}_lifecycle", Lifecycle(config, direction, blocks=len(blocks), faults=len(blocks))
+                f"{direction}_lifecycle", Lifecycle(config, direction, blocks=len(blocks), faults=len(faults))
             )
             lifecycles.append(lifecycle)
-            for block, control in zip(blocks, lifecycle.control):
+            for block, control in zip(blocks, lifecycle.control, strict=True):
                 join(m, control, block.control)
-            for block, faults in zip((path.fault, fetch.faults, completions.faults), lifecycle.faults):
-                join(m, block, faults)
+            for source, sink in zip(faults, lifecycle.faults, strict=True):
+                join(m, source, sink)
             join(m, path.descriptors, fetch.descriptors)
             join(m, path.completions, completions.completions)
             join(m, fetch.read, reader.clients[number])
@@ -199,10 +210,41 @@ class Nic(wiring.Component):
         ]
         return m
 
+    def _recycle(self, m, recycler, registers, rx, tx, fetch, interrupts, reset):
+        """Buffers go round: from RX and software to TX and registers, and to the fill rings' cache."""
+        for source, sink in (
+            (registers.pool_write, recycler.write),
+            (fetch.fills, recycler.fills),
+            (recycler.supply, fetch.supply),
+            (rx.delivered, recycler.delivered),
+            (tx.claims, recycler.tx_claims),
+            (recycler.verdict, tx.verdict),
+            (tx.returned, recycler.returned),
+            (recycler.interrupt, interrupts.pool_interrupt),
+        ):
+            join(m, source, sink)
+        take, drop = rx.descriptors.take, rx.drop_event
+        m.d.comb += [
+            *(getattr(recycler.given, name).eq(getattr(take, name)) for name in take.signature.members),
+            *(getattr(recycler.dropped, name).eq(getattr(drop, name)) for name in drop.signature.members),
+            recycler.rx_busy.eq(rx.control.busy),
+            recycler.hold.eq(reset.hold),
+            recycler.read.eq(registers.pool_read),
+            registers.pool_values.eq(recycler.values),
+            registers.returns_full.eq(recycler.returns_full),
+            registers.command_busy.eq(recycler.command_busy),
+            fetch.pooled.eq(recycler.pooled),
+            fetch.wanted.eq(recycler.wanted),
+            fetch.supplying.eq(recycler.supplying),
+            rx.refused.eq(recycler.refused),
+            rx.limited.eq(recycler.limited),
+        ]
+
     def _fetch(self, direction):
         ring = RINGS[direction][0]
         return DescriptorFetch(
             self._config,
+            recycling=direction == "rx" and self._config.pools != 0,
             base=f"{ring}_base",
             size=f"{ring}_size",
             doorbell=f"{direction}_doorbell",

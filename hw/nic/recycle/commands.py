@@ -9,9 +9,10 @@ from hw.abi.pools import BufferState, PoolCommand, RecycleError
 from hw.abi.rings import BUFFER_ID_BITS
 from hw.config import NicConfig
 from hw.nic.queue_memory import QueueMemory
-from hw.nic.recycle.interfaces import BufferName, PoolWrite, RequestPort, TakePort
+from hw.nic.recycle.interfaces import PoolWrite, RequestPort, TakePort
 from hw.nic.recycle.misuse import RefusedCommand
 from hw.nic.recycle.overdue import OWNER_BITS, TAKEN, OwnerPort
+from hw.nic.recycle.pool_table import TableWrite
 
 LENGTH_BITS = 16
 
@@ -34,20 +35,6 @@ class CommandResult(data.Struct):
     reserved: 1
     queue: OWNER_BITS
     age: 16
-
-
-class PoolEntry(data.Struct):
-    """A buffer: the IOVA of its first byte, and how many it has."""
-
-    address: 64
-    length: LENGTH_BITS
-
-
-class TableWrite(wiring.Signature):
-    """A buffer joins a pool: ``strobe`` for one cycle."""
-
-    def __init__(self, config: NicConfig):
-        super().__init__({"strobe": Out(1), "buffer": Out(BufferName(config)), "entry": Out(PoolEntry)})
 
 
 class PoolCommands(wiring.Component):
