@@ -107,9 +107,10 @@ class RegisterMap:
     def describe(self, offset: int) -> str:
         """What is at a byte offset, for messages: ``control``, ``rx_doorbell of queue 1``, ``limit of pool 0``."""
         queue, inside = divmod(offset - self.queue_base, self.queue_stride)
+        pool = queue - self.queues
         registers, where = (self.port, "") if queue < 0 else (self.queue, f" of queue {queue}")
-        if queue >= self.queues:
-            registers, where = self.pool, f" of pool {queue - self.queues}"
+        if pool >= 0:
+            registers, where = self.pool if pool < self.pools else {}, f" of pool {pool}"
         for register in registers.values():
             if register.offset == (offset if queue < 0 else inside):
                 return f"{register.name}{where}"

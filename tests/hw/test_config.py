@@ -40,6 +40,34 @@ def test_number_of_read_ids_is_checked(ids):
 
 
 @pytest.mark.parametrize("name", ["10g", "100g"])
+def test_each_preset_is_there_with_pools_and_differs_in_nothing_else(name):
+    config = PRESETS[f"{name}-recycle"]
+    assert config.pools
+    assert replace(config, pools=0, pool_buffers=PRESETS[name].pool_buffers) == PRESETS[name]
+    assert IOMMU_PRESETS[f"{name}-recycle"] == IOMMU_PRESETS[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("pools", 17, "an integer in 0..16"),
+        ("pool_buffers", 8, "a power of two in 16..65536"),
+        ("pool_buffers", 1000, "a power of two in 16..65536"),
+        ("recycle_ahead", 4, "a power of two in 8..64"),
+        ("recycle_ahead", 128, "a power of two in 8..64"),
+    ],
+)
+def test_parameters_of_pools_are_checked(name, value, allowed):
+    with pytest.raises(ValueError, match=f"{name} must be {allowed}, not {value}"):
+        preset("10g", **{name: value})
+
+
+@pytest.mark.parametrize(("queues", "pools", "pages"), [(2, 0, 4), (2, 1, 4), (2, 2, 8), (16, 16, 64)])
+def test_the_register_interface_reaches_all_pages(queues, pools, pages):
+    assert 1 << preset("10g", queues=queues, pools=pools).mmio_addr_width == pages * 0x1000
+
+
+@pytest.mark.parametrize("name", ["10g", "100g"])
 def test_each_preset_is_there_with_all_offloads_and_differs_in_nothing_else(name):
     config = PRESETS[f"{name}-offload"]
     switches = ("classify", "rss", "header_split", "tx_offload", "segmentation")

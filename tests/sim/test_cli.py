@@ -24,7 +24,7 @@ def refusal(*arguments):
     return " ".join(result.stderr.split())
 
 
-PRESET = "Preset must be one of 10g, 100g, 10g-offload, 100g-offload"
+PRESET = "Preset must be one of 10g, 100g, 10g-offload, 100g-offload, 10g-recycle, 100g-recycle"
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ from sim.config import PRESETS, preset
 
 
 @pytest.mark.parametrize("name", ["10g", "100g"])
-def test_a_machine_with_offloads_differs_in_its_nic_alone(name):
-    machine = preset(f"{name}-offload")
-    assert machine.nic == NIC_PRESETS[f"{name}-offload"]
+@pytest.mark.parametrize("more", ["offload", "recycle"])
+def test_a_machine_with_offloads_or_pools_differs_in_its_nic_alone(name, more):
+    machine = preset(f"{name}-{more}")
+    assert machine.nic == NIC_PRESETS[f"{name}-{more}"]
     assert replace(machine, nic=NIC_PRESETS[name]) == PRESETS[name]
 
 

@@ -14,9 +14,22 @@ def test_one_page_for_the_port_and_one_for_each_queue(queues):
     assert registers.address("rx_doorbell", queue=queues - 1) == 0x1000 * queues + 0x800
 
 
+@pytest.mark.parametrize("pools", [0, 1, 16])
+def test_the_pages_of_pools_are_behind_those_of_queues(pools):
+    registers = register_map(3, pools=pools)
+    assert registers.pool_base == 0x4000
+    assert registers.size == 0x4000 + 0x1000 * pools
+    assert registers.queue == register_map(3).queue
+    assert registers.port == register_map(3).port
+    if pools:
+        assert registers.address("return4", pool=pools - 1) == 0x3000 + 0x1000 * pools + 0x818
+    with pytest.raises(ValueError, match=f"Pool must be in 0..{pools - 1}, not {pools}"):
+        registers.address("limit", pool=pools)
+
+
 def test_registers_do_not_overlap():
-    registers = register_map(2)
-    for space in (registers.port, registers.queue):
+    registers = register_map(2, pools=1)
+    for space in (registers.port, registers.queue, registers.pool):
         offsets = [register.offset for register in space.values()]
         assert len(set(offsets)) == len(offsets)
         assert all(offset % 8 == 0 and offset < 0x1000 for offset in offsets)
@@ -28,6 +41,11 @@ def test_addresses_are_described():
     assert registers.describe(registers.address("rx.frames")) == "rx.frames"
     assert registers.describe(registers.address("rx_doorbell", queue=1)) == "rx_doorbell of queue 1"
     assert registers.describe(0x2F00) == "0x2f00, where no register is"
+    assert registers.describe(0x3000) == "0x3000, where no register is"
+    registers = register_map(2, pools=2)
+    assert registers.describe(registers.address("limit", pool=1)) == "limit of pool 1"
+    assert registers.describe(registers.address("arm", queue=1)) == "arm of queue 1"
+    assert registers.describe(0x5000) == "0x5000, where no register is"
 
 
 def test_fields_pack_and_unpack():
@@ -64,8 +82,19 @@ def test_capabilities_have_their_places():
 
 
 def test_pulses_are_marked():
-    control = register_map(1).port["control"]
-    assert {name for name, field in control.fields.items() if field.pulse} == {"reset", "snapshot"}
+    registers = register_map(1, pools=1)
+    pulses = {
+        (page, name): {field for field, described in register.fields.items() if described.pulse}
+        for page in ("port", "queue", "pool")
+        for name, register in getattr(registers, page).items()
+    }
+    assert {place: fields for place, fields in pulses.items() if fields} == {
+        ("port", "control"): {"reset", "snapshot"},
+        ("port", "rule_command"): {"insert", "remove"},
+        ("pool", "loop"): {"open"},
+        ("pool", "low_water"): {"arm"},
+        ("pool", "acknowledge"): {"misuse"},
+    }
 
 
 def test_wrong_names_and_values_are_refused():
@@ -79,6 +108,9 @@ def test_wrong_names_and_values_are_refused():
     for queues in (0, 65, "2"):
         with pytest.raises(ValueError, match=f"Queues must be an integer in 1..64, not {queues!r}"):
             register_map(queues)
+    for pools in (-1, 17, "2"):
+        with pytest.raises(ValueError, match=f"Pools must be an integer in 0..16, not {pools!r}"):
+            register_map(1, pools=pools)
     for max_frame in (63, 9217, "1514"):
         with pytest.raises(ValueError, match=f"max_frame must be an integer in 64..9216, not {max_frame!r}"):
             register_map(2, max_frame)
