@@ -38,8 +38,8 @@ verilog: $(STAMP) ## Export the NIC and the IOMMU as Verilog (PRESET=10g)
 	$(BIN)/pagewheel verilog --core iommu --preset $(PRESET) -o $(OUT)/verilog/iommu
 
 registers: $(STAMP) ## Write the register references (HTML) and the C headers
-	$(BIN)/peakrdl html hw/abi/nic.rdl -o $(OUT)/registers/nic
-	$(BIN)/peakrdl c-header hw/abi/nic.rdl -o $(OUT)/registers/nic.h
+	$(BIN)/peakrdl html hw/abi/nic.rdl -P POOLS=2 -o $(OUT)/registers/nic
+	$(BIN)/peakrdl c-header hw/abi/nic.rdl -P POOLS=2 -o $(OUT)/registers/nic.h
 	$(BIN)/peakrdl html hw/abi/iommu.rdl -o $(OUT)/registers/iommu
 	$(BIN)/peakrdl c-header hw/abi/iommu.rdl -o $(OUT)/registers/iommu.h
 

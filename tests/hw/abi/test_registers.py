@@ -3,7 +3,7 @@
 
 import pytest
 
-from hw.abi.registers import register_map
+from hw.abi.registers import description, register_map
 
 
 @pytest.mark.parametrize("queues", [1, 2, 16])
@@ -18,7 +18,7 @@ def test_one_page_for_the_port_and_one_for_each_queue(queues):
 def test_the_pages_of_pools_are_behind_those_of_queues(pools):
     registers = register_map(3, pools=pools)
     assert registers.pool_base == 0x4000
-    assert registers.size == 0x4000 + 0x1000 * pools
+    assert registers.size == description(3, pools=pools).size == 0x4000 + 0x1000 * pools
     assert registers.queue == register_map(3).queue
     assert registers.port == register_map(3).port
     if pools:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The exported NIC has the names that tools expect, the same bytes each time, and nothing of the simulation."""
 
+import re
+
 import pytest
 
 from hw.config import preset
@@ -62,6 +64,15 @@ def test_command_writes_verilog_header_and_reference(tmp_path, capsys):
     written = capsys.readouterr().out.split()
     assert [name.rpartition("/")[2] for name in written] == ["pagewheel_nic.v", "pagewheel_nic.h", "index.html"]
     assert (tmp_path / "new" / "pagewheel_nic.v").exists()
+
+
+@pytest.mark.parametrize("pools", [0, 2])
+def test_header_and_reference_are_of_the_exported_configuration(tmp_path, pools):
+    _, header, reference = export(preset("10g", queues=1, pools=pools, pool_buffers=16), tmp_path)
+    size = re.search(r"sizeof\(nic_t\) == (0x[0-9a-f]+)", header.read_text())[1]
+    assert int(size, 0) == 0x1000 * (2 + pools)
+    assert ("NIC__POOLX__RETURN4__ID3_bm" in header.read_text()) == bool(pools)
+    assert any("overdue_bound" in page.read_text() for page in reference.parent.rglob("*.html")) == bool(pools)
 
 
 def test_what_is_no_configuration_is_refused(tmp_path):
