@@ -10,7 +10,7 @@ from typing import Any
 from driver_model.cpu.profile import Profile
 from driver_model.drivers.queue_config import COMPLETION_CYCLES
 from driver_model.drivers.ring import check_entries
-from driver_model.drivers.strategies import STRATEGIES
+from driver_model.drivers.strategies import STRATEGIES, hardware_pools
 from driver_model.memory.page import PAGE_SIZE
 from driver_model.net.xdp import PROGRAMS
 from sim.backends.base import Backend
@@ -89,6 +89,11 @@ class RunConfig:
             raise ValueError(f"queues must be in 1..{machine.nic.queues} on this machine, not {self.queues!r}")
         if self.traffic.queues > self.queues:
             raise ValueError(f"Traffic is spread over {self.traffic.queues} queues, but only {self.queues} are in use")
+        if hardware_pools(self.strategy) and machine.nic.pools < self.queues:
+            raise ValueError(
+                f"strategy {self.strategy} needs a hardware pool for each queue in use, of which there are {self.queues}; "
+                f"nic.pools must be at least that on this machine, not {machine.nic.pools!r}"
+            )
         needed = self.queues * self.ring * RING_ROOM * PAGE_SIZE
         if needed > machine.memory_size:
             raise ValueError(

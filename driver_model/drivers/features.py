@@ -59,6 +59,7 @@ class Capabilities:
     rules : exact steering rules that fit; 0 for none
     header_split : headers of received packets can go to buffers of their own
     tx_offload, segmentation : checksums and tags can be inserted, TCP can be segmented
+    pools, pool_buffers : pools of buffers that recycle in hardware, and how many buffers each can have
     """
 
     queues: int
@@ -70,17 +71,21 @@ class Capabilities:
     header_split: bool = False
     tx_offload: bool = False
     segmentation: bool = False
+    pools: int = 0
+    pool_buffers: int = 0
 
     @classmethod
-    def decode(cls, registers: RegisterMap, capabilities: int, frame_limits: int) -> "Capabilities":
-        """From the values of two registers: CAPABILITIES, and FRAME_LIMITS after a reset."""
-        register = registers.port["capabilities"]
+    def decode(cls, registers: RegisterMap, capabilities: int, frame_limits: int, pools: int = 0) -> "Capabilities":
+        """From the values of registers: CAPABILITIES, FRAME_LIMITS after a reset, and POOL_CAPABILITIES."""
+        register, recycling = registers.port["capabilities"], registers.port["pool_capabilities"]
         built = ("classify", "rss", "header_split", "tx_offload", "segmentation")
         return cls(
             queues=register.get(capabilities, "queues"),
             max_frame=registers.port["frame_limits"].get(frame_limits, "max_length"),
             max_descriptors=1 << register.get(capabilities, "max_descriptors"),
             rules=register.get(capabilities, "steering_rules"),
+            pools=recycling.get(pools, "pools"),
+            pool_buffers=1 << recycling.get(pools, "id_bits") if pools else 0,
             **{name: bool(register.get(capabilities, name)) for name in built},
         )
 

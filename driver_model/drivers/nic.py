@@ -11,9 +11,11 @@ from driver_model.drivers.device import POLL_STEP_PS, RESET_TIMEOUT_PS, DeviceEr
 from driver_model.drivers.ethtool import Ethtool
 from driver_model.drivers.fault import QueueFault
 from driver_model.drivers.features import Capabilities, NetDevice
+from driver_model.drivers.hardware_pool import HardwarePool
 from driver_model.drivers.host import Host
 from driver_model.drivers.queue import QueuePair
 from driver_model.drivers.queue_config import QueueConfig
+from driver_model.drivers.strategies.base import PooledStrategy
 from hw.abi.registers import Register, RegisterMap, register_map
 from hw.abi.rings import QueueError, QueueState
 
@@ -35,7 +37,7 @@ class NicDriver:
     """One NIC on a host. Every method that talks to the device must be called in a process on the host's first core.
 
     Queue pair *q* belongs to core *q* modulo the number of cores: its memory, its interrupt (vector *q*), its NAPI. It
-    is opened and closed by a process there.
+    is opened and closed by a process there. With a strategy that needs one, its buffers are in the device's pool *q*.
 
     Parameters
     ----------
@@ -85,10 +87,12 @@ class NicDriver:
         wanted = available if self._wanted is None else self._wanted
         if not 1 <= wanted <= available:
             raise DeviceError(f"The device has {available} queue pairs, not {wanted}")
-        self.registers = register_map(available)
+        pools = self._read("pool_capabilities")
+        found = self.registers.port["pool_capabilities"].get(pools, "pools")
+        self.registers = register_map(available, pools=found)
         self._wanted = wanted
         self.reset()
-        self._describe(Capabilities.decode(self.registers, built, self._read("frame_limits")), wanted)
+        self._describe(Capabilities.decode(self.registers, built, self._read("frame_limits"), pools), wanted)
 
     def reset(self) -> None:
         """Function reset, in traffic or not; waits until it is done.
@@ -113,12 +117,15 @@ class NicDriver:
 
         Raises ``OSError`` ENOMEM where there is no memory for all of them: those that had started are stopped again,
         and nothing is left. If one of them does not stop, that :class:`DeviceError` comes instead, and the device
-        counts as open: :meth:`reset` brings everything back.
+        counts as open: :meth:`reset` brings everything back. Raises ``OSError`` as :meth:`QueueConfig.check` does for
+        a device without the pools that the strategy needs.
         """
         if self._wanted is None or self.registers.queues < self._wanted:
             raise DeviceError("The device must be probed before it is opened")
         if self._opened:
             raise DeviceError("The device is open already")
+        capabilities = self.netdev.capabilities
+        self.config.check(self._wanted, capabilities.pools, capabilities.pool_buffers)
         self.ethtool.restore()
         timeouts = self.registers.port["timeouts"]
         word = timeouts.pack(starvation=timeouts.fields["starvation"].reset, completion=self.config.completion_cycles)
@@ -214,8 +221,8 @@ class NicDriver:
         self.queues.append(queue)
         core = queue.core
         setup = {
-            "rx_fill_base": queue.fill.memory.dma_address,
-            "rx_fill_size": queue.fill.entries,
+            "rx_fill_base": queue.supply.ring.memory.dma_address,
+            "rx_fill_size": queue.supply.ring.entries,
             "rx_completion_base": queue.completions.memory.dma_address,
             "rx_completion_size": queue.completions.entries,
             "tx_ring_base": queue.tx.ring.memory.dma_address,
@@ -226,7 +233,15 @@ class NicDriver:
                 cycles=self.config.moderation_cycles, count=self.config.moderation_count, vector=index
             ),
         }
-        if self.netdev.capabilities.header_split:
+        capabilities = self.netdev.capabilities
+        if capabilities.pools:
+            pooled = isinstance(queue.strategy, PooledStrategy)
+            setup["rx_pool"] = registers.queue["rx_pool"].pack(enable=pooled, pool=index if pooled else 0)
+            setup["tx_pools"] = registers.queue["tx_pools"].pack(pools=1 << index if pooled else 0)
+        if isinstance(queue.strategy, PooledStrategy):
+            pool = HardwarePool(core, registers, index, capabilities.pool_buffers)
+            queue.strategy.attach(pool, self.config.pool_buffers(pool.ids))
+        if capabilities.header_split:
             setup["rx_header"] = 0 if queue.headers is None else queue.headers.word(registers.queue["rx_header"])
         setup |= {"rx_control": 1, "tx_control": 1}
         for name, value in setup.items():

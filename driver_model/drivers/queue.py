@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from driver_model.drivers.features import NetDevice
+from driver_model.drivers.fill import BufferSupply, FillRing, PoolSupply
 from driver_model.drivers.header_buffers import HEADER_BUFFER_BYTES, HeaderBuffers
 from driver_model.drivers.metadata import RxMetadata
 from driver_model.drivers.offload import TxRequest
@@ -20,10 +21,9 @@ from driver_model.drivers.ring import (
     RX_HEADER_SPLIT,
     WRITE_FAULT,
     CompletionRing,
-    DescriptorRing,
-    pack_fill,
 )
 from driver_model.drivers.statistics import QueueStatistics
+from driver_model.drivers.strategies.base import PooledStrategy, PostedStrategy
 from driver_model.drivers.transmit import TransmitRing
 from driver_model.memory.dma import Device
 from driver_model.net.napi import Napi, Softnet, napi_complete_done, napi_disable, napi_enable, napi_schedule
@@ -77,8 +77,8 @@ class QueuePair:
         with ExitStack() as unwind:
             self.strategy = config.strategy(dev, config.rx_entries, self.napi)
             unwind.callback(self.strategy.close)
-            self.fill = DescriptorRing(dev, config.rx_entries)
-            unwind.callback(self.fill.free)
+            self.supply = self._supply()
+            unwind.callback(self.supply.ring.free)
             self.completions = CompletionRing(dev, config.rx_entries, RX_FORMAT)
             unwind.callback(self.completions.free)
             self.headers = HeaderBuffers(dev, config.rx_entries) if netdev.tcp_data_split else None
@@ -90,8 +90,6 @@ class QueuePair:
         self.closed = False  #: everything was given back
         self._check = QueueCheck(core, index, lambda: check(self), self.arm)
         self._interrupted = False
-        self._buffers: list[Any] = [None] * config.rx_entries
-        self._free_ids = list(range(config.rx_entries - 1, -1, -1))
         self._published = 0
         self._fragments: list[tuple[Any, int]] = []
         self._bad = False
@@ -100,13 +98,19 @@ class QueuePair:
         self._xdp = XdpBuff(core, index, self._metadata)
         self._retry: Any = None
         self._op_descriptor = core.op("rx.descriptor")
-        self._op_refill = core.op("rx.refill")
         self._op_metadata = core.op("rx.metadata")
         self._op_xdp = core.op(config.program.operation)
         self._doorbell = registers.address("rx_doorbell", index)
         self._doorbell_consumer = registers.queue["rx_doorbell"].fields["completion_consumer"].lsb
         self._arm = registers.address("arm", index)
         self._arm_tx = registers.queue["arm"].fields["tx_consumer"].lsb
+
+    def _supply(self) -> BufferSupply:
+        strategy, entries = self.strategy, self.config.rx_entries
+        if isinstance(strategy, PooledStrategy):
+            return PoolSupply(self.dev, strategy)
+        assert isinstance(strategy, PostedStrategy)
+        return FillRing(self.dev, self.index, entries, strategy, self.statistics, self._retry_later)
 
     # Interrupt and poll
 
@@ -146,34 +150,9 @@ class QueuePair:
     # Receive
 
     def refill(self) -> None:
-        """Post buffers until the ring is full or memory is exhausted, and publish them with what was consumed."""
-        ids = self._free_ids
-        if ids:
-            allocate = self.strategy.allocate
-            length = self.strategy.buffer_length
-            buffers = self._buffers
-            checker = self.dev.checker
-            core = self.core
-            logged = core.log is not None
-            descriptors = []
-            while ids:
-                got = allocate()
-                if got is None:
-                    self.statistics.rx_no_memory += 1
-                    self._retry_later()
-                    break
-                dma_address, buffer = got
-                if checker is not None:
-                    checker.posted(core, dma_address, length)
-                buffer_id = ids.pop()
-                buffers[buffer_id] = buffer
-                if logged:
-                    self._note("post", "refill", buffer, buffer_id)
-                descriptors.append(pack_fill(dma_address, length, buffer_id))
-            if descriptors:
-                self.core.spend(self._op_refill, len(descriptors))
-                self.fill.write(descriptors)
-        indices = self.fill.producer | self.completions.consumer << self._doorbell_consumer
+        """Give the device empty buffers, and publish them with what was consumed."""
+        self.supply.refill()
+        indices = self.supply.ring.producer | self.completions.consumer << self._doorbell_consumer
         if indices != self._published:
             self._published = indices
             self.core.mmio_write(self._doorbell, indices)
@@ -183,7 +162,7 @@ class QueuePair:
         completion = self.completions.next
         logged = self.core.log is not None
         spend, op_descriptor, op_xdp = self.core.spend, self._op_descriptor, self._op_xdp
-        buffers, ids, entries = self._buffers, self._free_ids, self.config.rx_entries
+        take = self.supply.take
         strategy, statistics, xdp, metadata = self.strategy, self.statistics, self._xdp, self._metadata
         received, release, run = strategy.received, strategy.release, self.config.program.run
         begin, limit, headroom = xdp.begin, strategy.buffer_length, strategy.headroom
@@ -196,13 +175,11 @@ class QueuePair:
             spend(op_descriptor)
             metadata.entry = entry
             buffer_id, length, _, _, _, _, _, error, flags = entry
-            buffer = buffers[buffer_id] if buffer_id < entries else None
+            buffer = take(buffer_id)
             if buffer is None:
                 statistics.rx_bad_buffer += 1
                 self._bad = True
             else:
-                buffers[buffer_id] = None
-                ids.append(buffer_id)
                 if not 0 < length <= limit:
                     statistics.rx_length_errors += 1
                     self._bad = True
@@ -358,6 +335,8 @@ class QueuePair:
         self.receiving = self.tx.running = False
         napi_disable(self.napi)
         self._check.wait()
+        if isinstance(self.strategy, PooledStrategy):
+            self.strategy.forget()
 
     def finish(self, deadline: int, sends: bool) -> None:
         """The device receives no more: handle all completions that it wrote and, if it still sends, wait until it has
@@ -374,8 +353,8 @@ class QueuePair:
                 return
 
     def close(self) -> None:
-        """Give back every buffer, the pool and the rings. The device has stopped."""
-        self.closed = True
+        """Give back every buffer, the pool and the rings. The device has stopped. Raises
+        :class:`~driver_model.drivers.device.DeviceError` if its pool does not; the queue is not closed then."""
         napi_disable(self.napi)
         self._check.wait()
         if self._retry is not None:
@@ -383,14 +362,14 @@ class QueuePair:
             self._retry = None
         self._release_all(self._fragments)
         self._fragments = []
-        for buffer in self._buffers:
-            if buffer is not None:
-                self.strategy.withdraw(buffer)
-        self._buffers.clear()
+        self.supply.withdraw()
         self.tx.drain()
+        if isinstance(self.strategy, PooledStrategy):
+            self.strategy.detach()
         self.strategy.close()
-        self.fill.free()
+        self.supply.ring.free()
         self.completions.free()
         if self.headers is not None:
             self.headers.free()
         self.tx.free()
+        self.closed = True

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """How the driver's queue pairs are set up, and who takes the frames that pass."""
 
+import errno
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from driver_model.drivers.metadata import RxMetadata
 from driver_model.drivers.ring import check_entries
-from driver_model.drivers.strategies.base import BufferStrategy
+from driver_model.drivers.strategies.base import BufferStrategy, PooledStrategy
 from driver_model.net.xdp import XdpProgram
+from hw.abi.pools import MAX_POOL_BUFFERS
 from hw.abi.registers import register_map
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ class QueueConfig:
         value for all queue pairs. Only a line that fills, or the end of its queue, cuts that short, so a lone packet is
         told of so much later: by default as after a reset, for software is the slower one. Four completions share a
         line at line rate if it is three times what a frame for each queue takes on the wire, and some to spare
+    pool_size : buffers of a queue whose strategy has them in a pool of the device; 0: as many as both rings have
+        entries, or as the device's pool can have
     """
 
     strategy: type[BufferStrategy]
@@ -49,6 +53,7 @@ class QueueConfig:
     moderation_cycles: int = 0
     moderation_count: int = 0
     completion_cycles: int = COMPLETION_CYCLES
+    pool_size: int = 0
 
     def __post_init__(self) -> None:
         check_entries("rx_entries", self.rx_entries)
@@ -57,3 +62,23 @@ class QueueConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or not 0 <= value < 1 << 16:
                 raise ValueError(f"{name} must be in 0..65535, not {value!r}")
+        if not isinstance(self.pool_size, int) or not 0 <= self.pool_size <= MAX_POOL_BUFFERS:
+            raise ValueError(f"pool_size must be in 0..{MAX_POOL_BUFFERS}, not {self.pool_size!r}")
+
+    def check(self, queues: int, pools: int, pool_buffers: int) -> None:
+        """Raise ``OSError`` unless a device with so many pools, of so many buffers each, can do this for so many
+        queues."""
+        if not issubclass(self.strategy, PooledStrategy):
+            return
+        if pools < queues:
+            raise OSError(
+                errno.EOPNOTSUPP,
+                f"Strategy {self.strategy.name} needs a hardware pool for each of {queues} queue pairs; the device has "
+                f"{pools}",
+            )
+        if self.pool_size > pool_buffers:
+            raise OSError(errno.EINVAL, f"pool_size must be in 0..{pool_buffers} on this device, not {self.pool_size}")
+
+    def pool_buffers(self, most: int) -> int:
+        """How many buffers a queue has in its pool, which can have so many."""
+        return self.pool_size or min(self.rx_entries + self.tx_entries, most)

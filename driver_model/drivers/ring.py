@@ -182,6 +182,11 @@ def tx_control(*flags: str, csum_start: int = 0, csum_offset: int = 0) -> int:
     return _tx_control(*flags, checksum_start=csum_start, checksum_offset=csum_offset)
 
 
+def tx_recycle(pool: int) -> int:
+    """What the control word of a descriptor has beside :data:`TX_DATA` so that its buffer goes back to a pool."""
+    return _tx_control("recycle", pool=pool) & ~TX_DATA
+
+
 def tx_context(**fields: int) -> tuple[int, int, int, int]:
     """A :class:`hw.abi.rings.TxContext` as :func:`pack_tx` takes a descriptor."""
     return TX_FORMAT.unpack(_CONTEXT.pack(type=_value(TxDescriptorType.CONTEXT), **fields))

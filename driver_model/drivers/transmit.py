@@ -20,7 +20,7 @@ from driver_model.drivers.ring import (
     pack_tx,
 )
 from driver_model.drivers.statistics import QueueStatistics
-from driver_model.drivers.strategies.base import BufferStrategy
+from driver_model.drivers.strategies.base import BufferStrategy, PooledStrategy
 from driver_model.memory.dma import Device
 from hw.abi.registers import RegisterMap
 
@@ -32,13 +32,18 @@ TX_TIMEOUT_PS = 10**9  #: ``watchdog_timeo``: a ring that was full for so long h
 
 
 class TransmitRing:
-    """Queues frames in received buffers and gives the buffers back when the device has read them.
+    """Queues frames in received buffers and gives the buffers back when the device has read them. Where the device has
+    a pool of them, it takes them back itself, but for those of a segmentation request.
 
     Descriptors are collected and published by one doorbell in :meth:`flush`. The last of a batch asks for a completion,
     and so does the end of a frame about every :data:`REPORT_INTERVAL` (less in a small ring), so that buffers come back
     early. The device reports an error only where a completion was asked for: a frame that it refused without counts as
     sent here, and :meth:`driver_model.drivers.nic.NicDriver.counters` knows of all. A completion that cannot be is
     counted, and ignored.
+
+    Each descriptor costs ``tx.descriptor`` and, when it is done, ``tx.clean``; where the device takes buffers back, a
+    completion costs ``tx.clean`` once, however many descriptors it is of, and those whose buffers it does not take back
+    the rest.
 
     Parameters
     ----------
@@ -74,6 +79,7 @@ class TransmitRing:
         self.running = False  #: the device's side is enabled: frames may be queued and doorbells written
         self._full_since: int | None = None  # when a frame found no room, and nothing was given back since
         self._strategy = strategy
+        self._recycle = strategy.recycle if isinstance(strategy, PooledStrategy) else None
         self._statistics = statistics
         self._index = index
         self._netdev = netdev
@@ -148,6 +154,7 @@ class TransmitRing:
             return False
         core = self.core
         logged = core.log is not None
+        recycle = None if request is not None and request.gso_type is not None else self._recycle
         slot = self._cleaned + self.outstanding
         mask = self.entries - 1
         last = _LAST
@@ -162,12 +169,21 @@ class TransmitRing:
             slot += 1
         for left, (dma_address, (buffer, length)) in enumerate(zip(addresses, fragments, strict=True), 1 - count):
             slot &= mask
+            control = TX_DATA if left else last
+            if recycle is None:
+                name, owned, posted = slot, buffer, length
+            else:
+                name, bits = recycle(buffer)
+                control |= bits
+                owned, posted = None, strategy.buffer_length
             if checker is not None:
-                checker.posted(core, dma_address, length)
-            self._slots[slot] = (buffer, length, not left)
-            self._batch.append((dma_address, length, slot, TX_DATA if left else last))
+                checker.posted(core, dma_address, posted)
+            self._slots[slot] = (owned, length, not left)
+            self._batch.append((dma_address, length, name, control))
             if logged:
-                core.note("send", "xdp_tx" if request is None else "xmit", self._index, buffer.address, slot)
+                core.note("send", "xdp_tx" if request is None else "xmit", self._index, buffer.address, name)
+                if recycle is not None:
+                    core.note("return", "recycle", self._index, buffer.address, name)
             slot += 1
         core.spend(self._op_descriptor, count + before)
         self.outstanding += count + before
@@ -199,12 +215,12 @@ class TransmitRing:
             self._batch = []
             entries = []
             final = len(batch) - 1
-            for number, (dma_address, length, slot, control) in enumerate(batch):
+            for number, (dma_address, length, name, control) in enumerate(batch):
                 self._unreported += 1
                 if number == final or (self._unreported >= self._interval and control & TX_END_OF_PACKET):
                     control |= TX_REPORT
                     self._unreported = 0
-                entries.append(pack_tx(dma_address, length, slot, control))
+                entries.append(pack_tx(dma_address, length, name, control))
             self.ring.write(entries)
         indices = self.ring.producer | self.completions.consumer << self._doorbell_consumer
         if indices != self._published:
@@ -222,8 +238,15 @@ class TransmitRing:
             if not 0 < count <= self.outstanding - len(self._batch):
                 self._statistics.tx_bad_completion += 1
                 continue
-            self.core.spend(self._op_clean, count)
+            self.core.spend(self._op_clean, count if self._recycle is None else self._to_clean(count))
             self._give_back(count, error & ERROR_MASK)
+
+    def _to_clean(self, count: int) -> int:
+        """Of the next descriptors, how many are work although the device takes buffers back: those that gave theirs
+        for software to get back, and at least one, the completion itself."""
+        slots, mask = self._slots, self.entries - 1
+        entries = [slots[at & mask] for at in range(self._cleaned, self._cleaned + count)]
+        return max(1, sum(entry is not None and entry[0] is not None for entry in entries))
 
     def timed_out(self) -> bool:
         """No frame has found room for :data:`TX_TIMEOUT_PS`, nor since this said so last."""
@@ -237,10 +260,11 @@ class TransmitRing:
         self._batch = []
         for slot, entry in enumerate(self._slots):
             self._slots[slot] = None
-            if entry is not None and entry[0] is not None:
+            if entry is not None:
                 buffer, length, last = entry
                 self._statistics.tx_aborted += last
-                self._transmitted(buffer, length)
+                if buffer is not None:
+                    self._transmitted(buffer, length)
         self.outstanding = 0
 
     def free(self) -> None:
@@ -271,10 +295,7 @@ class TransmitRing:
             slots[slot] = None
             buffer, length, last = entry
             self._frame_bytes += length
-            if buffer is None:
-                slot += 1
-                continue
-            if logged:
+            if logged and buffer is not None:
                 core.note("clean", "tx_clean", self._index, buffer.address, slot)
             slot += 1
             if last:
@@ -286,7 +307,8 @@ class TransmitRing:
                     statistics.tx_packets += 1
                     statistics.tx_bytes += self._frame_bytes
                 self._frame_bytes = 0
-            self._transmitted(buffer, length)
+            if buffer is not None:
+                self._transmitted(buffer, length)
         self._cleaned = (self._cleaned + count) & INDEX_MASK
         self.outstanding -= count
         self._full_since = None

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any, ClassVar
 
 from driver_model.drivers.queue_config import COMPLETION_CYCLES
-from driver_model.drivers.strategies import STRATEGIES
+from driver_model.drivers.strategies import STRATEGIES, hardware_pools
 from driver_model.net.xdp import PROGRAMS
 from hw.config import IommuConfig
 from sim.account import account_rows
@@ -32,6 +32,8 @@ SAMPLED_SIZES = 2520  #: frames that a mean size is taken from: whole rounds of 
 MEMORY_SOURCE = "Brouer, Memory vs. Networking, NetConf 2016; Generic page-pool recycle facility, LSF/MM 2016"
 STRICT_SOURCE = "Fast & Safe IO Memory Protection, SOSP 2024: strict protection costs 20 to 65 % of throughput"
 POOL_SOURCE = "page_pool maps its pages once, in every mode"
+#: What every machine can do.
+ANYWHERE = tuple(name for name in STRATEGIES if not hardware_pools(name))
 
 
 class Strategies(Experiment):
@@ -40,7 +42,7 @@ class Strategies(Experiment):
     name = "strategies"
     question = "What does one packet's memory cost, by buffer strategy, IOMMU mode and frame size?"
     settings: ClassVar = {
-        "strategies": Setting(tuple(STRATEGIES), "buffer strategies, joined by +", choices=tuple(STRATEGIES)),
+        "strategies": Setting(ANYWHERE, "buffer strategies, joined by +", choices=tuple(STRATEGIES)),
         "verdicts": Setting(tuple(PROGRAMS), "XDP verdicts, joined by +", choices=tuple(PROGRAMS)),
         "traffic": Setting(
             ("64", "128", "256", "512", "1024", "1518", "imix", CAPTURE),

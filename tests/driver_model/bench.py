@@ -10,7 +10,7 @@ from driver_model.cpu.system import System
 from driver_model.drivers.host import Host
 from driver_model.drivers.nic import NicDriver
 from driver_model.drivers.queue_config import QueueConfig
-from driver_model.drivers.strategies import strategy
+from driver_model.drivers.strategies import hardware_pools, strategy
 from driver_model.memory.ownership import OwnershipChecker
 from driver_model.net.collector import Collector
 from driver_model.net.xdp import program
@@ -49,12 +49,17 @@ class Bench:
         headers: Callable[[bytes], int] | None = None,
         offloads: bool = False,
         max_frame: int = MAX_FRAME,
+        pools: int | None = None,
+        pool_buffers: int = 256,
         **config: Any,
     ) -> None:
         self.platform = FakePlatform(memory, log=False)
         self.system = System(self.platform, Profile.load("e5-1650v4"), cores)
         self.checker = OwnershipChecker(CYCLE_PS, device_log=True) if checked else None
         built: dict[str, Any] = {"rss": rss, "rules": rules, "headers": headers, "offloads": offloads}
+        if pools is None:
+            pools = queues if hardware_pools(strategy_name) else 0
+        built |= {"pools": pools, "pool_buffers": pool_buffers}
         self.nic = FakeNic(self.platform, queues, access_log=checked, max_frame=max_frame, **built)
         self.host = Host(self.system.cores, checker=self.checker)
         self.collector = Collector(expected)

@@ -6,15 +6,18 @@ from collections.abc import Callable
 from struct import Struct
 
 from hw.abi.codec import Codec
+from hw.abi.pools import RecycleError, RecycleSource
 from hw.abi.registers import MAX_FRAME, register_map
 from hw.abi.rings import CompletionError, QueueError, QueueState, RxCompletion, TxContext, TxDescriptorType
 from tests.driver_model.fake_platform import FakePlatform
+from tests.driver_model.fake_pools import FakePool
 
 _MASK = 0xFFFF
 _ENTRY = Struct("<QHHI")
 _RX = Struct("<HHIHHBBBB")
 _TX = Struct("<HH10xBB")
 _CONTEXT = Codec(TxContext)
+_RECYCLE = 4  #: bit of TxDataFlags
 _END_OF_PACKET, _REPORT = 1, 2  #: bits of TxDataFlags
 _HEADER_SPLIT = Codec(RxCompletion).mask("flags", "header_split")
 DMA_LATENCY_PS = 300_000
@@ -54,7 +57,7 @@ class FakeNic:
     keeps what it was told: ``port`` has the values of its registers, ``rules`` the rules by their place. ``headers``
     says how many bytes of a frame are headers that can be split off; without it, header split is not built in. With
     ``offloads``, packets are parsed, as they are where anything else needs it, and can be sent with checksums, tags and
-    as segments.
+    as segments. With ``pools``, buffers recycle in them, of ``pool_buffers`` ids each; a queue holds none in advance.
     """
 
     def __init__(
@@ -68,9 +71,14 @@ class FakeNic:
         headers: Callable[[bytes], int] | None = None,
         offloads: bool = False,
         max_frame: int = MAX_FRAME,
+        pools: int = 0,
+        pool_buffers: int = 64,
     ) -> None:
         self.platform = platform
-        self.map = register_map(queues, max_frame)
+        self.map = register_map(queues, max_frame, pools)
+        self.pool_buffers = pool_buffers
+        self.pools: list[FakePool] = []
+        self._make_pools()
         self.queues = [FakeQueue() for _ in range(queues)]
         self.accesses: list[tuple[int, int, int, bool]] | None = [] if access_log else None
         self.control = 0
@@ -91,6 +99,7 @@ class FakeNic:
         self._due = False
         self._port_names = {register.offset: name for name, register in self.map.port.items()}
         self._queue = {register.offset: name for name, register in self.map.queue.items()}
+        self._pool = {register.offset: name for name, register in self.map.pool.items()}
         platform.on_write = self._write
         platform.on_read = self._read
 
@@ -100,7 +109,14 @@ class FakeNic:
         if offset < self.map.queue_base:
             return -1, self._port_names[offset]
         page, inside = divmod(offset - self.map.queue_base, self.map.queue_stride)
-        return page, self._queue[inside]
+        return page, (self._queue if page < len(self.queues) else self._pool)[inside]
+
+    def _make_pools(self) -> None:
+        platform = self.platform
+        self.pools = [
+            FakePool(self.map, at, self.pool_buffers, lambda: platform.now, platform.interrupt)
+            for at in range(self.map.pools)
+        ]
 
     def _write(self, offset: int, value: int) -> None:
         index, name = self._locate(offset)
@@ -109,12 +125,17 @@ class FakeNic:
                 self.control = value & 3
                 if value & self.map.port["control"].pack(reset=1):
                     self.queues = [FakeQueue() for _ in self.queues]
+                    self._make_pools()
                     self.port.clear()
                     self.rules.clear()
             elif name == "rule_command":
                 self._rule(value)
             else:
                 self.port[name] = value
+            return
+        if index >= len(self.queues):
+            self.pools[index - len(self.queues)].write(name, value)
+            self._schedule()
             return
         queue = self.queues[index]
         if name == "rx_doorbell":
@@ -160,9 +181,14 @@ class FakeNic:
                     queues=len(self.queues), beat_bytes=8, max_descriptors=MAX_DESCRIPTORS, **self.built
                 ),
                 "status": registers["status"].pack(carrier=1, resetting=self.stuck),
+                "pool_capabilities": registers["pool_capabilities"].pack(
+                    pools=len(self.pools), id_bits=(self.pool_buffers - 1).bit_length() if self.pools else 0
+                ),
                 "frame_limits": self.port.get("frame_limits", registers["frame_limits"].reset),
             }
             return values.get(name, 0), False
+        if index >= len(self.queues):
+            return self.pools[index - len(self.queues)].read(name), False
         if name in ("rx_status", "tx_status"):
             queue = self.queues[index]
             state = queue.rx if name == "rx_status" else queue.tx
@@ -207,6 +233,10 @@ class FakeNic:
     def _receive(self, queue: FakeQueue) -> None:
         """Fill buffers while there are any; frames that find none wait (a fake wire has patience)."""
         setup = queue.registers
+        pool = self.map.queue["rx_pool"]
+        if pool.get(setup.get("rx_pool", 0), "enable"):
+            self._receive_pooled(queue, self.pools[pool.get(setup["rx_pool"], "pool")])
+            return
         base, size = setup["rx_fill_base"], setup["rx_fill_size"]
         while queue.waiting:
             frame = queue.waiting[0]
@@ -228,6 +258,30 @@ class FakeNic:
                 flags = _HEADER_SPLIT if header and number == 1 else 0
                 self.write(address, piece)
                 self.complete(queue, buffer_id, len(piece), end=number == len(taken), told=told, flags=flags)
+
+    def _receive_pooled(self, queue: FakeQueue, pool: FakePool) -> None:
+        """As :meth:`_receive` with buffers of a pool; frames that the loop refuses are dropped."""
+        size = queue.registers["rx_completion_size"]
+        while queue.waiting:
+            frame = queue.waiting[0]
+            header = self._header(queue, frame)
+            length = next(iter(pool.table.values()), (0, 1))[1]
+            pieces = [frame[at : at + length] for at in range(len(header), len(frame), length)]
+            if not pool.admits(len(pieces)):
+                queue.waiting.popleft()
+                pool.drops += 1
+                continue
+            room = size - ((queue.rx_producer - queue.rx_consumer) & _MASK)
+            if len(pieces) > min(len(pool.free), room):
+                return
+            queue.waiting.popleft()
+            told = (0, 0, 0, len(header), 0)
+            for number, piece in enumerate(pieces, 1):
+                buffer_id = pool.pop()
+                self.write(pool.table[buffer_id][0], piece)
+                flags = _HEADER_SPLIT if header and number == 1 else 0
+                pool.deliver(buffer_id, self.queues.index(queue))
+                self.complete(queue, buffer_id, len(piece), end=number == len(pieces), told=told, flags=flags)
 
     def _header(self, queue: FakeQueue, frame: bytes) -> bytes:
         """The headers of the queue's next frame, which are written to their buffer, if they can be split off."""
@@ -278,6 +332,8 @@ class FakeNic:
             if control & 15 != TxDescriptorType.DATA.value:
                 raise AssertionError(f"TX descriptor of type {control & 15}")
             frame += self.read(address, length)
+            if control >> 24 & _RECYCLE:
+                self._recycle(queue, control >> 18 & 15, buffer_id)
             queue.tx_consumer = (queue.tx_consumer + 1) & _MASK
             flags = control >> 24
             if flags & _END_OF_PACKET:
@@ -294,6 +350,15 @@ class FakeNic:
                 raw = _TX.pack(buffer_id, queue.tx_consumer, queue.tx_error.value, phase)
                 self.write(setup["tx_completion_base"] + 16 * (queue.tx_done % entries), raw)
                 queue.tx_done = (queue.tx_done + 1) & _MASK
+
+    def _recycle(self, queue: FakeQueue, number: int, buffer_id: int) -> None:
+        """A descriptor's bytes were read, and it hands its buffer back."""
+        index = self.queues.index(queue)
+        allowed = queue.registers.get("tx_pools", 0) >> number & 1
+        pool = self.pools[number if allowed else 0]
+        if pool.claim(buffer_id, RecycleSource.TRANSMIT, index, RecycleError.NONE if allowed else RecycleError.POOL):
+            pool.sent(buffer_id)
+            self._schedule()
 
     # Memory
 

@@ -49,7 +49,7 @@ PRESET = "Preset must be one of 10g, 100g, 10g-offload, 100g-offload, 10g-recycl
         (["run", "strategies", "--sent", "s.pcap"], "of one run with verdict tx, not of 60 with drop, pass, tx"),
         (["timeline", "--traffic", "64+imix"], "of one strategy, verdict, traffic and IOMMU mode, not of 2 cases"),
         (["timeline", "--verdict", "keep"], "verdicts must be of drop, tx, pass, not 'keep'"),
-        (["stats", "--strategy", "hope"], "strategies must be of page_per_packet, page_pool, not 'hope'"),
+        (["stats", "--strategy", "hope"], "strategies must be of page_per_packet, page_pool, hw_recycle, not 'hope'"),
         (["verilog", "-o", "out", "--preset", "1g"], f"{PRESET}, not '1g'"),
         (["verilog", "-o", "out", "--core", "mac"], "Core must be one of nic, iommu, not 'mac'"),
         (["verilog", "-o", "out", "--core", "iommu", "--set", "nic.queues=4"], "iommu.NAME=VALUE, not 'nic.queues'"),

@@ -3,13 +3,19 @@
 
 from types import MappingProxyType
 
-from driver_model.drivers.strategies.base import BufferStrategy
+from driver_model.drivers.strategies.base import BufferStrategy, PooledStrategy
+from driver_model.drivers.strategies.hw_recycle import HwRecycle
 from driver_model.drivers.strategies.page_per_packet import PagePerPacket
 from driver_model.drivers.strategies.page_pool import PagePoolStrategy
 
 STRATEGIES: MappingProxyType[str, type[BufferStrategy]] = MappingProxyType(
-    {strategy.name: strategy for strategy in (PagePerPacket, PagePoolStrategy)}
+    {strategy.name: strategy for strategy in (PagePerPacket, PagePoolStrategy, HwRecycle)}
 )
+
+
+def hardware_pools(name: str) -> bool:
+    """Whether the strategy of that name needs a pool of the device for each queue."""
+    return issubclass(strategy(name), PooledStrategy)
 
 
 def strategy(name: str) -> type[BufferStrategy]:

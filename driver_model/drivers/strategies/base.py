@@ -4,6 +4,7 @@
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
+from driver_model.drivers.hardware_pool import HardwarePool
 from driver_model.memory.dma import Device
 from driver_model.memory.page import PAGE_SIZE
 from driver_model.net.napi import Napi
@@ -17,13 +18,13 @@ class BufferStrategy(ABC):
     """Receive buffers of one queue.
 
     A buffer is an object of the strategy's choice with an ``address``: the physical address of its first byte,
-    ``headroom`` bytes before the posted ones. Its life: :meth:`allocate`, filled by the device, :meth:`received`, and
-    then one of
+    ``headroom`` bytes before the posted ones. How the device comes by it is a matter of :class:`PostedStrategy` and
+    :class:`PooledStrategy`. Filled by the device, it goes through :meth:`received`, and then one of
 
     - :meth:`release` (dropped, or the consumer is done with it),
     - :meth:`transmit`, read by the device, :meth:`transmitted`.
 
-    or, if the device never filled it, :meth:`withdraw`. All calls are made by the queue's core.
+    All calls are made by the queue's core.
 
     Parameters
     ----------
@@ -39,10 +40,6 @@ class BufferStrategy(ABC):
     def __init__(self, dev: Device, ring_entries: int, napi: Napi) -> None:
         self.dev = dev
         self.napi = napi
-
-    @abstractmethod
-    def allocate(self) -> tuple[int, Any] | None:
-        """A buffer that is the device's: device address to post, and the buffer. None when there is no memory."""
 
     @abstractmethod
     def received(self, buffer: Any, length: int) -> None:
@@ -62,10 +59,6 @@ class BufferStrategy(ABC):
         """The device has read (or refused) the ``length`` bytes of :meth:`transmit`: give the buffer back."""
 
     @abstractmethod
-    def withdraw(self, buffer: Any) -> None:
-        """Give back a buffer that was posted and never filled; the device has stopped."""
-
-    @abstractmethod
     def close(self) -> None:
         """The queue has stopped and no buffer will be asked for any more."""
 
@@ -77,3 +70,49 @@ class BufferStrategy(ABC):
     @abstractmethod
     def in_flight(self) -> int:
         """Pages that the strategy holds or lent out; 0 after :meth:`close` once all came back."""
+
+
+class PostedStrategy(BufferStrategy):
+    """The driver posts each buffer on the fill ring: :meth:`allocate`, and :meth:`withdraw` if it was never filled."""
+
+    @abstractmethod
+    def allocate(self) -> tuple[int, Any] | None:
+        """A buffer that is the device's: device address to post, and the buffer. None when there is no memory."""
+
+    @abstractmethod
+    def withdraw(self, buffer: Any) -> None:
+        """Give back a buffer that was posted and never filled; the device has stopped."""
+
+
+class PooledStrategy(BufferStrategy):
+    """The device has the buffers in a pool of its own and helps itself; a completion names one by its id there.
+
+    :meth:`attach` comes before the queue is enabled, :meth:`detach` when it has stopped, or else :meth:`forget` before
+    the device is reset; then :meth:`close`. In between, a buffer is software's from :meth:`take` until
+    :meth:`release`, :meth:`transmitted`, or :meth:`recycle`.
+    """
+
+    @abstractmethod
+    def attach(self, pool: HardwarePool, buffers: int) -> None:
+        """Put so many buffers into the pool. Raises ``MemoryError`` where there is no memory for them."""
+
+    @abstractmethod
+    def take(self, buffer_id: int) -> Any:
+        """The buffer that a completion names, or None if the device does not have one of that id."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """A poll ends: give the device what was released."""
+
+    @abstractmethod
+    def recycle(self, buffer: Any) -> tuple[int, int]:
+        """A buffer behind :meth:`transmit` goes back to the pool by itself when it was sent, without
+        :meth:`transmitted`: the buffer's id and the bits of the control word for its descriptor."""
+
+    @abstractmethod
+    def detach(self) -> None:
+        """The queue has stopped: take all buffers out of the pool, and disable it."""
+
+    @abstractmethod
+    def forget(self) -> None:
+        """The device is about to be reset: the pool is not to be touched any more."""

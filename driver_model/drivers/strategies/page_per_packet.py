@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A new page for each packet: allocate and map, unmap and free."""
 
-from driver_model.drivers.strategies.base import BufferStrategy
+from driver_model.drivers.strategies.base import PostedStrategy
 from driver_model.memory.dma import (
     Device,
     DmaDirection,
@@ -15,7 +15,7 @@ from driver_model.memory.page import Page
 from driver_model.net.napi import Napi
 
 
-class PagePerPacket(BufferStrategy):
+class PagePerPacket(PostedStrategy):
     """What drivers did before they recycled. A page's life is one packet; sending it back maps it a second time."""
 
     name = "page_per_packet"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Pages from a page_pool: mapped once, recycled, only synced for each packet."""
 
-from driver_model.drivers.strategies.base import BufferStrategy
+from driver_model.drivers.strategies.base import PostedStrategy
 from driver_model.memory.dma import (
     Device,
     DmaDirection,
@@ -24,7 +24,7 @@ from driver_model.memory.page_pool import (
 from driver_model.net.napi import Napi
 
 
-class PagePoolStrategy(BufferStrategy):
+class PagePoolStrategy(PostedStrategy):
     """One pool for each queue, as large as its ring, mapped in both directions so that a frame can leave from where it
     arrived."""
 

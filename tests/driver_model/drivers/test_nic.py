@@ -332,6 +332,7 @@ def test_status_and_counters() -> None:
         ({"tx_entries": 8.0}, TypeError, r"tx_entries must be an integer, not 8\.0"),
         ({"moderation_cycles": 1 << 16}, ValueError, r"moderation_cycles must be in 0\.\.65535, not 65536"),
         ({"moderation_count": "4"}, ValueError, r"moderation_count must be in 0\.\.65535, not '4'"),
+        ({"pool_size": 65537}, ValueError, r"pool_size must be in 0\.\.65536, not 65537"),
         ({"completion_cycles": -1}, ValueError, r"completion_cycles must be in 0\.\.65535, not -1"),
     ],
 )
@@ -370,7 +371,8 @@ def test_the_wait_of_completions_stays_that_after_a_reset_unless_it_is_set() -> 
 
 
 def test_unknown_strategy_and_bad_queue_count() -> None:
-    with pytest.raises(ValueError, match="Buffer strategy must be one of page_per_packet, page_pool, not 'page_flip'"):
+    expected = "Buffer strategy must be one of page_per_packet, page_pool, hw_recycle, not 'page_flip'"
+    with pytest.raises(ValueError, match=expected):
         strategy("page_flip")
     bench = Bench()
     with pytest.raises(ValueError, match="queues must be 1 or more, not 0"):

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from driver_model.drivers.strategies import strategy
-from driver_model.drivers.strategies.base import RX_BUFFER_LENGTH, BufferStrategy
+from driver_model.drivers.strategies.base import RX_BUFFER_LENGTH, PostedStrategy
 from driver_model.net.napi import Napi
 from tests.driver_model.bench import Bench
 
@@ -21,7 +21,9 @@ class Kit:
         self.bench = Bench()
         softnet = self.bench.host.softnets[0]
         self.napi = Napi(softnet, lambda budget: 0)
-        self.strategy: BufferStrategy = strategy(name)(self.bench.host.devices[0], 64, self.napi)
+        made = strategy(name)(self.bench.host.devices[0], 64, self.napi)
+        assert isinstance(made, PostedStrategy)
+        self.strategy = made
 
     def allocate(self) -> tuple[int, Any]:
         got = self.strategy.allocate()

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Pages of a page_pool that go round in the NIC: it takes them by itself, and takes them back when they were sent."""
+
+from dataclasses import dataclass
+
+from driver_model.drivers.device import POLL_STEP_PS
+from driver_model.drivers.hardware_pool import HardwarePool
+from driver_model.drivers.ring import tx_recycle
+from driver_model.drivers.strategies.base import PooledStrategy
+from driver_model.memory.dma import Device, DmaDirection, dma_sync_single_for_device
+from driver_model.memory.page import Page
+from driver_model.memory.page_pool import (
+    PP_FLAG_DMA_MAP,
+    PP_FLAG_DMA_SYNC_DEV,
+    PP_RING_MAX,
+    PagePoolParams,
+    page_pool_alloc_pages,
+    page_pool_create,
+    page_pool_destroy,
+    page_pool_inflight,
+    page_pool_put_full_page,
+)
+from driver_model.net.napi import Napi
+from hw.abi.pools import BufferState
+
+_BIDIRECTIONAL = DmaDirection.BIDIRECTIONAL
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PoolBuffer:
+    """A page and its id in the hardware pool; ``address`` is the page's, ``dma_address`` that of the frame."""
+
+    id: int
+    address: int
+    dma_address: int
+    page: Page
+
+
+class HwRecycle(PooledStrategy):
+    """One hardware pool for each queue, of pages that are mapped once and in both directions.
+
+    The NIC takes buffers and takes those back that it sent: what is forwarded costs the CPU nothing here. What software
+    gives back goes into a batch, of which each four take one register write, and the rest another at the end of the
+    poll. What is given back outside the queue's poll, and not ahead of one, goes at once: nothing else would wake a
+    queue that has run out of buffers.
+
+    What is charged: for a buffer that software gives back, ``dma.sync_for_device`` as page_pool does, ``cpu.store`` for
+    the batch, and a share of ``mmio.write``. For one that the NIC takes back, nothing: its descriptor is the transmit
+    ring's. Syncs for a frame that arrived and for one that leaves do nothing on a coherent machine, and a driver that
+    has asked ``dma_dev_need_sync`` once leaves them out; the ownership checker is told of them.
+
+    A buffer is taken for the device's from :meth:`recycle` on. If the frame is never sent, :meth:`detach` finds it, as
+    it finds those whose completion was lost. Where it finds that a consumer has kept one, ``warnings`` says which; its
+    page comes back to the page_pool when the consumer releases it.
+    """
+
+    name = "hw_recycle"
+
+    def __init__(self, dev: Device, ring_entries: int, napi: Napi) -> None:
+        super().__init__(dev, ring_entries, napi)
+        self.pages = page_pool_create(
+            PagePoolParams(
+                dev=dev,
+                flags=PP_FLAG_DMA_MAP | PP_FLAG_DMA_SYNC_DEV,
+                pool_size=min(ring_entries, PP_RING_MAX),
+                napi=napi,
+                dma_dir=_BIDIRECTIONAL,
+                max_len=self.buffer_length,
+                offset=self.headroom,
+            )
+        )
+        self.pool: HardwarePool | None = None  #: from the first :meth:`attach` on
+        self.warnings: list[str] = []
+        self.recycled = self.lost = self.kept = self.refused = 0
+        self._attached = False
+        self._buffers: list[PoolBuffer] = []  # by id, all that have joined
+        self._device: list[PoolBuffer | None] = []  # by id, those that the device has
+        self._control = 0
+
+    def attach(self, pool: HardwarePool, buffers: int) -> None:
+        """Enable the pool, last in, first out, as page_pool's cache; let pages join."""
+        if not 1 <= buffers <= pool.ids:
+            raise ValueError(f"pool_size must be in 1..{pool.ids} on this device, not {buffers!r}")
+        self.pool = pool
+        self._control = tx_recycle(pool.pool)
+        pool.enable(lifo=True)
+        self._attached = True
+        joined = self.grow(buffers)
+        if joined < buffers:
+            raise MemoryError(f"No memory for a pool of {buffers} buffers, only for {joined}")
+
+    def grow(self, count: int) -> int:
+        """Let so many more pages join; how many did, before memory or ids were exhausted."""
+        pool, dev = self.pool, self.dev
+        assert pool is not None
+        for joined in range(count):
+            buffer_id = len(self._buffers)
+            page = page_pool_alloc_pages(self.pages) if buffer_id < pool.ids else None
+            if page is None:
+                return joined
+            buffer = PoolBuffer(buffer_id, page.address, page.dma_addr + self.headroom, page)
+            self._buffers.append(buffer)
+            self._device.append(buffer)
+            if dev.checker is not None:
+                dev.checker.posted(dev.core, buffer.dma_address, self.buffer_length)
+            pool.join(buffer_id, buffer.dma_address, self.buffer_length)
+        return count
+
+    def take(self, buffer_id: int) -> PoolBuffer | None:
+        """The buffer of that id, unless none has joined or software has it."""
+        if buffer_id >= len(self._device):
+            return None
+        buffer = self._device[buffer_id]
+        self._device[buffer_id] = None
+        return buffer
+
+    def received(self, buffer: PoolBuffer, length: int) -> None:
+        """The bytes are the CPU's."""
+        if self.dev.checker is not None:
+            self.dev.checker.synced_for_cpu(self.dev.core, buffer.dma_address, length, _BIDIRECTIONAL)
+
+    def release(self, buffer: PoolBuffer) -> None:
+        """Back to the hardware pool."""
+        if not self._attached:
+            page_pool_put_full_page(self.pages, buffer.page, False)
+            return
+        assert self.pool is not None
+        dev = self.dev
+        dma_sync_single_for_device(dev, buffer.dma_address, self.buffer_length, _BIDIRECTIONAL)
+        if dev.checker is not None:
+            dev.checker.posted(dev.core, buffer.dma_address, self.buffer_length)
+        self._device[buffer.id] = buffer
+        self.pool.give_back(buffer.id)
+        if not self.napi.scheduled:
+            self.pool.flush()
+
+    def flush(self) -> None:
+        """Write what waits."""
+        if self._attached:
+            assert self.pool is not None
+            self.pool.flush()
+
+    def transmit(self, buffer: PoolBuffer, length: int) -> int | None:
+        """The bytes are the device's."""
+        if self.dev.checker is not None:
+            self.dev.checker.synced_for_device(self.dev.core, buffer.dma_address, length, _BIDIRECTIONAL)
+        return buffer.dma_address
+
+    def recycle(self, buffer: PoolBuffer) -> tuple[int, int]:
+        """All of the buffer is the device's from now on."""
+        self.recycled += 1
+        self._device[buffer.id] = buffer
+        return buffer.id, self._control
+
+    def transmitted(self, buffer: PoolBuffer, length: int) -> None:
+        """Sent without :meth:`recycle`: back as by :meth:`release`."""
+        self.release(buffer)
+
+    def detach(self) -> None:
+        """Find what the pool has given out and not got back, remove it, and drain the pool."""
+        pool = self.pool
+        if pool is None or not self._attached:
+            return
+        pool.flush()
+        self._attached = False
+        pool.core.sleep_until(pool.core.time + POLL_STEP_PS)  # commands do not wait for return registers
+        for buffer in self._buffers:
+            if self._device[buffer.id] is None:
+                self._remove(buffer.id, kept=True)
+        if pool.counts().outstanding:
+            for buffer in self._buffers:
+                if self._device[buffer.id] is not None:
+                    self._remove(buffer.id, kept=False)
+        misuse = pool.misuse()
+        if misuse is not None:
+            self.refused += misuse.refused
+            self.warnings.append(str(misuse))
+        pool.disable()
+
+    def _remove(self, buffer_id: int, *, kept: bool) -> None:
+        """Remove a buffer if it is out: a consumer has kept it, or it was lost with its queue."""
+        assert self.pool is not None
+        report = self.pool.query(buffer_id)
+        if report.state is not BufferState.OUT:
+            return
+        if kept:
+            self.kept += 1
+            self.warnings.append(f"Pool {self.pool.pool} closed without {report}")
+        else:
+            self.lost += 1
+        self.pool.remove(buffer_id)
+
+    def forget(self) -> None:
+        """The device's reset forgets the pool."""
+        self._attached = False
+        if self.pool is not None:
+            self.pool.forget()
+
+    def close(self) -> None:
+        """What the device had goes back to the page_pool, which is destroyed."""
+        for buffer in self._device:
+            if buffer is not None:
+                page_pool_put_full_page(self.pages, buffer.page, False)
+        self._device.clear()
+        page_pool_destroy(self.pages)
+
+    def statistics(self) -> dict[str, int]:
+        """The page_pool's counters; buffers that joined, came back from software, and were sent with :meth:`recycle`;
+        and, once closed, those that were lost and kept, and what was refused."""
+        pool = self.pool
+        return self.pages.statistics.ethtool() | {
+            "hwp_joined": len(self._buffers),
+            "hwp_returned": 0 if pool is None else pool.returned,
+            "hwp_return_writes": 0 if pool is None else pool.return_writes,
+            "hwp_recycled": self.recycled,
+            "hwp_lost": self.lost,
+            "hwp_kept": self.kept,
+            "hwp_refused": self.refused,
+        }
+
+    @property
+    def in_flight(self) -> int:
+        """Pages of the page_pool, those in its cache and ring included."""
+        return page_pool_inflight(self.pages)
