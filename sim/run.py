@@ -91,7 +91,7 @@ class RunConfig:
             raise ValueError(f"Traffic is spread over {self.traffic.queues} queues, but only {self.queues} are in use")
         if hardware_pools(self.strategy) and machine.nic.pools < self.queues:
             raise ValueError(
-                f"strategy {self.strategy} needs a hardware pool for each queue in use, of which there are {self.queues}; "
+                f"strategy {self.strategy} needs a hardware pool for each of the {self.queues} queues in use; "
                 f"nic.pools must be at least that on this machine, not {machine.nic.pools!r}"
             )
         needed = self.queues * self.ring * RING_ROOM * PAGE_SIZE
