@@ -124,11 +124,12 @@ def test_only_what_is_marked_is_claimed_and_completions_come_as_asked_for():
     async def scenario(ctx):
         for i in range(8):
             ask = ("recycle",) if i & 1 else ()
-            await bench.post(ctx, [context(), piece(0, i, ask=ask, report=bool(i & 2))])
+            await bench.post(ctx, [context(reserved_top=(1 << 28) - 1), piece(0, i, ask=ask, report=bool(i & 2))])
         await bench.settle(ctx, 8)
 
     bench.run(scenario)
     assert bench.back == [(0, 1), (0, 3), (0, 5), (0, 7)]
+    assert len(bench.judge.made) == 4
     assert [c.buffer_id for c in bench.completions[0]] == [2, 3, 6, 7]
 
 
@@ -194,7 +195,7 @@ def test_what_was_taken_of_a_frame_that_is_aborted_comes_back_and_nothing_else_i
 
     bench.run(scenario)
     assert [event["aborted"] for event in bench.queue_events] == [1]
-    assert [i for _, i in bench.back] == list(range(limit))
+    assert [i for _, i in bench.back] == [claim.id for claim in bench.judge.made] == list(range(limit))
 
 
 def test_a_descriptor_that_faults_its_queue_is_not_claimed():
