@@ -39,15 +39,14 @@ class TxClaims(wiring.Component):
     A claim is offered two cycles after its piece was taken, and a piece goes on two cycles after its verdict, one
     without a claim three after it was taken, but none before the one before it. One piece a cycle, of one frame or of
     many, with verdicts up to ten cycles after their claims; :data:`WAITING` pieces wait in between, and their jobs.
-    All streams come from registers, both ways, but for ``pieces``, whose ``ready`` is taken from within the cycle.
+    ``jobs`` and ``claims`` come from registers, both ways; ``pieces.valid`` and both inputs' ``ready`` do not.
 
     Members
     -------
     jobs_in, pieces_in : from the scheduler; a piece is taken when its job is there, too, and a job with its last piece
     jobs, pieces : to what comes next; a job is there not later than its first piece
     claims : of source TRANSMIT, in the order of the pieces
-    verdict : on all claims; those of source TRANSMIT come in the order of ``claims``, each two cycles after its claim
-        was taken, or later
+    verdict : on all claims; those of source TRANSMIT come in the order of ``claims``, one for each after it was taken
     queue_write : broadcast of register writes; TX_POOLS changes only while the queue is stopped
     """
 
