@@ -35,6 +35,7 @@ from hw.nic.rx.planner import RxPlanner
 from hw.nic.rx.steering import RxSteering
 from hw.nic.rx.writer import RxWriter
 from hw.nic.stats.counters import Stats
+from hw.nic.tx.claims import TxClaims
 from hw.nic.tx.egress import TxEgress
 from hw.nic.tx.gather import TxGather
 from hw.nic.tx.path import TxPath
@@ -78,6 +79,7 @@ BLOCKS: Mapping[str, Callable[[NicConfig], Any]] = MappingProxyType(
         "rx_writer": RxWriter,
         "stats": Stats,
         "steady_state": SteadyState,
+        "tx_claims": TxClaims,
         "tx_egress": TxEgress,
         "tx_gather": TxGather,
         "tx_path": TxPath,
