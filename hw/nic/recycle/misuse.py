@@ -43,8 +43,8 @@ class MisuseRecord(wiring.Component):
     claim and a command of one cycle both count, and the claim is the first of them. Nothing is missed, with one of each
     in every cycle; counts are modulo 1 << 32.
 
-    Outputs tell of an event, and of ``clear`` and ACKNOWLEDGE, two cycles later. What is refused in the cycle of an
-    ACKNOWLEDGE is the next offender; in that of ``clear`` it is forgotten.
+    Outputs tell of an ACKNOWLEDGE in the next cycle, of all else in that after it. So what is refused in the cycle
+    before an ACKNOWLEDGE is the next offender already; what is in that of ``clear`` is forgotten.
 
     Ports
     -----
@@ -98,18 +98,17 @@ class MisuseRecord(wiring.Component):
         refused &= claim.source != RecycleSource.COMMAND
         answers = Signal(range(pools))
         m.d.comb += answers.eq(Mux(claim.pool < pools, claim.pool, 0))
-        of_claim, of_command, acknowledged = Signal(pools), Signal(pools), Signal(pools)
-        clear = Signal(pools)
+        of_claim, of_command, clear = Signal(pools), Signal(pools), Signal(pools)
         m.d.sync += [
             of_claim.eq(refused << answers),
             of_command.eq(command.strobe << command.pool),
-            acknowledged.eq((self.write.at.acknowledge & self.write.data[0]) << self.write.pool),
             clear.eq(self.clear),
         ]
 
+        acknowledged = self.write.at.acknowledge & self.write.data[0]
         for pool in range(pools):
             first, count = self.offender[pool], self.refused[pool]
-            with m.If(acknowledged[pool] | ~first.valid):
+            with m.If((acknowledged & (self.write.pool == pool)) | ~first.valid):
                 m.d.sync += first.eq(Mux(of_claim[pool], claimed, commanded))
                 m.d.sync += first.valid.eq(of_claim[pool] | of_command[pool])
             m.d.sync += count.eq(count + of_claim[pool] + of_command[pool])
