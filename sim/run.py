@@ -91,8 +91,8 @@ class RunConfig:
             raise ValueError(f"Traffic is spread over {self.traffic.queues} queues, but only {self.queues} are in use")
         if hardware_pools(self.strategy) and machine.nic.pools < self.queues:
             raise ValueError(
-                f"strategy {self.strategy} needs a hardware pool for each of the {self.queues} queues in use; "
-                f"nic.pools must be at least that on this machine, not {machine.nic.pools!r}"
+                f"strategy {self.strategy} needs a hardware pool for each queue in use, so nic.pools must be at least "
+                f"{self.queues} on this machine, not {machine.nic.pools!r}"
             )
         needed = self.queues * self.ring * RING_ROOM * PAGE_SIZE
         if needed > machine.memory_size:

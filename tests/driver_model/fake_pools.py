@@ -38,7 +38,8 @@ class FakePool:
         self.ids = ids
         self.now = now
         self.interrupt = interrupt
-        self.stuck = False  #: never leave the state it is in, nor end a command
+        self.stays = False  #: never leave the state it is in
+        self.stuck = False  #: never end a command
         self.values: dict[str, int] = {}
         self.return_writes: list[list[int]] = []  #: ids of each
         self.drops = 0  #: frames refused by the loop
@@ -152,7 +153,7 @@ class FakePool:
         register = self.map[name]
         if name == "status":
             state = self.state
-            if not self.stuck:
+            if not self.stays:
                 if state is PoolState.CLEARING:
                     self.state = PoolState.ENABLED
                 elif state is PoolState.DRAINING and not self.outstanding:
