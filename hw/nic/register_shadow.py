@@ -26,9 +26,11 @@ class RegisterShadow(wiring.Component):
     address : In
         A register's.
     known, value : Out
-        What was written to it, two cycles later; nothing if not ``known``: then it was not written since reset.
+        What was written to it, two cycles later, three where pools are built in; nothing if not ``known``: then it was
+        not written since reset.
     write, data : In
-        Write to the register whose address was there in the cycle before. In that cycle nothing is read.
+        Write to the register whose address was there in the cycle before, or with pools in the two before. In that
+        cycle nothing is read.
     """
 
     def __init__(self, config: NicConfig):
@@ -56,14 +58,15 @@ class RegisterShadow(wiring.Component):
         place = self.address[exact_log2(WORD_BYTES) :]
         page = self.address[exact_log2(register_map(self._config.queues).queue_stride) :]
         rows = {kind: self._row_in_page(m, kind, place) for kind in register_pages(self._config)}
-        in_queue = Cat(rows["queue"], page + _ROWS["port"] // _ROWS["queue"] - 1)
+        beyond_port = Cat(rows["queue"], page + _ROWS["port"] // _ROWS["queue"] - 1)
         if self._config.pools:
             first_pool = 1 + self._config.queues
             rows_before = _ROWS["port"] + _ROWS["queue"] * self._config.queues
             in_pool = Cat(rows["pool"], page + rows_before // _ROWS["pool"] - first_pool)
-            in_queue = Mux(page >= first_pool, in_pool, in_queue)
+            beyond_port = Mux(page >= first_pool, in_pool, beyond_port)
+        # With three kinds of pages it takes a cycle to know which row it is.
+        m.d["sync" if self._config.pools else "comb"] += read.addr.eq(Mux(page == 0, rows["port"], beyond_port))
         m.d.comb += [
-            read.addr.eq(Mux(page == 0, rows["port"], in_queue)),
             read.en.eq(~self.write),
             write.en.eq(self.write),
             write.addr.eq(row),

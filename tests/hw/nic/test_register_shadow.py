@@ -42,14 +42,14 @@ def test_registers_are_kept_apart_until_a_reset(queues, pools):
     async def bench(ctx):
         async def read(address):
             ctx.set(shadow.address, address)
-            await ctx.tick().repeat(2)
+            await ctx.tick().repeat(3 if pools else 2)
             return ctx.get(shadow.value) if ctx.get(shadow.known) else None
 
         assert [await read(address) for address in words] == [None] * len(words)
         written = {}
         for address in rng.sample(addresses, len(addresses)):
             ctx.set(shadow.address, address)
-            await ctx.tick()
+            await ctx.tick().repeat(2 if pools else 1)
             ctx.set(shadow.write, 1)
             ctx.set(shadow.data, words[address])
             await ctx.tick()
