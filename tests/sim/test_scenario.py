@@ -24,4 +24,5 @@ def test_frames_refused_without_a_report_count_as_those_with_one():
 
 def test_drops_of_port_and_queues_are_summed():
     statistics = {"tx_errors": 0, "rx_drop_runt": 2, "nic_queue0_drop_no_buffer": 3, "nic_queue1_drop_no_buffer": 4}
-    assert dropped(statistics) == {"runt": 2, "no_buffer": 7}
+    statistics["nic_queue1_drop_pool_limit"] = 5
+    assert dropped(statistics) == {"runt": 2, "no_buffer": 7, "pool_limit": 5}

@@ -312,7 +312,8 @@ def test_status_and_counters() -> None:
         assert bench.driver.status(1, "rx") == (QueueState.ENABLED, False, QueueError.NONE)
         counters = bench.driver.counters()
         assert counters["rx_frames"] == 0
-        assert counters["nic_queue1_drop_no_buffer"] == 0
+        reasons = ("queue_disabled", "no_buffer", "completion_full", "pool_limit")
+        assert [counters[f"nic_queue1_drop_{reason}"] for reason in reasons] == [0] * 4
         with pytest.raises(ValueError, match="Direction must be rx or tx, not 'up'"):
             bench.driver.status(0, "up")
         names = bench.driver.ethtool_statistics()
