@@ -20,6 +20,7 @@ WHY = MappingProxyType(
         RecycleError.JOINED: "a buffer of that id has joined already",
         RecycleError.LENGTH: "it has no bytes",
         RecycleError.EMPTY: "there is none",
+        RecycleError.COMMAND: "there is no such command",
     }
 )
 _BY = MappingProxyType(
