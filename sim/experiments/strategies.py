@@ -30,10 +30,11 @@ WELL_BELOW = Fraction(4, 5)  #: of the throughput in another mode
 KEEPS_UP = Fraction(95, 100)
 SAMPLED_SIZES = 2520  #: frames that a mean size is taken from: whole rounds of the named mixes
 MEMORY_SOURCE = "Brouer, Memory vs. Networking, NetConf 2016; Generic page-pool recycle facility, LSF/MM 2016"
+RECYCLE_SOURCE = "what recycling in hardware is built for"
 STRICT_SOURCE = "Fast & Safe IO Memory Protection, SOSP 2024: strict protection costs 20 to 65 % of throughput"
 POOL_SOURCE = "page_pool maps its pages once, in every mode"
+MAPPED_ONCE = ("page_pool", "hw_recycle")
 #: What every machine can do.
-ANYWHERE = tuple(name for name in STRATEGIES if not hardware_pools(name))
 
 
 class Strategies(Experiment):
@@ -42,7 +43,7 @@ class Strategies(Experiment):
     name = "strategies"
     question = "What does one packet's memory cost, by buffer strategy, IOMMU mode and frame size?"
     settings: ClassVar = {
-        "strategies": Setting(ANYWHERE, "buffer strategies, joined by +", choices=tuple(STRATEGIES)),
+        "strategies": Setting(tuple(STRATEGIES), "buffer strategies, joined by +", choices=tuple(STRATEGIES)),
         "verdicts": Setting(tuple(PROGRAMS), "XDP verdicts, joined by +", choices=tuple(PROGRAMS)),
         "traffic": Setting(
             ("64", "128", "256", "512", "1024", "1518", "imix", CAPTURE),
@@ -94,7 +95,10 @@ class Strategies(Experiment):
         return replace(preset(preset_name), iommu=IommuConfig())
 
     def cases(self, machine: MachineConfig, settings: Mapping[str, Any], capture: str) -> Sequence[Case]:
-        """Verdict by verdict, traffic by traffic, so that strategies stand side by side in the table."""
+        """Verdict by verdict, traffic by traffic, so that strategies stand side by side in the table. If one of them
+        recycles in hardware, all run on a NIC that can."""
+        if any(map(hardware_pools, settings["strategies"])):
+            machine = replace(machine, nic=replace(machine.nic, pools=max(machine.nic.pools, machine.nic.queues)))
         return [
             Case(
                 {"verdict": verdict, "traffic": traffic, "iommu": mode, "strategy": strategy},
@@ -124,9 +128,8 @@ class Strategies(Experiment):
         """Throughput, its ceiling, cycles of each stage and of the CPU by operation, and drops by reason."""
         transmit = case.run.verdict == "tx"
         line = case.run.traffic.line(machine.nic.clock_khz)
-        bounds = ceilings(
-            machine.nic, machine.link, line, measured.lengths, transmit=transmit, host_width=machine.host_width
-        )
+        ways = {"transmit": transmit, "recycle": hardware_pools(case.run.strategy)}
+        bounds = ceilings(machine.nic, machine.link, line, measured.lengths, host_width=machine.host_width, **ways)
         ceiling, throughput = min(bounds.values()), measured.packets_per_second
         rows = [
             Row(case.varied, "throughput", "Mpps", throughput / 1_000_000),
@@ -146,6 +149,9 @@ class Strategies(Experiment):
             Row(case.varied, "memory_share", "%", 100 * memory / total if total else 0),
         ]
         rows += [Row(case.varied, f"cpu_cycles.{name}", "cycles/packet", cost) for name, cost in costs.items()]
+        for name, is_write in (("memory_reads", False), ("memory_writes", True)):
+            count = sum(count for (write, *_), count in measured.accesses.items() if write == is_write)
+            rows.append(Row(case.varied, name, "1/packet", Fraction(count, measured.delivered)))
         for name, operation in (("interrupts", "irq.entry"), ("polls", "napi.poll")):
             count, _ = measured.operations.get(operation, (0, 0))
             rows.append(Row(case.varied, name, "1/packet", Fraction(count, measured.delivered)))
@@ -169,19 +175,27 @@ class Strategies(Experiment):
 
 
 def _strategy_checks(rows: Sequence[Row]) -> list[Row]:
-    """page_pool must spend fewer memory cycles on a packet than page_per_packet."""
+    """page_pool must spend fewer memory cycles on a packet than page_per_packet, and hw_recycle fewer still; none at
+    all where frames are sent from where they came."""
     result = []
     for case, cost in _compared(rows, "memory_cycles", "strategy"):
-        if cost.keys() >= {"page_per_packet", "page_pool"}:
-            saved = cost["page_per_packet"] - cost["page_pool"]
-            result.append(Row(case, "saved_by_page_pool", "cycles/packet", saved))
-            result.append(Row(case, "page_pool_is_cheaper", "bool", saved > 0, True, MEMORY_SOURCE, "check"))
+        for dear, cheap, source in (
+            ("page_per_packet", "page_pool", MEMORY_SOURCE),
+            ("page_pool", "hw_recycle", RECYCLE_SOURCE),
+        ):
+            if cost.keys() >= {dear, cheap}:
+                saved = cost[dear] - cost[cheap]
+                result.append(Row(case, f"saved_by_{cheap}", "cycles/packet", saved))
+                result.append(Row(case, f"{cheap}_is_cheaper", "bool", saved > 0, True, source, "check"))
+        if "hw_recycle" in cost and case["verdict"] == "tx":
+            free = cost["hw_recycle"] == 0
+            result.append(Row(case, "forwarding_costs_no_memory", "bool", free, True, RECYCLE_SOURCE, "check"))
     return result
 
 
 def _mode_checks(rows: Sequence[Row]) -> list[Row]:
     """Strict protection must cost page_per_packet much of its throughput, unless the machine's ceiling hides it, and
-    page_pool, which maps its pages once, hardly any, in whichever mode."""
+    those that map their pages once hardly any, in whichever mode."""
     ceilings = _compared(rows, "ceiling", "iommu")
     result = []
     for (case, rate), (_, ceiling) in zip(_compared(rows, "throughput", "iommu"), ceilings, strict=True):
@@ -190,11 +204,12 @@ def _mode_checks(rows: Sequence[Row]) -> list[Row]:
             if others and rate["strict"] < WELL_BELOW * ceiling["strict"]:
                 below = rate["strict"] <= WELL_BELOW * min(others)
                 result.append(Row(case, "strict_is_well_below", "bool", below, True, STRICT_SOURCE, "check"))
-        if case["strategy"] == "page_pool" and "passthrough" in rate:
+        strategy = case["strategy"]
+        if strategy in MAPPED_ONCE and "passthrough" in rate:
             for mode in [mode for mode in rate if mode not in ("none", "passthrough")]:
                 keeps_up = rate[mode] >= KEEPS_UP * rate["passthrough"]
                 varied = case | {"iommu": mode}
-                result.append(Row(varied, "page_pool_keeps_up", "bool", keeps_up, True, POOL_SOURCE, "check"))
+                result.append(Row(varied, f"{strategy}_keeps_up", "bool", keeps_up, True, POOL_SOURCE, "check"))
     return result
 
 

@@ -63,7 +63,33 @@ def test_by_default_the_iommus_modes_run_for_a_few_cases_only() -> None:
     assert [tuple(case.varied.values())[:3] for case in chosen] == [
         ("drop", traffic, mode) for traffic in ("64", "1518") for mode in ("passthrough", "lazy", "strict")
     ]
-    assert len([case for case in cases() if case.run.iommu == "none"]) == 48
+    assert len([case for case in cases() if case.run.iommu == "none"]) == 72
+
+
+def test_all_strategies_run_on_a_nic_with_pools_if_one_of_them_needs_them() -> None:
+    assert {case.machine.nic.pools for case in cases() if case.machine is not None} == {2}
+    for case in cases(strategies="hw_recycle"):
+        assert case.machine is not None
+        case.run.check(case.machine)
+    chosen = cases(strategies="page_pool+page_per_packet")
+    assert {case.machine.nic.pools for case in chosen if case.machine is not None} == {0}
+
+
+def test_recycling_in_hardware_must_be_cheaper_and_cost_a_forwarded_packet_nothing() -> None:
+    def check(verdict: str, **memory: float) -> dict[str, object]:
+        made = [
+            Row({"verdict": verdict, "strategy": strategy}, "memory_cycles", "cycles/packet", value)
+            for strategy, value in memory.items()
+        ]
+        return {row.name: row.value for row in Strategies().checks(made) if row.kind == "check"}
+
+    assert check("drop", page_pool=25, hw_recycle=3) == {"hw_recycle_is_cheaper": True}
+    assert check("drop", page_pool=25, hw_recycle=25) == {"hw_recycle_is_cheaper": False}
+    assert check("tx", page_pool=50, hw_recycle=0) == {
+        "hw_recycle_is_cheaper": True,
+        "forwarding_costs_no_memory": True,
+    }
+    assert check("tx", hw_recycle=1) == {"forwarding_costs_no_memory": False}
 
 
 def test_modes_that_are_named_run_everywhere() -> None:
