@@ -17,6 +17,7 @@ from hw.nic.nic import READ_CLIENT_BITS
 from hw.nic.probes import bits, handshakes, show
 from sim.config import INTRUDER_ID, INTRUDER_REGISTERS, IOMMU_REGISTERS, MachineConfig
 from sim.host.dram import Dram
+from sim.host.invalidation_path import InvalidationPath
 from sim.host.level_interrupts import LevelInterrupts
 from sim.host.link import HostLink
 from sim.host.mailbox import ADDR_WIDTH, Mailbox
@@ -47,6 +48,9 @@ class Machine(wiring.Component):
                                               │ Iommu │ walker ─────► WidthConverter ──► Dram.walker
         Mailbox ─► AXILiteDecoder ► registers └───────┘ interrupts ─► LevelInterrupts ─► Mailbox
                                   └► HostLink ─► Nic    HostLink ───────────────────┘
+
+    A device that has ``ats_invalidate`` and ``ats_invalidated`` takes the IOMMU's invalidations and acknowledges them,
+    over the link (:class:`sim.host.invalidation_path.InvalidationPath`).
 
     The decoder hands accesses below ``IOMMU_REGISTERS`` to the NIC, over the link, and the 4 KiB there to the IOMMU,
     over a :class:`sim.host.register_path.RegisterPath` of ``iommu_register_ns``.
@@ -122,7 +126,7 @@ class Machine(wiring.Component):
         stalls.join_bus("device_axi", device.axi, converter.narrow)
         memory, registers, interrupt = dram.data, mailbox.registers, mailbox.interrupt
         if self.iommu is not None:
-            memory, registers, interrupt = self._place_iommu(m, self.iommu, dram, mailbox, stalls, cycle)
+            memory, registers, interrupt = self._place_iommu(m, self.iommu, link, dram, mailbox, stalls, cycle)
         if config.nic.probes:
             m.submodules.account = account = StreamAccount(tuple(stream_ends(config)), AMOUNTS)
             parts.append(account)
@@ -135,6 +139,27 @@ class Machine(wiring.Component):
         stalls.join_stream("device_interrupt", device.interrupt, link.device_interrupt)
         stalls.join_stream("host_interrupt", link.host_interrupt, interrupt)
         return m
+
+    def _carry_invalidations(self, m: Module, iommu: Any, link: Any) -> None:
+        """Between the IOMMU and a device that takes them; otherwise they go nowhere, and time out."""
+        device = self.device
+        if "ats_invalidate" not in device.signature.members:
+            m.d.comb += iommu.invalidate.ready.eq(1)
+            return
+        m.submodules.invalidations = path = InvalidationPath()
+        for source, sink in (
+            (iommu.invalidate, path.invalidate),
+            (path.host_message, link.host_message),
+            (link.device_message, path.device_message),
+            (path.device_invalidate, device.ats_invalidate),
+            (device.ats_invalidated, path.device_invalidated),
+            (path.device_answer, link.device_answer),
+            (link.host_answer, path.host_answer),
+            (path.invalidated, iommu.invalidated),
+        ):
+            join(m, source, sink)
+        for strobe, r in ((path.handed, link.host.r), (path.taken, device.axi.r)):
+            m.d.comb += strobe.eq(r.valid & r.ready & r.payload.last)
 
     def _count(self, m: Module, account: Any, link: Any, dram: Any) -> None:
         """Account for every stream from the wire to memory, as its source sees it."""
@@ -154,7 +179,7 @@ class Machine(wiring.Component):
             m.d.comb += getattr(account.amounts, name).eq(getattr(link, name))
 
     def _place_iommu(
-        self, m: Module, iommu: Any, dram: Any, mailbox: Any, stalls: "Stalls", cycle: Signal
+        self, m: Module, iommu: Any, link: Any, dram: Any, mailbox: Any, stalls: "Stalls", cycle: Signal
     ) -> tuple[Any, Any, Any]:
         """Put the IOMMU before memory, its registers and interrupt wires beside the device's; where the link's accesses
         to memory go then, where its register accesses come from, and where its interrupts go."""
@@ -173,10 +198,8 @@ class Machine(wiring.Component):
         join(m, converter.wide, dram.walker)
         join(m, mailbox.registers, decoder.manager)
         join(m, interrupts.output, mailbox.interrupt)
-        m.d.comb += [
-            interrupts.wires.eq(iommu.interrupts),
-            iommu.invalidate.ready.eq(1),  # the NIC takes no invalidations: they go nowhere, and time out
-        ]
+        m.d.comb += interrupts.wires.eq(iommu.interrupts)
+        self._carry_invalidations(m, iommu, link)
         stalls.join_bus("iommu_memory", iommu.memory, dram.data)
         stalls.join_bus("iommu_walker", iommu.walker, converter.narrow)
         registers: Any = decoder.iommu

@@ -282,6 +282,30 @@ class FaultRecord(data.Struct):
     iotval2: 64
 
 
+NO_WRITE = 0  #: the bit of a translation request's or prefetch's address that says: not to write (PCIe ATS: NW)
+
+
+class TranslationCompletion(data.Struct):
+    """What a translation request is answered with, in each 64 bits of data (PCIe ATS, translation completion data
+    entry). With neither ``r`` nor ``w`` there is no translation, and the rest means nothing.
+
+    With ``s`` the translation is of a naturally aligned power-of-two range of two pages or more, of as many pages as
+    the trailing ones of ``page`` say, as in :class:`InvalidateCommand`; without, of 4 KiB.
+    """
+
+    r: 1  #: the device may read
+    w: 1  #: it may write
+    u: 1  #: it must use the untranslated address: never here
+    exe: 1  #: it may execute: never here, as no request can ask for it
+    priv: 1  #: for privileged accesses: never here, nor are the fields up to ``n``
+    everywhere: 1  #: "global": in all processes
+    cxl_io: 1
+    ama: 3
+    n: 1  #: accesses need no snoop
+    s: 1
+    page: 52  #: physical address bits 63:12
+
+
 class Event(enum.Enum, shape=15):
     """iohpmevt, field eventID: those of the specification, then our own in the range left to implementations."""
 
@@ -289,7 +313,8 @@ class Event(enum.Enum, shape=15):
     UNTRANSLATED = 1  #: untranslated requests and debug translations, once each
     TRANSLATED = 2  #: translated requests, once each
     ATS_REQUEST = 3  #: translation requests, once each
-    TLB_MISS = 4  #: requests whose first lookup did not hit: no leaf, no context, not enough permission, or refused
+    TLB_MISS = 4  #: requests whose first lookup did not hit: no leaf, no context, not enough permission, or refused;
+    #: prefetches count among their own only
     DIRECTORY_WALK = 5  #: searches of the device directory, whatever number of entries they read
     PROCESS_WALK = 6  #: searches of a process directory: none, as there is none
     FIRST_WALK = 7  #: walks of a first-stage table, whatever number of entries they read
@@ -298,6 +323,8 @@ class Event(enum.Enum, shape=15):
     WALK_CACHE_HIT = 0x4001  #: walks of either stage's table that began below the root
     INVALIDATED = 0x4002  #: leaf entries that invalidations dropped
     FAULT = 0x4003  #: requests answered with an error because of their translation, once each
+    PREFETCH = 0x4004  #: prefetches, once each
+    PREFETCH_DROPPED = 0x4005  #: those of them that found neither their leaf nor a walk
 
 
 class InvalidationRequest(data.Struct):

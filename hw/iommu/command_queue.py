@@ -24,9 +24,12 @@ ERRORS = ("cqmf", "cmd_to", "cmd_ill")
 class CommandQueue(wiring.Component):
     """Fetches commands ahead and executes them in order; ``cqh`` goes one further with each.
 
-    An invalidation is executed when ``invalidations`` takes it, at most one a cycle. IOFENCE.C waits for every earlier
-    invalidation, for the acknowledgement or timeout of every ATS.INVAL, and for every access that the channels accepted
-    before, whatever its PR and PW say; then it writes its data, and once that is acknowledged sets ``fence_w_ip``.
+    An invalidation is executed when ``invalidations`` takes it, at most one a cycle. ATS.INVAL is sent when all earlier
+    ones are executed and every access that the channels accepted before is done, so that a device has the answers to
+    all translation requests that they are about; only the first behind an invalidation waits for that. IOFENCE.C waits
+    for every earlier invalidation, for the acknowledgement or timeout of every ATS.INVAL, and for every access that the
+    channels accepted before, whatever its PR and PW say; then it writes its data, and once that is acknowledged sets
+    ``fence_w_ip``.
 
     A memory fault, an illegal command and a fence that finds a timeout stop the queue: ``cqh`` stays at the command,
     and when software has cleared all three error bits, it is fetched again and executed anew. The fence after a timeout
@@ -105,6 +108,7 @@ class CommandQueue(wiring.Component):
         else:
             m.d.comb += self.invalidated.ready.eq(1)
 
+        stale = Signal()  # answers of before an invalidation may still be on their way to a device
         done = Signal()  # the command at the head is
         errors = {name: Signal(name=f"found_{name}") for name in (*ERRORS, "fence_w_ip")}
         stopped = csr.cqmf | csr.cmd_to | csr.cmd_ill
@@ -138,13 +142,24 @@ class CommandQueue(wiring.Component):
                             with m.If(~self.invalidations.valid | self.invalidations.ready):
                                 m.d.comb += done.eq(1)
                                 m.d.sync += [
+                                    stale.eq(1),
                                     self.invalidations.payload.eq(decoder.invalidation),
                                     self.invalidations.valid.eq(1),
                                 ]
                         with m.Case(CommandKind.FENCE):
                             m.next = "INVALIDATED"
                         with m.Case(CommandKind.ATS_INVALIDATE):
-                            m.d.comb += [send_valid.eq(1), done.eq(send_ready)]
+                            with m.If(stale):
+                                m.next = "ANSWER"
+                            with m.Else():
+                                m.d.comb += [send_valid.eq(1), done.eq(send_ready)]
+            with m.State("ANSWER"):
+                m.d.comb += [fetch.run.eq(1), self.fence.eq(csr.cqen & ~self.invalidations.valid)]
+                with m.If(~csr.cqen):
+                    m.next = "STOP"
+                with m.Elif(self.fenced):
+                    m.d.sync += stale.eq(0)
+                    m.next = "EXECUTE"
             with m.State("INVALIDATED"):
                 m.d.comb += fetch.run.eq(1)
                 with m.If(~csr.cqen):
@@ -156,6 +171,7 @@ class CommandQueue(wiring.Component):
                 with m.If(~csr.cqen):
                     m.next = "STOP"
                 with m.Elif(self.fenced):
+                    m.d.sync += stale.eq(0)
                     with m.If(timed_out):
                         m.d.comb += [errors["cmd_to"].eq(1), forget.eq(1)]
                         m.next = "STOP"

@@ -55,7 +55,7 @@ class IommuControl(wiring.Component):
     invalidations : Out, stream
         To the caches.
     fences : Out
-        To the write channel and the read channel.
+        To the write channel, the read channel and the translator.
     faults : In, streams
         Of the write channel and the read channel.
     events : In
@@ -77,7 +77,7 @@ class IommuControl(wiring.Component):
                 "registers": In(AXILiteSignature(ADDRESS_BITS)),
                 "directory": Out(Directory),
                 "invalidations": Out(INVALIDATIONS),
-                "fences": Out(FenceSignature()).array(2),
+                "fences": Out(FenceSignature()).array(3),
                 "faults": In(stream.Signature(FaultReport)).array(2),
                 "events": In(EventsSignature()),
                 "debug_walk": Out(WalkSignature(config)),
@@ -99,7 +99,7 @@ class IommuControl(wiring.Component):
         m.submodules.debug = debug = DebugTranslation(config)
         m.submodules.counters = counters = Counters(config)
         m.submodules.interrupts = interrupts = IommuInterrupts(config)
-        m.submodules.fences = fences = Fences(2, 3)
+        m.submodules.fences = fences = Fences(2, 4)
         m.submodules.queues = queues = AXI4Mux(WIDTH, (COMMANDS_ID, FENCE_ID), (FAULT_ID,))
 
         for block in (directory, commands, faults, debug, counters, interrupts):
@@ -138,10 +138,11 @@ class IommuControl(wiring.Component):
         join(m, debug.walk, flipped(self.debug_walk))
         join(m, debug.claim, flipped(self.debug_claim))
         join(m, debug.fault, faults.faults[2])
-        join(m, fences.channels[2], debug.fence)
+        join(m, fences.channels[3], debug.fence)
+        for channel in range(3):
+            join(m, fences.channels[channel], flipped(self.fences[channel]))
         for channel in range(2):
             join(m, flipped(self.faults[channel]), faults.faults[channel])
-            join(m, fences.channels[channel], flipped(self.fences[channel]))
         join(m, commands.axi, queues.managers[0])
         join(m, faults.axi, queues.managers[1])
         join(m, queues.memory, flipped(self.axi))

@@ -98,13 +98,23 @@ class EventCounter(wiring.Component):
             Event.UNTRANSLATED: requests(AddressType.UNTRANSLATED),
             Event.TRANSLATED: requests(AddressType.TRANSLATED),
             Event.ATS_REQUEST: requests(AddressType.TRANSLATION_REQUEST),
-            Event.TLB_MISS: sum((e.strobe & e.miss & s for e, s in zip(lookups, seen, strict=True)), Const(0)),
+            Event.TLB_MISS: sum(
+                (
+                    e.strobe & e.miss & s & (e.requester.address_type != AddressType.PREFETCH)
+                    for e, s in zip(lookups, seen, strict=True)
+                ),
+                Const(0),
+            ),
             Event.DIRECTORY_WALK: walk.directory & walked & by_device,
             Event.FIRST_WALK: walk.first & walked,
             Event.SECOND_WALK: walk.second & walked,
             Event.TABLE_READ: walk.read & walked,
             Event.WALK_CACHE_HIT: walk.cache_hit & walked,
             Event.INVALIDATED: Mux(unfiltered, self.events.invalidated, 0),
+            Event.PREFETCH: requests(AddressType.PREFETCH),
+            Event.PREFETCH_DROPPED: sum(
+                (e.strobe & e.dropped & s & by_device for e, s in zip(lookups, seen, strict=True)), Const(0)
+            ),
             Event.FAULT: Mux(unfiltered, self.events.faults[0] + self.events.faults[1], 0),
         }
         with m.Switch(self.selector.eventid):

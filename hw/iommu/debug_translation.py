@@ -10,7 +10,6 @@ from amaranth.lib.wiring import In, Out
 from hw.abi.iommu import Cause, TransactionType
 from hw.config import IommuConfig
 from hw.iommu.interfaces import (
-    SIZE_BITS,
     Access,
     ClaimSignature,
     FaultReport,
@@ -20,6 +19,7 @@ from hw.iommu.interfaces import (
     WalkResult,
     WalkSignature,
     fault_iotval2,
+    sized_page,
 )
 from hw.iommu.register_access import RegisterWrite, merged, register_layout, written
 
@@ -122,7 +122,7 @@ class DebugTranslation(wiring.Component):
                     m.d.sync += [
                         self.tr_response.fault.eq(result.cause != Cause.NONE),
                         self.tr_response.s.eq(result.size != PageSize.SIZE_4K),
-                        self.tr_response.ppn.eq(_with_size(result)),
+                        self.tr_response.ppn.eq(sized_page(result.ppn, result.size)),
                     ]
                     with m.If((result.cause == Cause.NONE) | result.quiet):
                         m.d.sync += control.go_busy.eq(0)
@@ -156,12 +156,3 @@ class DebugTranslation(wiring.Component):
             report.iotval.eq(address),
             report.iotval2.eq(fault_iotval2(result, address)),
         ]
-
-
-def _with_size(result: Any) -> Any:
-    """The page of a result, with its size in the low bits: a 0 and 1s below it, as many as the size has bits."""
-    ppn = result.ppn
-    for size, bits in SIZE_BITS.items():
-        if bits:
-            ppn = Mux(result.size == size, Cat(Const((1 << bits - 1) - 1, bits), result.ppn[bits:]), ppn)
-    return ppn

@@ -22,6 +22,7 @@ class Access(enum.Enum, shape=2):
     READ = 0
     WRITE = 1
     EXECUTE = 2  #: only a debug translation
+    TRANSLATE = 3  #: a translation request: to read, and to write where that is allowed
 
 
 class PageSize(enum.Enum, shape=2):
@@ -42,6 +43,13 @@ def size_mask(size: Value, width: int = PAGE_BITS) -> Value:
     for each, bits in SIZE_BITS.items():
         mask = Mux(size == each, (1 << bits) - 1, mask)
     return mask
+
+
+def sized_page(ppn: Value, size: Value) -> Value:
+    """A page's number, with its size in the low bits where that is not 4 KiB: a 0 and 1s below it, as many as the size
+    has bits."""
+    mask = size_mask(size, len(ppn))
+    return (ppn & ~mask) | (mask >> 1)
 
 
 class Space(data.Struct):
@@ -95,6 +103,8 @@ class WalkResult(data.Struct):
     ppn: PPN_BITS
     size: PageSize
     iotval2: 64
+    readable: 1  #: also only without a cause
+    writable: 1
 
 
 def fault_iotval2(result: Any, address: Value) -> Value:
@@ -111,7 +121,7 @@ class Outcome(enum.Enum, shape=2):
     """Answer to a translation's request."""
 
     RETRY = 0  #: no walk could be taken on: ask again
-    HIT = 1  #: ``ppn`` is the physical page
+    HIT = 1  #: ``ppn`` is the physical page, of a page of ``size`` that may be written where ``writable``
     WALK = 2  #: walk ``walk`` will find it; its result is held until released
 
 
@@ -119,7 +129,15 @@ class TranslationAnswer(data.StructLayout):
     """See :class:`TranslationSignature`."""
 
     def __init__(self, config: IommuConfig):
-        super().__init__({"outcome": Outcome, "ppn": PPN_BITS, "walk": range(config.walks)})
+        super().__init__(
+            {
+                "outcome": Outcome,
+                "ppn": PPN_BITS,
+                "size": PageSize,
+                "writable": 1,
+                "walk": range(config.walks),
+            }
+        )
 
 
 class TranslationSignature(wiring.Signature):
@@ -132,6 +150,9 @@ class TranslationSignature(wiring.Signature):
     Every WALK answer is a claim on that walk: once ``finished[walk]`` is on, the channel reads the result (``look`` is
     combinational to ``result``) and gives each claim back by one ``release`` strobe with ``look`` naming the walk. A
     walk's result stays while it has claims.
+
+    Reads may be translation requests, of which a HIT tells all that there is to tell, and prefetches. A prefetch that
+    misses begins a walk, if one is free, and makes no claim on it, whatever its answer says.
 
     Members
     -------
@@ -229,6 +250,7 @@ class LookupEvent(data.Struct):
 
     strobe: 1
     miss: 1
+    dropped: 1  #: a prefetch that missed and got no walk
     requester: Sideband
     space: Space
 
@@ -266,11 +288,17 @@ class EventsSignature(wiring.Signature):
 class WalkSignature(wiring.Signature):
     """Asking the walk table for a walk, seen from who misses. In the cycle of ``request``, ``taken`` says whether
     ``walk`` is a claim on a walk (see :class:`TranslationSignature`); otherwise no walk was free, or another asker went
-    first."""
+    first. A ``prefetch`` makes no claim: there is, or begins, such a walk if it is taken."""
 
     def __init__(self, config: IommuConfig):
         super().__init__(
-            {"request": Out(1), "wanted": Out(WalkRequest), "taken": In(1), "walk": In(range(config.walks))}
+            {
+                "request": Out(1),
+                "prefetch": Out(1),
+                "wanted": Out(WalkRequest),
+                "taken": In(1),
+                "walk": In(range(config.walks)),
+            }
         )
 
 

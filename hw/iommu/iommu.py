@@ -103,6 +103,7 @@ class Iommu(wiring.Component):
         join(m, write.translation, translator.write)
         join(m, read.translation, translator.read)
 
+        join(m, control.fences[2], translator.fence)
         join(m, control.debug_walk, translator.debug_walk)
         join(m, control.debug_claim, translator.debug_claim)
         join(m, control.invalidations, translator.invalidation)

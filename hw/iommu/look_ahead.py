@@ -51,6 +51,7 @@ class LookAhead(wiring.Component):
     -----
     translation : to the translator
     enter, place, request : a new request; only with ``ready``
+    prefetch : ``request`` is a prefetch, which is looked up and forgotten; only with ``ready``, instead of ``enter``
     known, known_place, answer : a request's answer, with outcome HIT or WALK
     chosen, chosen_request, chosen_answer : what is kept at a place, combinationally; the answer from the cycle after
         ``known`` on
@@ -69,6 +70,7 @@ class LookAhead(wiring.Component):
                 "translation": Out(TranslationSignature(config)),
                 "ready": Out(1),
                 "enter": In(1),
+                "prefetch": In(1),
                 "place": In(range(places)),
                 "request": In(Accepted(id_width)),
                 "known": Out(1),
@@ -118,7 +120,7 @@ class LookAhead(wiring.Component):
             again.addr.eq(waiting_read.data),
             burst.eq(Mux(asking, again.data.burst, self.request.burst)),
             self.ready.eq(~asking),
-            translation.request.eq(asking | self.enter),
+            translation.request.eq(asking | self.enter | self.prefetch),
             translation.requester.eq(burst.user),
             translation.address.eq(burst.addr),
             translation.crosses.eq(crosses_page(burst)),
@@ -146,7 +148,7 @@ class LookAhead(wiring.Component):
         retry = translation.answer.outcome == Outcome.RETRY
         first, once_more = answered.kind == _Kind.FIRST, answered.kind == _Kind.AGAIN
         m.d.comb += [
-            translation.hold.eq((first & (oldest != end)) | (answered.kind == _Kind.VOID)),
+            translation.hold.eq((~once_more & (oldest != end)) | (answered.kind == _Kind.VOID)),
             join.eq(first & retry),
             again_known.eq(once_more & ~retry),
             go_back.eq(once_more & retry),

@@ -7,7 +7,7 @@ from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.abi.iommu import PAGE_SHIFT, DirectoryMode, FirstMode, SecondMode
+from hw.abi.iommu import NO_WRITE, PAGE_SHIFT, DirectoryMode, FirstMode, SecondMode
 from hw.abi.rings import AddressType, Sideband
 from hw.config import IommuConfig
 from hw.iommu.interfaces import (
@@ -17,6 +17,7 @@ from hw.iommu.interfaces import (
     Directory,
     LookupEvent,
     Outcome,
+    PageSize,
     Space,
     TranslationSignature,
     WalkSignature,
@@ -30,6 +31,7 @@ class _Request(data.Struct):
 
     made: 1
     first: 1
+    prefetch: 1
     requester: Sideband
     address: 64
     access: Access
@@ -47,6 +49,10 @@ class Lookup(wiring.Component):
     - otherwise a leaf in the IOTLB with the permission that the access needs, for a burst within its page.
 
     All else, also whatever ends in a fault, is asked of the walk table in the cycle of the answer.
+
+    A read of type TRANSLATION_REQUEST is looked up as an untranslated one that may write as well (with
+    :data:`hw.abi.iommu.NO_WRITE` one that only reads), where the context has EN_ATS; one of type PREFETCH as the
+    untranslated write (or read) that it announces, so that this one joins its walk.
 
     Ports
     -----
@@ -90,6 +96,24 @@ class Lookup(wiring.Component):
             comparing.eq(looking),
             answering.eq(comparing),
         ]
+        kind, reads, no_write = (
+            looking.requester.address_type,
+            looking.access == Access.READ,
+            looking.address[NO_WRITE],
+        )
+        prefetch, translates = Signal(), Signal()
+        m.d.comb += [
+            prefetch.eq(reads & (kind == AddressType.PREFETCH)),
+            translates.eq(reads & (kind == AddressType.TRANSLATION_REQUEST)),
+        ]
+        with m.If(prefetch):
+            m.d.sync += [
+                comparing.prefetch.eq(1),
+                comparing.requester.address_type.eq(AddressType.UNTRANSLATED),
+                comparing.access.eq(Mux(no_write, Access.READ, Access.WRITE)),
+            ]
+        with m.Elif(translates):
+            m.d.sync += comparing.access.eq(Mux(no_write, Access.READ, Access.TRANSLATE))
 
         # The address itself, or a leaf: decided as soon as the context is there.
         context = self.context.context
@@ -100,21 +124,24 @@ class Lookup(wiring.Component):
             self.context.device_id.eq(channel.requester.device_id),
             enabled.eq((mode != DirectoryMode.OFF) & (mode != DirectoryMode.BARE) & self.context.hit),
             plain.eq(~looking.requester.process_id_valid & (looking.access != Access.EXECUTE)),
-            untranslated.eq(looking.requester.address_type == AddressType.UNTRANSLATED),
+            untranslated.eq((kind == AddressType.UNTRANSLATED) | prefetch),
             bare.eq((context.first_mode == FirstMode.BARE) & (context.second_mode == SecondMode.BARE)),
-            leaf.eq(enabled & plain & untranslated & ~bare & ~looking.crosses),
+            leaf.eq(enabled & plain & (untranslated | (translates & context.enable_ats)) & ~bare & ~looking.crosses),
         ]
         with m.If(~looking.address[config.physical_bits :].any() & plain):
             with m.If(untranslated):
                 m.d.comb += identity.eq((mode == DirectoryMode.BARE) | (enabled & bare))
-            with m.Elif(looking.requester.address_type == AddressType.TRANSLATED):
+            with m.Elif(kind == AddressType.TRANSLATED):
                 m.d.comb += identity.eq(enabled & context.enable_ats)
+            with m.Elif(translates):
+                m.d.comb += identity.eq(enabled & context.enable_ats & bare)
         identities, leaves = Signal(2), Signal(2)
         m.d.sync += [identities.eq(Cat(identity, identities)), leaves.eq(Cat(leaf, leaves))]
 
         page = answering.address[PAGE_SHIFT:]
         found = self.tlb.translation
-        allowed = Mux(answering.access == Access.WRITE, found.writable, found.readable)
+        needs_write = (answering.access == Access.WRITE) | (answering.access == Access.TRANSLATE)
+        allowed = Mux(needs_write, found.writable, found.readable)
         hit = Signal()
         m.d.comb += [
             self.tlb.strobe.eq(channel.request),
@@ -123,9 +150,12 @@ class Lookup(wiring.Component):
             hit.eq(identities[1] | (leaves[1] & self.tlb.hit & allowed)),
             channel.answered.eq(answering.made),
             channel.answer.ppn.eq(Mux(identities[1], page, found.ppn | (page & size_mask(self.tlb.size)))),
+            channel.answer.size.eq(Mux(identities[1], PageSize.SIZE_1G, self.tlb.size)),
+            channel.answer.writable.eq(identities[1] | found.writable),
             channel.answer.walk.eq(self.walk.walk),
             channel.answer.outcome.eq(Mux(hit, Outcome.HIT, Mux(self.walk.taken, Outcome.WALK, Outcome.RETRY))),
             self.walk.request.eq(answering.made & ~hit & ~channel.hold),
+            self.walk.prefetch.eq(answering.prefetch),
             self.walk.wanted.requester.eq(answering.requester),
             self.walk.wanted.page.eq(page),
             self.walk.wanted.access.eq(answering.access),
@@ -148,7 +178,10 @@ class Lookup(wiring.Component):
         m.d.comb += [
             self.event.strobe.eq(answering.made & answering.first),
             self.event.miss.eq(~hit),
+            self.event.dropped.eq(answering.prefetch & ~hit & ~self.walk.taken),
             self.event.requester.eq(answering.requester),
             self.event.space.eq(spaces[1]),
         ]
+        with m.If(answering.prefetch):
+            m.d.comb += self.event.requester.address_type.eq(AddressType.PREFETCH)
         return m

@@ -37,6 +37,7 @@ class Outstanding(wiring.Component):
     answer, answer_id : memory's last response to it is taken by the device
     refuse, refuse_color : the last response to one that never went there is; never together with ``answer``
     look_id, idle : nothing of that ID is at memory
+    other_id, other_idle : the same for another one
     """
 
     def __init__(self, id_width: int, *, limit: int, held: int):
@@ -60,6 +61,8 @@ class Outstanding(wiring.Component):
                 "refuse_color": In(1),
                 "look_id": In(id_width),
                 "idle": Out(1),
+                "other_id": In(id_width),
+                "other_idle": Out(1),
             }
         )
 
@@ -82,8 +85,9 @@ class Outstanding(wiring.Component):
         m.d.comb += [
             other.eq(sent_of_answer[~color] != answered_before[~color]),
             answer_color.eq(color ^ other),
-            self.idle.eq(sent.read(self.look_id).as_value() == answered.read(self.look_id).as_value()),
         ]
+        for index, idle in ((self.look_id, self.idle), (self.other_id, self.other_idle)):
+            m.d.comb += idle.eq(sent.read(index).as_value() == answered.read(index).as_value())
         answered.step(self.answer, self.answer_id, answer_color, answered_before)
 
         ended, ended_color = Signal(), Signal()

@@ -29,6 +29,7 @@ class ReadPlaces(wiring.Component):
     -----
     room, place : a place is free: this one
     enter, id : a read takes it
+    pending : a place has a read of this ``id``
     known, known_place, answer, finished : as of :class:`hw.iommu.look_ahead.LookAhead`
     valid, chosen, waited : this one may leave; stays while ``waited``, otherwise for this cycle only
     leave : it does
@@ -47,6 +48,7 @@ class ReadPlaces(wiring.Component):
                 "place": Out(places),
                 "enter": In(1),
                 "id": In(id_width),
+                "pending": Out(1),
                 "known": In(1),
                 "known_place": In(places),
                 "answer": In(TranslationAnswer(config)),
@@ -75,10 +77,12 @@ class ReadPlaces(wiring.Component):
         held = Signal(range(count))
         leaving = Signal(count)
         older = Signal(count)
+        same = Signal(count)
+        m.d.comb += [older.eq(same & ~leaving), self.pending.eq(same.any())]
         for place in range(count):
             m.d.comb += [
                 leaving[place].eq((self.leave & (self.chosen == place)) | (self.leave_held & (held == place))),
-                older[place].eq(used[place] & youngest[place] & ~leaving[place] & (ids[place] == self.id)),
+                same[place].eq(used[place] & youngest[place] & (ids[place] == self.id)),
             ]
         successors = Signal(count)
         for strobe, place in ((self.leave, self.chosen), (self.leave_held, held)):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Answering a request that faulted: its record, then error responses between those of memory."""
+"""Answering a request that does not go to memory, mostly as it faulted: its record, then responses between memory's."""
 
 from typing import Any
 
@@ -30,7 +30,8 @@ class Refusal(wiring.Component):
     """Holds one faulting request until it is answered, and puts its SLVERR responses into memory's (B or R).
 
     The report is offered from the cycle after ``take``, unless the fault is quiet. Responses follow once it is taken
-    and ``clear`` is on: one for a write, as many as the burst's beats for a read, with data 0. They alternate with
+    and ``clear`` is on: one for a write, as many as the burst's beats for a read, with data 0. A translation request
+    that is no error is answered here as well: without a report, OKAY and with its word. Responses alternate with
     memory's, which pass without delay when there are none.
 
     Parameters
@@ -42,11 +43,12 @@ class Refusal(wiring.Component):
     Ports
     -----
     take, accepted, result : a request to be refused, and why; only while not ``busy``
+    okay, word : it is not refused, but answered OKAY with ``word`` in each 64 bits of data; of reads only
     busy, id : one is held, of this ID
     clear : responses of the same ID that come before its own have been taken, and nothing of it is left in the channel
     report : stream of fault reports
     memory : stream of responses from memory; device : to the device
-    finish, color : the last response to the held request is taken; its color
+    finish, color, refused : the last response to the held request is taken; its color, and whether it was an error
     """
 
     def __init__(self, response: data.StructLayout, access: Access, *, id_width: int):
@@ -60,6 +62,8 @@ class Refusal(wiring.Component):
                 "take": In(1),
                 "accepted": In(Accepted(id_width)),
                 "result": In(WalkResult),
+                "okay": In(1),
+                "word": In(64),
                 "busy": Out(1),
                 "id": Out(id_width),
                 "clear": In(1),
@@ -68,6 +72,7 @@ class Refusal(wiring.Component):
                 "device": Out(stream.Signature(response)),
                 "finish": Out(1),
                 "color": Out(1),
+                "refused": Out(1),
             }
         )
 
@@ -81,6 +86,7 @@ class Refusal(wiring.Component):
 
         memory, device = self.memory, self.device
         errors_left = Signal(range(257))
+        word = Signal(64)
         last = Signal()
         serve = Signal()  # an error response is on offer
         waits = Signal()  # memory's is, and was not taken
@@ -93,9 +99,13 @@ class Refusal(wiring.Component):
             self.finish.eq(serve & device.ready & last),
         ]
         with m.If(serve):
-            m.d.comb += [device.payload.id.eq(self.id), device.payload.resp.eq(Response.SLVERR)]
-            if "last" in self.response.members:
-                m.d.comb += device.payload.last.eq(last)
+            m.d.comb += [
+                device.payload.id.eq(self.id),
+                device.payload.resp.eq(Mux(self.refused, Response.SLVERR, Response.OKAY)),
+            ]
+            if self.access == Access.READ:
+                words = len(device.payload.data) // 64
+                m.d.comb += [device.payload.last.eq(last), device.payload.data.eq(word.replicate(words))]
         with m.Else():
             m.d.comb += device.payload.eq(memory.payload)
         m.d.sync += waits.eq(memory.valid & ~serve & ~device.ready)
@@ -112,8 +122,10 @@ class Refusal(wiring.Component):
                 self.busy.eq(1),
                 self.id.eq(burst.id),
                 self.color.eq(self.accepted.color),
-                errors_left.eq(burst.len + 1 if "last" in self.response.members else 1),
-                reported.eq(result.quiet),
+                errors_left.eq(burst.len + 1 if self.access == Access.READ else 1),
+                reported.eq(result.quiet | self.okay),
+                self.refused.eq(~self.okay),
+                word.eq(self.word),
                 report.cause.eq(result.cause),
                 report.ttyp.eq(_transaction_type(m, self.access, burst.user.address_type)),
                 report.device_id.eq(burst.user.device_id),
@@ -126,7 +138,7 @@ class Refusal(wiring.Component):
 
 
 def _transaction_type(m: Module, access: Access, address_type: Value | ValueCastable) -> Signal:
-    """A prefetch counts as a read or write like any other, for it is a kind of address that only we have."""
+    """A prefetch counts as a write like any other, for it is a kind of address that only we have."""
     untranslated, translated = _TTYP[access]
     ttyp = Signal(TransactionType)
     m.d.comb += ttyp.eq(

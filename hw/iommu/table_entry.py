@@ -34,7 +34,8 @@ class TableEntry(wiring.Component):
     """Evaluates one entry, combinationally: steps 3 to 7 of the translation process of the privileged specification.
 
     Every access is one of a user (a request without process_id is, and so are all of the second stage), so leaves
-    without U fault. To execute is to read in order to execute, and needs both. Svpbmt is not there, so its bits are
+    without U fault. To execute is to read in order to execute, and needs both. To translate is to read; D is set too
+    where the leaf and ``updates`` allow to write. Svpbmt is not there, so its bits are
     reserved. Of a leaf of 512 GiB the 1 GiB piece asked for counts.
 
     Ports
@@ -57,7 +58,7 @@ class TableEntry(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         entry, verdict = self.entry, self.verdict
-        writes = self.access == Access.WRITE
+        writes = (self.access == Access.WRITE) | ((self.access == Access.TRANSLATE) & entry.w & self.updates)
 
         leaf, reserved, misplaced = Signal(), Signal(), Signal()
         denied, stale = Signal(), Signal()
@@ -67,7 +68,7 @@ class TableEntry(wiring.Component):
             stale.eq(~entry.a | (writes & ~entry.d)),
         ]
         with m.Switch(self.access):
-            with m.Case(Access.READ):
+            with m.Case(Access.READ, Access.TRANSLATE):
                 m.d.comb += denied.eq(~entry.r | ~entry.u)
             with m.Case(Access.WRITE):
                 m.d.comb += denied.eq(~entry.w | ~entry.u)

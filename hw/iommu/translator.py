@@ -18,6 +18,7 @@ from hw.iommu.interfaces import (
     ClaimSignature,
     Directory,
     EventsSignature,
+    FenceSignature,
     Invalidation,
     TranslationSignature,
     WalkSignature,
@@ -50,6 +51,8 @@ class Translator(wiring.Component):
     invalidation : In, :data:`hw.iommu.interfaces.INVALIDATIONS`
     events : Out
         ``lookups``, ``walk`` and ``invalidated`` of :class:`hw.iommu.interfaces.EventsSignature`.
+    fence : In, :class:`hw.iommu.interfaces.FenceSignature`
+        Of the walks that prefetches begin.
     axi : Out, :class:`hw.bus.axi4.AXI4Signature`
         The walker's; see :class:`hw.iommu.walker.Walker`.
     """
@@ -66,6 +69,7 @@ class Translator(wiring.Component):
                 "directory": In(Directory),
                 "invalidation": In(INVALIDATIONS),
                 "events": Out(wiring.Signature({name: events[name] for name in ("lookups", "walk", "invalidated")})),
+                "fence": In(FenceSignature()),
                 "axi": Out(AXI4Signature(WIDTH)),
             }
         )
@@ -91,6 +95,7 @@ class Translator(wiring.Component):
         join(m, flipped(self.debug_walk), walk_table.askers[2])
         join(m, flipped(self.debug_claim), walk_table.claims[2])
 
+        join(m, flipped(self.fence), walk_table.fence)
         join(m, walk_table.start, walker.start)
         join(m, walker.finish, walk_table.finish)
         join(m, walker.contexts, contexts.lookups[2])

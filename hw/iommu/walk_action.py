@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 from hw.abi.iommu import ALWAYS_REPORTED, PAGE_SHIFT, PPN_BITS, Cause, FirstMode, SecondMode
 from hw.abi.rings import AddressType
 from hw.config import IommuConfig
-from hw.iommu.interfaces import PAGE_BITS, PageSize, Space, TlbFill, WalkResult, size_mask
+from hw.iommu.interfaces import PAGE_BITS, Access, PageSize, Space, TlbFill, WalkResult, size_mask
 from hw.iommu.walk_decision import first_top, second_top
 from hw.iommu.walk_faults import ACCESS_FAULT, GUEST_PAGE_FAULT, PAGE_FAULT, assign_cause
 from hw.iommu.walk_state import Awaited, Move, Purpose, WalkState
@@ -21,7 +21,8 @@ class WalkAction(wiring.Component):
     stage's and of memory, and where the awaited entry lies.
 
     A first stage takes canonical addresses, a second stage those of 41 or 50 bits; memory has ``physical_bits``. No
-    stage takes a burst that goes beyond its page (an access fault): it would reach the physical page behind.
+    stage takes a burst that goes beyond its page (an access fault): it would reach the physical page behind. A
+    translation request needs EN_ATS and is a read; a prefetch comes here as the access that it stands for.
 
     Ports
     -----
@@ -85,13 +86,19 @@ class WalkAction(wiring.Component):
                 kind = request.requester.address_type
                 with m.If(
                     request.requester.process_id_valid
-                    | (kind == AddressType.TRANSLATION_REQUEST)
                     | (kind == AddressType.PREFETCH)
-                    | ((kind == AddressType.TRANSLATED) & ~context.enable_ats)
+                    | ((kind == AddressType.TRANSLATION_REQUEST) & (request.access == Access.WRITE))
+                    | ((kind != AddressType.UNTRANSLATED) & ~context.enable_ats)
                 ):
                     m.d.comb += [refuse.eq(1), cause.eq(Cause.TYPE_DISALLOWED)]
                 with m.Elif((kind == AddressType.TRANSLATED) | ~(context.space.first | context.space.second)):
-                    m.d.comb += [finish.eq(1), ppn.eq(request.page), self.after.leaf.size.eq(PageSize.SIZE_1G)]
+                    m.d.comb += [
+                        finish.eq(1),
+                        ppn.eq(request.page),
+                        self.after.leaf.size.eq(PageSize.SIZE_1G),
+                        self.after.leaf.readable.eq(1),
+                        self.after.leaf.writable.eq(1),
+                    ]
                 with m.Elif(request.crosses):
                     m.d.comb += refuse.eq(1)
                     assign_cause(m, cause, request.access, ACCESS_FAULT)
@@ -213,6 +220,8 @@ class WalkAction(wiring.Component):
             self.done.eq(refuse | fine),
             result.ppn.eq(ppn),
             result.size.eq(leaf.size),
+            result.readable.eq(leaf.readable),
+            result.writable.eq(leaf.writable),
             fill.strobe.eq(fine & (self.move == Move.FINISH) & (context.space.first | context.space.second)),
             fill.space.eq(context.space),
             fill.everywhere.eq(leaf.everywhere),
@@ -228,7 +237,7 @@ class WalkAction(wiring.Component):
             with m.Switch(cause):
                 with m.Case(*ALWAYS_REPORTED):
                     m.d.comb += result.quiet.eq(0)
-                with m.Case(*GUEST_PAGE_FAULT.values()):
+                with m.Case(*dict.fromkeys(GUEST_PAGE_FAULT.values())):
                     m.d.comb += result.iotval2.eq(guest_address)
 
 

@@ -14,6 +14,7 @@ ACCESS_FAULT = MappingProxyType(
         Access.READ: Cause.READ_ACCESS,
         Access.WRITE: Cause.WRITE_ACCESS,
         Access.EXECUTE: Cause.INSTRUCTION_ACCESS,
+        Access.TRANSLATE: Cause.READ_ACCESS,
     }
 )
 PAGE_FAULT = MappingProxyType(
@@ -21,6 +22,7 @@ PAGE_FAULT = MappingProxyType(
         Access.READ: Cause.READ_PAGE,
         Access.WRITE: Cause.WRITE_PAGE,
         Access.EXECUTE: Cause.INSTRUCTION_PAGE,
+        Access.TRANSLATE: Cause.READ_PAGE,
     }
 )
 GUEST_PAGE_FAULT = MappingProxyType(
@@ -28,6 +30,7 @@ GUEST_PAGE_FAULT = MappingProxyType(
         Access.READ: Cause.READ_GUEST_PAGE,
         Access.WRITE: Cause.WRITE_GUEST_PAGE,
         Access.EXECUTE: Cause.INSTRUCTION_GUEST_PAGE,
+        Access.TRANSLATE: Cause.READ_GUEST_PAGE,
     }
 )
 

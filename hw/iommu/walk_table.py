@@ -13,6 +13,7 @@ from hw.config import IommuConfig
 from hw.iommu.interfaces import (
     LOOKUP_CYCLES,
     ClaimSignature,
+    FenceSignature,
     WalkRequest,
     WalkResult,
     WalkSignature,
@@ -32,6 +33,10 @@ class WalkTable(wiring.Component):
     taken within ``ASK_CYCLES``: one that asks every few cycles could otherwise find it gone forever. A walk is
     *poisoned* by an invalidation offered while it exists: who asks later than that must not get what it found.
 
+    A prefetch is answered only in a cycle in which nobody else asks, begins no walk where the last free one is kept,
+    and makes no claim; whoever misses later joins its walk like any other. As nobody waits for such a walk, ``fence``
+    tells while it is under way.
+
     A walk is free again in the second cycle after it is finished and its last claim given back, whichever is later. A
     result can be read from the cycle after ``finish``.
 
@@ -41,6 +46,7 @@ class WalkTable(wiring.Component):
 
     Ports
     -----
+    fence : of walks begun by a prefetch, see :class:`hw.iommu.interfaces.FenceSignature`
     askers, claims : see :class:`hw.iommu.interfaces.WalkSignature` and ``ClaimSignature``
     invalidating : an invalidation is offered to the caches in this cycle
     start : walks to be done
@@ -57,6 +63,7 @@ class WalkTable(wiring.Component):
             {
                 "askers": In(WalkSignature(config)).array(askers),
                 "claims": In(ClaimSignature(config)).array(askers),
+                "fence": In(FenceSignature()),
                 "invalidating": In(1),
                 "start": Out(walk_starts(config)),
                 "finish": In(FinishSignature(config)),
@@ -71,7 +78,13 @@ class WalkTable(wiring.Component):
         active, finished, poisoned = Signal(walks), Signal(walks), Signal(walks)
 
         wanted, asked, taken, yields = Signal(WalkRequest), Signal(), Signal(), Signal()
-        self._choose(m, wanted, asked, taken, yields)
+        prefetch = Signal()
+        prefetched, colors = Signal(walks), Signal(walks)
+        m.d.comb += [
+            busy.eq((active & prefetched & Mux(colors_of, colors, ~colors)).any())
+            for colors_of, busy in enumerate(self.fence.busy)
+        ]
+        self._choose(m, wanted, asked, taken, yields, prefetch)
         joinable, free, full = Signal(walks), Signal(walks), Signal(walks)
         walk = Signal(range(walks))
         for index in range(walks):
@@ -106,7 +119,7 @@ class WalkTable(wiring.Component):
         ]
 
         for index in range(walks):
-            claimed = taken & (walk == index)
+            claimed = taken & ~prefetch & (walk == index)
             released = sum(claim.release & (claim.look == index) for claim in self.claims)
             m.d.sync += counts[index].eq(counts[index] + claimed - released)
             with m.If(self.finish.strobe & (self.finish.walk == index)):
@@ -122,6 +135,8 @@ class WalkTable(wiring.Component):
                     active[index].eq(1),
                     finished[index].eq(0),
                     poisoned[index].eq(self.invalidating),
+                    prefetched[index].eq(prefetch),
+                    colors[index].eq(self.fence.color),
                 ]
 
         m.submodules.results = results = Memory(shape=WalkResult, depth=walks, init=[])
@@ -136,14 +151,15 @@ class WalkTable(wiring.Component):
             m.d.comb += [read.addr.eq(claim.look), claim.result.eq(read.data), claim.finished.eq(finished)]
         return m
 
-    def _choose(self, m: Module, wanted: Any, asked: Signal, taken: Signal, yields: Signal) -> None:
+    def _choose(self, m: Module, wanted: Any, asked: Signal, taken: Signal, yields: Signal, prefetch: Signal) -> None:
         """``wanted`` is the miss whose turn it is; its asker is told whether it is ``taken``, and is then the last in
-        turn. It ``yields`` if another one before it in turn was not taken of late."""
+        turn. It ``yields`` if another one before it in turn was not taken of late. A ``prefetch`` changes no turns."""
         count = len(self.askers)
+        misses = Cat(asker.request & ~asker.prefetch for asker in self.askers)
         turn = Signal(range(count))
         waits = [Signal(range(ASK_CYCLES + 1), name=f"asker_{index}_waits") for index in range(count)]
         for asker, cycles in zip(self.askers, waits, strict=True):
-            with m.If(asker.request):
+            with m.If(asker.request & ~asker.prefetch):
                 m.d.sync += cycles.eq(Mux(asker.taken, 0, ASK_CYCLES))
             with m.Elif(cycles != 0):
                 m.d.sync += cycles.eq(cycles - 1)
@@ -153,7 +169,7 @@ class WalkTable(wiring.Component):
                     order = [(first + offset) % count for offset in range(count)]
                     for position, index in enumerate(order):
                         asker = self.askers[index]
-                        with (m.If if position == 0 else m.Elif)(asker.request):
+                        with (m.If if position == 0 else m.Elif)(misses[index]):
                             earlier = (waits[each] != 0 for each in order[:position])
                             m.d.comb += [
                                 asked.eq(1),
@@ -163,3 +179,13 @@ class WalkTable(wiring.Component):
                             ]
                             with m.If(taken):
                                 m.d.sync += turn.eq((index + 1) % count)
+        with m.If(~misses.any()):
+            for asker in reversed(self.askers):
+                with m.If(asker.request):
+                    m.d.comb += [
+                        asked.eq(1),
+                        prefetch.eq(1),
+                        wanted.eq(asker.wanted),
+                        asker.taken.eq(taken),
+                        yields.eq(Cat(cycles != 0 for cycles in waits).any()),
+                    ]

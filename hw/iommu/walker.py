@@ -238,6 +238,10 @@ class Walker(wiring.Component):
             ]
         with m.If((state.awaited == Awaited.FIRST) | (state.purpose == Purpose.ACCESS)):
             m.d.comb += entry.access.eq(state.request.access)
+            # Where the first stage allows no writes, none come to the second.
+            translates = state.request.access == Access.TRANSLATE
+            with m.If(translates & (state.awaited == Awaited.SECOND) & ~state.leaf.writable):
+                m.d.comb += entry.access.eq(Access.READ)
         with m.Else():
             update = state.purpose == Purpose.ENTRY_UPDATE
             m.d.comb += entry.access.eq(Mux(update, Access.WRITE, Access.READ))

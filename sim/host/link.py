@@ -16,15 +16,17 @@ from sim.host.link_reads import LinkReads
 from sim.host.link_writes import LinkWrites
 
 VECTOR_BITS = 16
-MESSAGE_BITS = 64
+MESSAGE_BITS = 128  #: of header and payload
+ANSWER_BITS = 64  #: of the header of a message without payload
 REGISTER_DEPTH = 64  #: register accesses, interrupts and messages under way, of each kind
 INTERRUPT_BYTES = 4
 REGISTER_BYTES = DATA_WIDTH // 8
-MESSAGE_BYTES = MESSAGE_BITS // 8
+MESSAGE_BYTES = 8  #: of payload
 
 
 class HostLink(wiring.Component):
-    """Carries a device's memory accesses and interrupts up to the host, and register accesses and messages down to it.
+    """Carries a device's memory accesses, interrupts and messages up to the host, and register accesses and messages
+    down to it.
 
     Each direction is one lane with the config's rate and latency; packets enter it in the order of their cycles, those
     of one cycle in the order of this list.
@@ -37,6 +39,7 @@ class HostLink(wiring.Component):
     upstream   register write answer the device's B                           0, or 24 if it is an error
     upstream   register read answer  the device's R                           8 + 20
     upstream   read request          its AR                                   :meth:`LinkConfig.read_bytes`
+    upstream   message               the message                              24
     downstream register write        AW and W, both in one cycle              8 + 24
     downstream message               the message                              8 + 24
     downstream register read         its AR                                   24
@@ -46,8 +49,8 @@ class HostLink(wiring.Component):
     Order
     -----
     Write bursts are posted: acknowledged at entry, and in order among themselves. Everything else upstream leaves only
-    when memory has acknowledged every write that entered before it, so an interrupt, a register's value or a read
-    never overtakes data; writes do not wait for what entered before them. Downstream the same holds with register
+    when memory has acknowledged every write that entered before it, so an interrupt, a message, a register's value
+    or a read never overtakes data; writes do not wait for what entered before them. Downstream the same holds with register
     writes, acknowledged by the device, in the place of write bursts. Packets of one kind keep their order; R data of
     different IDs may interleave.
 
@@ -70,9 +73,11 @@ class HostLink(wiring.Component):
     Ports
     -----
     device : AXI4 from the device; device_registers : AXI4-Lite to it
-    device_interrupt : stream of vectors from the device; device_message : stream of 64-bit messages to it
+    device_interrupt : stream of vectors from the device; device_message : stream of messages to it
+    device_answer : stream of messages without payload from it
     host : AXI4 to memory; host_registers : AXI4-Lite from the CPU
     host_interrupt : stream of vectors to the CPU; host_message : stream of messages from the host
+    host_answer : stream of messages to the host
     posted_errors : writes that memory refused, 32 bits; 0 without a link
     up_bytes, down_bytes : bytes, with overhead, that enter each direction in this cycle; 0 without a link
     """
@@ -97,10 +102,12 @@ class HostLink(wiring.Component):
                 "device_registers": Out(registers),
                 "device_interrupt": In(vector),
                 "device_message": Out(message),
+                "device_answer": In(stream.Signature(ANSWER_BITS)),
                 "host": Out(axi),
                 "host_registers": In(registers),
                 "host_interrupt": Out(vector),
                 "host_message": In(message),
+                "host_answer": Out(stream.Signature(ANSWER_BITS)),
                 "posted_errors": Out(32),
                 "up_bytes": Out(CARRIED_BITS),
                 "down_bytes": Out(CARRIED_BITS),
@@ -114,6 +121,7 @@ class HostLink(wiring.Component):
             connect(m, flipped(self.host_registers), flipped(self.device_registers))
             connect(m, flipped(self.device_interrupt), flipped(self.host_interrupt))
             connect(m, flipped(self.host_message), flipped(self.device_message))
+            connect(m, flipped(self.device_answer), flipped(self.host_answer))
             return m
 
         config = self.config
@@ -121,7 +129,7 @@ class HostLink(wiring.Component):
         rate = config.bytes_per_cycle(self.clock_khz)
         now = Signal(TIME_BITS)
         m.d.sync += now.eq(now + 1)
-        m.submodules.upstream = upstream = Lane(rate, latency, 5)
+        m.submodules.upstream = upstream = Lane(rate, latency, 6)
         m.submodules.downstream = downstream = Lane(rate, latency, 4)
         m.submodules.writes = writes = LinkWrites(config, self.width, id_width=self.id_width, latency=latency)
         m.submodules.reads = reads = LinkReads(config, self.width, id_width=self.id_width, latency=latency)
@@ -165,6 +173,7 @@ class HostLink(wiring.Component):
             ),
             ("write_answers", registers[1].b, registers[0].b, 2, Mux(refused, request, 0), up),
             ("read_answers", registers[1].r, registers[0].r, 3, REGISTER_BYTES + completion, up),
+            ("answers", flipped(self.device_answer), flipped(self.host_answer), 5, request, up),
             ("messages", flipped(self.host_message), flipped(self.device_message), 1, MESSAGE_BYTES + request, down),
             ("register_reads", registers[0].ar, registers[1].ar, 2, request, down),
         ):

@@ -284,7 +284,17 @@ class Generator:
         accesses = [Access.READ, Access.WRITE] * 2 + [Access.EXECUTE] * self.execute
         kinds = [AddressType.UNTRANSLATED] * 40 + [AddressType.TRANSLATED] * 2 + list(AddressType)
         process = rng.randrange(1 << 20) if rng.random() < 0.02 else None
-        return Request(device, address, rng.choice(accesses), rng.choice(kinds), process)
+        access = rng.choice(accesses)
+        if access is Access.READ:
+            kinds += [AddressType.TRANSLATION_REQUEST, AddressType.PREFETCH] * 2
+        kind = rng.choice(kinds)
+        announced = kind in (AddressType.TRANSLATION_REQUEST, AddressType.PREFETCH)
+        if announced and access is Access.READ:
+            address |= rng.randrange(2)  # not to write
+            # Whether and when a prefetch is done is not known, so none may set bits that others find.
+            if kind is AddressType.PREFETCH and (self.ordered or any(self.updates)):
+                kind = AddressType.TRANSLATION_REQUEST
+        return Request(device, address, access, kind, process)
 
 
 def generate(seed: int, capabilities: Capabilities | None = None, *, requests: int, execute: bool = False) -> World:

@@ -24,7 +24,7 @@ class DirectoryMode(IntEnum):
 
 
 class AddressType(Enum):
-    """What kind of request it is. Prefetches are none of the specification: a type that is not supported."""
+    """What kind of request it is. Prefetches are none of the specification: reads that only announce an access."""
 
     UNTRANSLATED = "untranslated"
     TRANSLATION_REQUEST = "translation request"
@@ -80,7 +80,7 @@ class Request:
     """A transaction as it arrives."""
 
     device_id: int
-    iova: int
+    iova: int  #: bit 0 of a translation request's or prefetch's: no write
     access: Access = Access.READ
     address_type: AddressType = AddressType.UNTRANSLATED
     process_id: int | None = None
@@ -106,7 +106,8 @@ class Result:
 
     Attributes
     ----------
-    address : physical address; None if it was refused
+    address : physical address; None if it was refused, where nothing is told, and of a prefetch
+    writable : of a translation request that is told an address: whether it may write
     size : bytes of the page that holds it, the smaller of both stages'; None where no table was asked
     record : the refusal; None if it was not refused
     reported : whether ``record`` goes to the fault queue
@@ -117,6 +118,7 @@ class Result:
 
     address: int | None = None
     size: int | None = None
+    writable: bool = False
     record: Record | None = None
     reported: bool = False
     first_mode: int | None = None
@@ -154,6 +156,8 @@ class Iommu:
     def translate(self, request: Request) -> Result:
         """The process to translate an IOVA (IOMMU 2.3), for one request."""
         result = Result()
+        if request.address_type is AddressType.PREFETCH and request.access is Access.READ:
+            return result  # never refused; what it does is not seen
         context = None
         try:
             context = self._locate(request, result)
@@ -161,6 +165,9 @@ class Iommu:
                 result.first_mode, result.second_mode = context.first_mode, context.second_mode
             result.address, result.size = self._translate(request, context, result)
         except FaultError as error:
+            asks = request.address_type is AddressType.TRANSLATION_REQUEST
+            if asks and request.access is Access.READ and error.fault.cause in (13, 21):
+                return result  # "PCIe ATS translation request handling": a completion without permissions
             result.record = self._record(request, error.fault)
             # Without a context DTF is taken as 0.
             result.reported = context is None or not context.tc & DTF or error.fault.cause in ALWAYS_REPORTED
@@ -225,9 +232,10 @@ class Iommu:
         causes = {Access.EXECUTE: (1, 12, 20), Access.READ: (5, 13, 21), Access.WRITE: (7, 15, 23)}[request.access]
         if context is None:
             return self._physical(request.iova, None, causes[0])
-        if request.address_type in (AddressType.TRANSLATION_REQUEST, AddressType.PREFETCH):
+        asks = request.address_type is AddressType.TRANSLATION_REQUEST
+        if request.address_type is AddressType.PREFETCH or (asks and request.access is not Access.READ):
             raise FaultError(Fault(260))  # "is not supported by the IOMMU"
-        if request.address_type is AddressType.TRANSLATED and not context.tc & EN_ATS:
+        if request.address_type is not AddressType.UNTRANSLATED and not context.tc & EN_ATS:
             raise FaultError(Fault(260))
         if request.process_id is not None:
             raise FaultError(Fault(260))
@@ -245,10 +253,13 @@ class Iommu:
             read=request.access is not Access.WRITE,
             write=request.access is Access.WRITE,
             execute=request.access is Access.EXECUTE,
+            offer_write=asks and not request.iova & 1,
             fetches=result.fetches,
             updates=result.updates,
         )
-        return self._physical(*paging.translate(request.iova), causes[0])
+        found = self._physical(*paging.translate(request.iova), causes[0])
+        result.writable = asks and paging.writable
+        return found
 
     def _physical(self, address: int, size: int | None, access_fault: int) -> tuple[int, int | None]:
         """No memory lies beyond the physical address width (capabilities.PAS)."""

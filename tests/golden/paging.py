@@ -74,6 +74,7 @@ class Paging:
     update_first, update_second : whether A and D bits are set by hardware
     causes : access fault, page fault, and guest-page fault of the request's kind
     read, write, execute : permissions that the request needs
+    offer_write : a translation request's, without the flag "no write": D is set as well where the leaf lets write
     fetches, updates : lists to add to; the second look of an update at the second stage counts again
     """
 
@@ -90,6 +91,7 @@ class Paging:
         read: bool,
         write: bool,
         execute: bool,
+        offer_write: bool = False,
         fetches: list[Fetch],
         updates: list[Update],
     ):
@@ -101,6 +103,8 @@ class Paging:
         self.physical_bits = physical_bits
         self.access_fault, self.page_fault, self.guest_page_fault = causes
         self.needed = (PTE_R if read else 0) | (PTE_W if write else 0) | (PTE_X if execute else 0)
+        self.offer_write = offer_write
+        self.writable = True  #: so far: both leaves let write, and D is set in both
         self.fetches = fetches
         self.updates = updates
 
@@ -136,6 +140,9 @@ class Paging:
             raise FaultError(page_fault)
         # Step 7: "IOMMU updating of PTE accessed (A) and dirty (D) updates" (IOMMU 2.4).
         wanted = self._marks(self.needed)
+        if self.offer_write and pte & PTE_W and self.update_first:
+            wanted |= PTE_D
+        self.writable = bool(pte & PTE_W and (pte | wanted) & PTE_D)
         if wanted & ~pte:
             if not self.update_first:
                 raise FaultError(page_fault)
@@ -167,6 +174,10 @@ class Paging:
         if not pte & PTE_U or needed & ~pte:
             raise FaultError(fault)
         wanted = self._marks(needed)
+        if not implicit:
+            if self.offer_write and self.writable and pte & PTE_W and self.update_second:
+                wanted |= PTE_D
+            self.writable &= bool(pte & PTE_W and (pte | wanted) & PTE_D)
         if wanted & ~pte:
             if not self.update_second:
                 raise FaultError(fault)

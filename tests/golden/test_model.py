@@ -23,8 +23,8 @@ from tests.golden.model import (
     Iommu,
     Request,
 )
-from tests.golden.paging import SV39, SV48
-from tests.golden.tables import Context, Tables, table_entry
+from tests.golden.paging import PTE_A, PTE_D, PTE_W, SV39, SV48
+from tests.golden.tables import LEAF, Context, Tables, table_entry
 
 DEVICE = 0x020301  #: an index other than 0 at each level of the directory
 
@@ -54,7 +54,8 @@ class World:
 def test_off_refuses_everything():
     world = World(mode=DirectoryMode.OFF)
     for kind in AddressType:
-        assert world.cause(address_type=kind) == 256
+        assert world.cause(access=Access.WRITE, address_type=kind) == 256
+    assert world.cause(address_type=AddressType.PREFETCH) is None
 
 
 def test_bare_passes_untranslated_requests_only():
@@ -62,7 +63,9 @@ def test_bare_passes_untranslated_requests_only():
     assert world.translate(0x12345678).address == 0x12345678
     assert world.translate(process_id=5).address == 0x1234
     for kind in set(AddressType) - {AddressType.UNTRANSLATED}:
-        assert world.cause(address_type=kind) == 260
+        assert world.cause(access=Access.WRITE, address_type=kind) == 260
+    assert world.cause(address_type=AddressType.TRANSLATION_REQUEST) == 260
+    assert world.cause(address_type=AddressType.PREFETCH) is None
 
 
 @pytest.mark.parametrize(
@@ -153,7 +156,13 @@ def test_contexts_that_need_a_capability(context, capability):
 def test_types_of_requests():
     plain, ats = World(Context()), World(Context(VALID | EN_ATS))
     for kind in (AddressType.TRANSLATION_REQUEST, AddressType.PREFETCH):
-        assert plain.cause(address_type=kind) == ats.cause(address_type=kind) == 260
+        for world in (plain, ats):
+            assert world.cause(0x5678, Access.WRITE, address_type=kind) == 260
+    assert plain.cause(address_type=AddressType.TRANSLATION_REQUEST) == 260
+    told = ats.translate(0x5678, address_type=AddressType.TRANSLATION_REQUEST)
+    assert (told.address, told.writable) == (0x5678, True)
+    nothing = plain.translate(0x5678, address_type=AddressType.PREFETCH)
+    assert (nothing.address, nothing.record) == (None, None)
     assert plain.cause(address_type=AddressType.TRANSLATED) == 260
     assert ats.translate(0x5678, address_type=AddressType.TRANSLATED).address == 0x5678
     assert ats.cause(address_type=AddressType.TRANSLATED, process_id=0) == 260
@@ -205,3 +214,25 @@ def test_no_memory_beyond_the_physical_width(access, cause):
         assert world.cause(1 << 40, access) == cause
     ats = World(Context(VALID | EN_ATS), physical_bits=40)
     assert ats.cause(1 << 40, access, address_type=AddressType.TRANSLATED) == cause
+
+
+@pytest.mark.parametrize("update", [0, SADE])
+@pytest.mark.parametrize("no_write", [0, 1])
+def test_what_a_translation_request_is_told(update, no_write):
+    """By the leaf's flags: whether there is an answer, whether it lets write, and what the leaf has then."""
+    kind = AddressType.TRANSLATION_REQUEST
+    dirty = 0 if no_write else PTE_D
+    cases = (
+        (LEAF, True, True, LEAF),
+        (LEAF & ~PTE_D, True, bool(update and dirty), LEAF & ~PTE_D | (dirty if update else 0)),
+        (LEAF & ~PTE_W & ~PTE_D, True, False, LEAF & ~PTE_W & ~PTE_D),
+        (LEAF & ~PTE_A, bool(update), bool(update), LEAF if update else LEAF & ~PTE_A),
+        (0, False, False, 0),
+    )
+    for flags, found, writable, after in cases:
+        world = World(Context.of(tc=EN_ATS | update, first=(SV39, 50)))
+        world.tables.map(SV39, 50, 0x5000, 0x77, flags=flags)
+        told = world.translate(0x5000 | no_write, address_type=kind)
+        assert told.record is None
+        assert (told.address, told.writable) == ((0x77000 | no_write) if found else None, writable)
+        assert world.tables.find(SV39, 50, 0x5000, level=0) & 0xFF == after

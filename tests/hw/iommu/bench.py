@@ -101,8 +101,8 @@ class IommuBench:
         self.ctx: Any = None
         self._tail = 0
 
-    def run(self, main: Callable[["IommuBench"], Coroutine[Any, Any, None]]) -> None:
-        """Run a bench to its end."""
+    def run(self, main: Callable[["IommuBench"], Coroutine[Any, Any, None]], *background: Any) -> None:
+        """Run a bench to its end, with others in the background."""
 
         async def testbench(ctx: Any) -> None:
             self.ctx = ctx
@@ -117,6 +117,8 @@ class IommuBench:
         self.memory.attach(sim, self.dut.memory)
         self.walks.attach(sim, self.dut.walker)
         self.manager.attach(sim)
+        for bench in background:
+            sim.add_testbench(bench, background=True)
         sim.add_testbench(testbench)
         sim.run()
 
