@@ -50,9 +50,9 @@ class HostLink(wiring.Component):
     -----
     Write bursts are posted: acknowledged at entry, and in order among themselves. Everything else upstream leaves only
     when memory has acknowledged every write that entered before it, so an interrupt, a message, a register's value
-    or a read never overtakes data; writes do not wait for what entered before them. Downstream the same holds with register
-    writes, acknowledged by the device, in the place of write bursts. Packets of one kind keep their order; R data of
-    different IDs may interleave.
+    or a read never overtakes data; writes do not wait for what entered before them. Downstream the same holds with
+    register writes, acknowledged by the device, in the place of write bursts. Packets of one kind keep their order; R
+    data of different IDs may interleave.
 
     Errors
     ------
