@@ -10,6 +10,7 @@ from driver_model.drivers.host import Host
 from driver_model.drivers.iommu_commands import (
     CommandQueue,
     invalidate_context,
+    invalidate_device,
     invalidate_page,
     invalidate_range,
     invalidate_space,
@@ -29,6 +30,7 @@ from hw.abi.iommu import DirectoryMode, Event
 
 VERSION = 0x10
 RANGE_LIMIT = 2 << 20  #: ranges from this size on are invalidated by forgetting the whole address space, as in Linux
+ALL = 1 << 64  #: bytes of everything that a device may keep
 MODES = ("passthrough", "strict", "lazy")
 FIRST_PSCID = 1
 MOST_PSCIDS = 1 << 20
@@ -95,6 +97,7 @@ class RiscvIommu:
     ----------
     commands, faults, directory : from :meth:`open` on; kept after :meth:`close` for their counters
     page_invalidations, space_invalidations : IOTINVAL commands for a page or range, and for an address space
+    device_invalidations : ATS.INVAL commands
     """
 
     def __init__(self, host: Host, setup: IommuSetup | None = None) -> None:
@@ -111,11 +114,14 @@ class RiscvIommu:
         self.capabilities = 0
         self.page_invalidations = 0
         self.space_invalidations = 0
+        self.device_invalidations = 0
         self.commands: CommandQueue
         self.faults: FaultQueue
         self.directory: DeviceDirectory
         self._next_pscid = FIRST_PSCID
         self._pscids: set[int] = set()
+        self._attached: dict[int, IommuDomain | None] = {}  # by device
+        self._ats: set[int] = set()  # devices that may keep translations
         self._events: tuple[Event, ...] = ()
         self._on = False
         self._requested = False
@@ -182,13 +188,43 @@ class RiscvIommu:
     def attach(self, device_id: int, domain: IommuDomain | None, *, ats: bool = False) -> None:
         """Attach a device to a domain, or with None to no translation at all; detached first where it must be."""
         self.detach(device_id)
+        if ats:
+            self._need_ats()
+            self._ats.add(device_id)
         self.directory.write(self.dev, device_id, domain, ats=ats)
+        self._attached[device_id] = domain
 
     def detach(self, device_id: int) -> None:
         """Take a device's context away, and wait until no access uses it."""
         if self.directory.valid(self.core, device_id):
             self.directory.clear(self.core, device_id)
             self.commands.execute(self.core, [invalidate_context(device_id)])
+            self._attached.pop(device_id, None)
+            self._forget_device(device_id)
+
+    def enable_ats(self, device_id: int) -> None:
+        """Let an attached device ask for translations, keep them and send accesses with them: from now on whatever is
+        invalidated in its domain is invalidated in the device as well, which must acknowledge it."""
+        self._need_ats()
+        self.directory.set_ats(self.core, device_id, ats=True)
+        self._ats.add(device_id)
+        self.commands.execute(self.core, [invalidate_context(device_id)])
+
+    def disable_ats(self, device_id: int) -> None:
+        """The reverse: wait until the device has forgotten what it kept."""
+        self.directory.set_ats(self.core, device_id, ats=False)
+        self.commands.execute(self.core, [invalidate_context(device_id)])
+        self._forget_device(device_id)
+
+    def _need_ats(self) -> None:
+        if not self.can("ats"):
+            raise IommuError("The IOMMU has no ATS")
+
+    def _forget_device(self, device_id: int) -> None:
+        """A device keeps no translations any more."""
+        if device_id in self._ats:
+            self._ats.remove(device_id)
+            self._invalidate_devices(self.core, [device_id], 0, ALL)
 
     def new_domain(self) -> IommuDomain:
         """An empty address space with a number of its own."""
@@ -237,10 +273,12 @@ class RiscvIommu:
 
     def invalidate_range(self, core: Core, pscid: int, iova: int, size: int) -> None:
         """One command for each page (or aligned power-of-two piece) of a range below 2 MiB, else one for the address
-        space; then a fence."""
+        space; then a fence. Then the same for devices that keep translations: they must not be asked to forget one that
+        they could get again (so does Linux' SMMUv3 driver: TLBI, sync, ATC_INV, sync)."""
         if size >= RANGE_LIMIT:
             self.invalidate_space(core, pscid)
             return
+        start, whole = iova, size
         pieces: list[bytes] = []
         while size:
             piece = PAGE_SIZE
@@ -251,11 +289,24 @@ class RiscvIommu:
             iova, size = iova + piece, size - piece
         self.page_invalidations += len(pieces)
         self.commands.execute(core, pieces)
+        self._invalidate_devices(core, self._keepers(pscid), start, whole)
 
     def invalidate_space(self, core: Core, pscid: int) -> None:
-        """One command, and a fence."""
+        """One command, and a fence; then the same for devices that keep translations."""
         self.space_invalidations += 1
         self.commands.execute(core, [invalidate_space(pscid)])
+        self._invalidate_devices(core, self._keepers(pscid), 0, ALL)
+
+    def _keepers(self, pscid: int) -> list[int]:
+        """Devices that may keep translations of an address space."""
+        domains = ((device_id, self._attached.get(device_id)) for device_id in sorted(self._ats))
+        return [device_id for device_id, domain in domains if domain is not None and domain.pscid == pscid]
+
+    def _invalidate_devices(self, core: Core, devices: Sequence[int], iova: int, size: int) -> None:
+        """One command for each device, and a fence that waits for their acknowledgements."""
+        if devices:
+            self.device_invalidations += len(devices)
+            self.commands.execute(core, [invalidate_device(device_id, iova, size) for device_id in devices])
 
     # Looking in
 

@@ -11,6 +11,8 @@ from driver_model.memory.page import PAGE_SHIFT, PAGE_SIZE
 from hw.abi.codec import Codec
 from hw.abi.iommu import (
     COMMAND_BYTES,
+    AtsCommand,
+    AtsFunction,
     DirectoryCommand,
     DirectoryFunction,
     FenceCommand,
@@ -30,6 +32,9 @@ SPACE_TIMEOUT_PS = 20 * 10**9
 _INVALIDATE = Codec(InvalidateCommand)
 _FENCE = Codec(FenceCommand)
 _DIRECTORY = Codec(DirectoryCommand)
+_ATS = Codec(AtsCommand)
+_ATS_OPCODE, _ATS_INVAL = value_of(Opcode.ATS), value_of(AtsFunction.INVAL)
+_ATS_RANGE = 11  #: bit of the payload: the address names a range
 _IOTINVAL, _IOFENCE, _IODIR = (value_of(code) for code in (Opcode.IOTINVAL, Opcode.IOFENCE, Opcode.IODIR))
 _VMA, _INVAL_DDT = value_of(InvalidateFunction.VMA), value_of(DirectoryFunction.INVAL_DDT)
 _ERRORS = {
@@ -58,6 +63,26 @@ def invalidate_space(pscid: int) -> bytes:
 def invalidate_context(device_id: int) -> bytes:
     """IODIR.INVAL_DDT: the context of one device."""
     return _DIRECTORY.pack(opcode=_IODIR, func3=_INVAL_DDT, dv=1, did=device_id)
+
+
+def invalidate_device(device_id: int, iova: int, size: int) -> bytes:
+    """ATS.INVAL: what a device itself keeps of a range, whose smallest enclosing power of two is named."""
+    if size >= 1 << 64 - 1:
+        page = (1 << 63 - PAGE_SHIFT) - 1  # all ones but the highest: everything
+    else:
+        span = (iova ^ iova + size - 1) >> PAGE_SHIFT
+        low = 1 << span.bit_length()
+        page = (iova >> PAGE_SHIFT & -low) | (low >> 1) - 1 if span else iova >> PAGE_SHIFT
+    ranged = page != iova >> PAGE_SHIFT or size > PAGE_SIZE
+    segment = device_id >> 16
+    return _ATS.pack(
+        opcode=_ATS_OPCODE,
+        func3=_ATS_INVAL,
+        rid=device_id & 0xFFFF,
+        dseg=segment,
+        dsv=segment != 0,
+        payload=page << PAGE_SHIFT | ranged << _ATS_RANGE,
+    )
 
 
 class CommandQueue:

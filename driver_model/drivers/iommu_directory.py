@@ -78,6 +78,15 @@ class DeviceDirectory:
         dev.core.store(at + ENTRY_BYTES, second + attributes + first)
         dev.core.store(at, _CONTROL.pack(v=1, en_ats=ats))
 
+    def set_ats(self, core: "Core", device_id: int, *, ats: bool) -> None:
+        """Let a device, which has a context, ask for translations and use them, or not; the IOMMU may know the context
+        as it was until it is told."""
+        at = self._find(core, device_id)
+        if at is None:
+            raise ValueError(f"Device {device_id!r} has no context")
+        control = _CONTROL.unpack(core.load(at, ENTRY_BYTES))
+        core.store(at, _CONTROL.pack(**control._asdict() | {"en_ats": ats}))
+
     def clear(self, core: "Core", device_id: int) -> None:
         """Take a device's context away; the IOMMU may know it until it is told."""
         at = self._find(core, device_id)

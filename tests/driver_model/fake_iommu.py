@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from driver_model.platform import IOMMU_VECTOR
 from hw.abi.codec import Codec
 from hw.abi.iommu import (
+    AtsCommand,
     Cause,
     DeviceContext,
     DirectoryCommand,
@@ -27,6 +28,7 @@ COMMAND_PS = 200_000  #: of each command, and of the fence's write
 
 _CONTEXT, _PTE, _RECORD = Codec(DeviceContext), Codec(PageTableEntry), Codec(FaultRecord)
 _INVALIDATE, _FENCE, _DIRECTORY = Codec(InvalidateCommand), Codec(FenceCommand), Codec(DirectoryCommand)
+_ATS = Codec(AtsCommand)
 _QUEUE_ERRORS = ("cqmf", "cmd_to", "cmd_ill")
 
 
@@ -47,6 +49,7 @@ class FakeIommu:
     tlb : (pscid, page) to entry; contexts : of each device_id, as cached
     executed : every command, decoded; walks : of pages that the TLB did not have
     stuck : commands are not executed any more
+    acknowledges : devices acknowledge invalidations; otherwise the next fence finds that one timed out
     """
 
     def __init__(self, platform: FakePlatform, *, vector: int = IOMMU_VECTOR, **capabilities: int) -> None:
@@ -62,6 +65,8 @@ class FakeIommu:
         self.executed: list[Any] = []
         self.walks = 0
         self.stuck = False
+        self.acknowledges = True
+        self._timed_out = False
         self._running = False
         self._names = {register.offset: name for name, register in self.map.items()}
         platform.iommu_registers = BASE
@@ -159,9 +164,16 @@ class FakeIommu:
                 del self.contexts[device_id]
         elif opcode == Opcode.IOFENCE.value:
             command = _FENCE.unpack(raw)
+            if self._timed_out:
+                self._timed_out = False
+                self.set("cqcsr", cmd_to=1)
+                return
             self.executed.append(command)
             if command.av:
                 self.platform.device_write(command.address << 2, command.data.to_bytes(4, "little"))
+        elif opcode == Opcode.ATS.value and self.field("capabilities", "ats"):
+            self.executed.append(_ATS.unpack(raw))
+            self._timed_out = not self.acknowledges
         else:
             self.set("cqcsr", cmd_ill=1)
             return
