@@ -122,7 +122,7 @@ def test_indices_wrap(seed):
 
 def test_fence_waits_for_older_accesses_of_both_channels_only():
     async def run(b):
-        write, read = b.dut.fences
+        write, read, _ = b.dut.fences
         await b.commands_on()
         before = b.ctx.get(write.color)
         b.ctx.set(write.busy, 1 << before)

@@ -44,7 +44,14 @@ def happening(rng):
 
     return {
         "lookups": [
-            {"strobe": flip(), "miss": flip(), "requester": requester(rng), "space": space(rng)} for _ in range(2)
+            {
+                "strobe": flip(),
+                "miss": flip(),
+                "dropped": flip(),
+                "requester": requester(rng),
+                "space": space(rng),
+            }
+            for _ in range(2)
         ],
         "walk": {name: flip() for name in ("directory", "first", "second", "read", "cache_hit")}
         | {"requester": requester(rng), "space": space(rng)},
@@ -75,6 +82,7 @@ def count(event, cycle):
         Event.UNTRANSLATED: AddressType.UNTRANSLATED,
         Event.TRANSLATED: AddressType.TRANSLATED,
         Event.ATS_REQUEST: AddressType.TRANSLATION_REQUEST,
+        Event.PREFETCH: AddressType.PREFETCH,
     }
     walks = {
         Event.DIRECTORY_WALK: "directory",
@@ -83,13 +91,15 @@ def count(event, cycle):
         Event.TABLE_READ: "read",
         Event.WALK_CACHE_HIT: "cache_hit",
     }
-    if event["idt"] and what in (*types, Event.DIRECTORY_WALK, Event.PROCESS_WALK):
+    if event["idt"] and what in (*types, Event.DIRECTORY_WALK, Event.PROCESS_WALK, Event.PREFETCH_DROPPED):
         return 0
     lookups = [e for e in cycle["lookups"] if e["strobe"] and passes(event, e["requester"], e["space"])]
     if what in types:
         return sum(e["requester"]["address_type"] is types[what] for e in lookups)
     if what is Event.TLB_MISS:
-        return sum(e["miss"] for e in lookups)
+        return sum(e["miss"] for e in lookups if e["requester"]["address_type"] is not AddressType.PREFETCH)
+    if what is Event.PREFETCH_DROPPED:
+        return sum(e["dropped"] for e in lookups)
     if what in walks:
         walk = cycle["walk"]
         return int(walk[walks[what]] and passes(event, walk["requester"], walk["space"]))
