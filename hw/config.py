@@ -172,7 +172,7 @@ class IommuConfig:
     first_levels, second_levels : most levels of each stage's tables: 3 (Sv39, Sv39x4), or 4 (Sv48 and Sv48x4 as well)
     physical_bits : bits of a physical address
     hardware_ad : A and D can be set by hardware (capability AMO_HWAD), by exclusive accesses on the walk port
-    ats : a device's context may allow translated requests (capability ATS)
+    ats : a device's context may allow translation requests and translated ones (capability ATS)
     tlb_4k, tlb_64k, tlb_2m, tlb_1g : IOTLB for leaves of each size
     tlb_index : the set is the page number's low bits, or all its bits hashed
     walk_cache_1, walk_cache_2, walk_cache_3 : caches for non-leaf entries that point to a table of level 0, 1 and 2,

@@ -211,7 +211,7 @@ class RiscvIommu:
         self.commands.execute(self.core, [invalidate_context(device_id)])
 
     def disable_ats(self, device_id: int) -> None:
-        """The reverse: wait until the device has forgotten what it kept."""
+        """The reverse, when the device uses no translations any more: wait until it has forgotten what it kept."""
         self.directory.set_ats(self.core, device_id, ats=False)
         self.commands.execute(self.core, [invalidate_context(device_id)])
         self._forget_device(device_id)

@@ -35,7 +35,9 @@ class ExportedIommu(wiring.Component):
     ``clk``, ``rst``      the one clock; synchronous reset, active high
     ``s_axi_*``           AXI4 subordinate: devices. ``awuser`` and ``aruser`` say who asks
                           (:class:`hw.abi.rings.Sideband`): device_id [23:0], process_id [43:24], process_id is valid
-                          [44], address type [46:45]. Every burst is taken as INCR; ``burst``, ``cache``, ``prot``,
+                          [44], address type [46:45]: 0 untranslated, 1 translation request, 2 translated, 3 prefetch.
+                          Reads of types 1 and 3 have one beat and no data from memory
+                          (:class:`hw.iommu.read_channel.ReadChannel`); give prefetches an ID of their own. Every burst is taken as INCR; ``burst``, ``cache``, ``prot``,
                           ``qos`` and ``region`` are ignored
     ``m_axi_*``           AXI4 manager: memory. The devices' bursts with physical addresses, IDs and ``user`` as they
                           came; ``cache`` is constant, for responses that come from memory itself

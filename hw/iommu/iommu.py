@@ -43,6 +43,11 @@ class Iommu(wiring.Component):
     :class:`ReadChannel`. A burst is translated as a whole: one that goes beyond 4 KiB, which AXI forbids (IHI 0022,
     A3.4.1), is an access fault wherever there is a stage to translate it.
 
+    Reads of type TRANSLATION_REQUEST and PREFETCH bring no data: see :class:`ReadChannel`. A device must acknowledge an
+    invalidation only when it has the responses to all that it sent with the translation in question; IOFENCE.C, which
+    comes after the acknowledgement, then waits for nothing of it any more. Until then ``invalidate`` is not offered
+    while the device could still get an answer from before: see :class:`hw.iommu.command_queue.CommandQueue`.
+
     After reset the directory is off: everything is refused (cause 256) until software writes ddtp.
 
     Parameters

@@ -21,8 +21,10 @@ class InvalidationPath(wiring.Component):
 
     An IOMMU offers a request when it has handed over all answers to translation requests that it is about. The device
     gets it when it has taken the last beat of every read that was handed to the link before: PCIe would let a message
-    pass completions and leave it to the device to throw away what comes late; here it never comes late. Latency: the
-    link's, and none of its own.
+    pass completions and leave it to the device to throw away what comes late; here it never comes late. A completion
+    of the device, in turn, leaves the link when memory has acknowledged every write that entered it before: so what was
+    written with the translation is in memory when the IOMMU has it. Reads are the device's own part: it acknowledges
+    when it has their data. Latency: the link's, and none of its own.
 
     Ports
     -----

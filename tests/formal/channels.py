@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from amaranth import Array, Const, Module, Mux, Signal, Value
-from amaranth.hdl import Assert
+from amaranth.hdl import Assert, Assume
 from amaranth.lib import data
 
+from hw.abi.rings import AddressType
 from hw.iommu.interfaces import LOOKUP_CYCLES
 from hw.iommu.look_ahead import _Kind as Kind
 from hw.iommu.read_channel import ReadChannel
@@ -167,7 +168,17 @@ class WriteChannelProof(HeldProof):
 
 
 class ReadChannelProof(HeldProof):
-    """The reads of an ID are a chain in the order in which they came; what may leave is at its head."""
+    """The reads of an ID are a chain in the order in which they came; what may leave is at its head. Assumed is that
+    the device sends no prefetches, which have no place in it; their answers have a proof of their own
+    (:mod:`tests.formal.holds`)."""
+
+    def invariants(self, m: Module, inside: Inside) -> None:
+        kind = self.device.ar.payload.user.address_type
+        m.d.comb += [
+            Assume(~self.device.ar.valid | (kind != AddressType.PREFETCH)),
+            Assert(inside.component("prefetches", "taken").level == 0),
+        ]
+        super().invariants(m, inside)
 
     def _places(self, m: Module, inside: Inside) -> tuple[Value, Value, Value]:
         used, oldest, hit = inside.registers("places", "$signal")

@@ -27,6 +27,7 @@ from hw.iommu.debug_translation import DebugTranslation
 from hw.iommu.fault_queue import BEATS, FaultQueue
 from hw.iommu.fork import Fork
 from hw.iommu.interfaces import Access, Invalidation
+from hw.iommu.prefetch_answers import PrefetchAnswers
 from hw.iommu.refusal import Refusal
 from hw.iommu.register_block import RegisterBlock
 from hw.iommu.walk_requests import WalkRequests
@@ -61,8 +62,8 @@ class HoldProof(wiring.Component):
 
 
 class RefusalProof(HoldProof):
-    """Moreover, what the device gets is memory's responses, each once, and of a refused request as many errors as it
-    has beats, the last of them marked so.
+    """Moreover, what the device gets is memory's responses, each once, and of a refused request as many errors, or
+    OKAYs where it is a translation request that is no error, as it has beats, the last of them marked so.
 
     Assumed, and proven of the channels (:class:`tests.formal.channels.HeldProof`): a request comes only while none is
     held, and ``clear`` stays until the held one is answered.
@@ -89,11 +90,26 @@ class RefusalProof(HoldProof):
             Assert(self.busy == (left != 0)),
             Assert(~self.busy | (left == inside.register("errors_left"))),
             Assert(~error | (self.busy & self.clear & (device.payload.id == self.id))),
-            Assert(~error | (device.payload.resp == Response.SLVERR)),
+            Assert(~error | (Value.cast(device.payload.resp) == Mux(self.refused, Response.SLVERR, Response.OKAY))),
             Assert(self.finish == (error & (left == 1))),
         ]
         if reads:
             m.d.comb += Assert(~error | (device.payload.last == (left == 1)))
+
+
+class PrefetchAnswersProof(HoldProof):
+    """Moreover, what others send passes, each beat once, and an answer is OKAY. Assumed is that a prefetch comes only
+    while there is room."""
+
+    def rules(self, m: Module, inside: Inside) -> None:
+        source, device = self.source, self.device
+        passes, moves = source.valid & source.ready, device.valid & device.ready
+        same = Value.cast(device.payload) == Value.cast(source.payload)
+        m.d.comb += [
+            Assume(~self.take | self.room),
+            Assert(~passes | (moves & same)),
+            Assert(~moves | passes | (device.payload.resp == Response.OKAY)),
+        ]
 
 
 class MuxProof(HoldProof):
@@ -236,6 +252,7 @@ HOLD_PROOFS: dict[str, Callable[[], HoldProof]] = {
     "read_responses": lambda: RefusalProof(
         Refusal(ReadData(64, ID_WIDTH), Access.READ, id_width=ID_WIDTH), "device", "report"
     ),
+    "prefetch_answers": lambda: PrefetchAnswersProof(PrefetchAnswers(ReadData(64, ID_WIDTH)), "device"),
     "mux": _mux,
     "walk_requests": lambda: WalkRequestsProof(WalkRequests(SMALL), "axi_ar", beats=1),
     "walk_table": lambda: HoldProof(WalkTable(SMALL), "start"),
