@@ -125,7 +125,7 @@ class TranslationRequests(wiring.Component):
             under_way.r_en.eq(beat.valid),
             answer.eq(beat.payload.data),
             # Of a page larger than 4 KiB the number ends in a 0 and ones, as many as it is larger.
-            mask.eq(Mux(answer.size, answer.page ^ (answer.page + 1), 0)),
+            mask.eq(Mux(answer.s, answer.page ^ (answer.page + 1), 0)),
             page.eq((answer.page & ~mask) | (asked.page & mask)),
         ]
         m.d.sync += [
@@ -135,14 +135,14 @@ class TranslationRequests(wiring.Component):
                 & (old == 0)
                 & ~self.stale
                 & ~beat.payload.error
-                & ~answer.untranslated_only
-                & (answer.read | answer.write)
+                & ~answer.u
+                & (answer.r | answer.w)
             ),
             self.write.buffer.eq(asked.buffer),
             carried.page.eq(asked.page),
             carried.frame.eq(page),
-            carried.read.eq(answer.read),
-            carried.write.eq(answer.write),
+            carried.read.eq(answer.r),
+            carried.write.eq(answer.w),
             carried.valid.eq(1),
         ]
         with m.If(self.stale):
