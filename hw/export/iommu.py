@@ -37,8 +37,8 @@ class ExportedIommu(wiring.Component):
                           (:class:`hw.abi.rings.Sideband`): device_id [23:0], process_id [43:24], process_id is valid
                           [44], address type [46:45]: 0 untranslated, 1 translation request, 2 translated, 3 prefetch.
                           Reads of types 1 and 3 have one beat and no data from memory
-                          (:class:`hw.iommu.read_channel.ReadChannel`); give prefetches an ID of their own. Every burst is taken as INCR; ``burst``, ``cache``, ``prot``,
-                          ``qos`` and ``region`` are ignored
+                          (:class:`hw.iommu.read_channel.ReadChannel`); give prefetches an ID of their own. Every burst
+                          is taken as INCR; ``burst``, ``cache``, ``prot``, ``qos`` and ``region`` are ignored
     ``m_axi_*``           AXI4 manager: memory. The devices' bursts with physical addresses, IDs and ``user`` as they
                           came; ``cache`` is constant, for responses that come from memory itself
     ``m_axi_walk_*``      AXI4 manager of 64 bits: the IOMMU's own accesses to directory, tables and queues. With

@@ -201,6 +201,42 @@ def test_who_does_not_ask_again_leaves_the_last_walk_to_others() -> None:
     bench.run(check)
 
 
+def test_a_prefetch_goes_last_and_claims_nothing() -> None:
+    """A miss of the same cycle goes first; one that comes later joins its walk; the fence sees it to its end."""
+    bench = Bench()
+
+    async def check(ctx: Any) -> None:
+        port, fence = bench.dut.askers[0], bench.dut.fence
+        ctx.set(port.prefetch, 1)
+        ctx.set(port.request, 1)
+        ctx.set(port.wanted, wanted(page=7))
+        first = await bench.ask(ctx, 1, page=8)
+        assert first is not None
+        walk = await bench.ask(ctx, 0, page=7)
+        assert walk not in (None, first)
+        assert ctx.get(fence.busy) == 1
+        assert await bench.ask(ctx, 0, page=9) is None, "a walk that there is not"
+        assert await bench.ask(ctx, 1, page=7) == walk
+        await bench.finish(ctx, walk, ppn=3)
+        assert bench.result(ctx, 1, walk) == 3
+        await ctx.tick().repeat(3)
+        assert ctx.get(fence.busy) == 1, "its claim is held"
+        await bench.release(ctx, 1, walk)
+        await ctx.tick()
+        assert ctx.get(fence.busy) == 0
+        # Without a claim it is free as soon as it is finished; of the color in which it began.
+        ctx.set(fence.color, 1)
+        walk = await bench.ask(ctx, 0, page=7)
+        assert walk is not None
+        ctx.set(fence.color, 0)
+        assert ctx.get(fence.busy) == 2
+        await bench.finish(ctx, walk)
+        await ctx.tick()
+        assert ctx.get(fence.busy) == 0
+
+    bench.run(check)
+
+
 def test_walks_are_started_in_order_of_their_misses() -> None:
     bench = Bench(walks=4)
 

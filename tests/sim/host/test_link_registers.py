@@ -128,6 +128,9 @@ def upstream_followers(bench: LinkBench) -> dict[str, tuple[Callable[..., Any], 
     async def interrupt(ctx: Any) -> None:
         await send(ctx, dut.device_interrupt, "interrupt", payload=5)
 
+    async def message(ctx: Any) -> None:
+        await send(ctx, dut.device_answer, "message", payload=5)
+
     async def read_answer(ctx: Any) -> None:
         await send(ctx, dut.device_registers.r, "R", data=1)
 
@@ -136,12 +139,13 @@ def upstream_followers(bench: LinkBench) -> dict[str, tuple[Callable[..., Any], 
 
     return {
         "interrupt": (interrupt, lambda ctx: receive(ctx, dut.host_interrupt, "interrupt")),
+        "message": (message, lambda ctx: receive(ctx, dut.host_answer, "message")),
         "read answer": (read_answer, lambda ctx: receive(ctx, dut.host_registers.r, "R")),
         "write answer": (write_answer, lambda ctx: receive(ctx, dut.host_registers.b, "B")),
     }
 
 
-@pytest.mark.parametrize("kind", ["interrupt", "read answer", "write answer"])
+@pytest.mark.parametrize("kind", ["interrupt", "message", "read answer", "write answer"])
 def test_nothing_overtakes_a_write(kind: str) -> None:
     """Sent in the cycle of a write's last beat, it comes after memory acknowledged that write, however late."""
     for late in (1, 100):
