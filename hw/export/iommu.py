@@ -7,10 +7,11 @@ from amaranth import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
-from hw.abi.iommu import InvalidationCompletion, InvalidationRequest
 from hw.abi.iommu_registers import ADDRESS_BITS
 from hw.config import IommuConfig
 from hw.export.pins import (
+    INVALIDATION_COMPLETION,
+    INVALIDATION_REQUEST,
     axi4_pins,
     axi_lite_pins,
     channel_pins,
@@ -24,8 +25,6 @@ from hw.iommu.iommu import Iommu
 from hw.iommu.walk_port import WIDTH
 
 AXI_ID_WIDTH = 8
-_REQUEST = {name: field.width for name, field in InvalidationRequest.as_shape()}
-_COMPLETION = {name: field.width for name, field in InvalidationCompletion.as_shape()}
 
 
 class ExportedIommu(wiring.Component):
@@ -61,8 +60,8 @@ class ExportedIommu(wiring.Component):
         members |= axi4_pins("m_axi_walk", WIDTH, AXI_ID_WIDTH, user=False)
         members |= axi_lite_pins("s_axil", ADDRESS_BITS)
         if config.ats:
-            members |= channel_pins("invalidate_", _REQUEST, source=True)
-            members |= channel_pins("invalidated_", _COMPLETION, source=False)
+            members |= channel_pins("invalidate_", INVALIDATION_REQUEST, source=True)
+            members |= channel_pins("invalidated_", INVALIDATION_COMPLETION, source=False)
         super().__init__(members)
 
     def elaborate(self, platform: Any) -> Module:
@@ -73,7 +72,7 @@ class ExportedIommu(wiring.Component):
         join_axi4_manager(m, self, "m_axi_walk", iommu.walker, user=False)
         join_axi_lite(m, self, "s_axil", iommu.registers)
         if self._config.ats:
-            join_source(m, self, "invalidate_", iommu.invalidate, _REQUEST)
-            join_sink(m, self, "invalidated_", iommu.invalidated, _COMPLETION)
+            join_source(m, self, "invalidate_", iommu.invalidate, INVALIDATION_REQUEST)
+            join_sink(m, self, "invalidated_", iommu.invalidated, INVALIDATION_COMPLETION)
         m.d.comb += self.interrupts.eq(iommu.interrupts)
         return m

@@ -9,7 +9,17 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import NicConfig
-from hw.export.pins import axi4_pins, axi_lite_pins, channel_pins, join_axi4_manager, join_axi_lite
+from hw.export.pins import (
+    INVALIDATION_COMPLETION,
+    INVALIDATION_REQUEST,
+    axi4_pins,
+    axi_lite_pins,
+    channel_pins,
+    join_axi4_manager,
+    join_axi_lite,
+    join_sink,
+    join_source,
+)
 from hw.nic.nic import AXI_ID_WIDTH, VECTOR_BITS, Nic
 
 
@@ -26,6 +36,8 @@ class ExportedNic(wiring.Component):
     ``m_axis_tx_*``       AXI4-Stream to the MAC, without FCS; ``tvalid`` stays high inside a frame; ``tuser`` is 0
     ``interrupt_*``       stream of vectors; each is held until ``interrupt_ready``
     ``carrier``           the link is up; synchronous to ``clk``
+    ``ats_invalidate_*``  only with ``ats``: stream of ATS invalidation requests from an IOMMU
+    ``ats_invalidated_*`` only with ``ats``: stream of their completions
     ====================  ==============================================================================================
     """
 
@@ -40,6 +52,9 @@ class ExportedNic(wiring.Component):
         packet = {"data": config.data_width, "keep": config.beat_bytes, "last": 1, "user": 1}
         members |= channel_pins("s_axis_rx_t", packet, source=False)
         members |= channel_pins("m_axis_tx_t", packet, source=True)
+        if config.ats:
+            members |= channel_pins("ats_invalidate_", INVALIDATION_REQUEST, source=False)
+            members |= channel_pins("ats_invalidated_", INVALIDATION_COMPLETION, source=True)
         super().__init__(members)
 
     def elaborate(self, platform: Any) -> Module:
@@ -50,6 +65,9 @@ class ExportedNic(wiring.Component):
         join_axi4_manager(m, self, "m_axi", nic.axi)
         join_axi_lite(m, self, "s_axil", nic.registers)
         self._connect_packets(m, nic)
+        if self._config.ats:
+            join_sink(m, self, "ats_invalidate_", nic.ats_invalidate, INVALIDATION_REQUEST)
+            join_source(m, self, "ats_invalidated_", nic.ats_invalidated, INVALIDATION_COMPLETION)
         m.d.comb += [
             domain.clk.eq(self.clk),
             nic.power_on.eq(self.rst),

@@ -12,6 +12,7 @@ from amaranth import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.abi.iommu import InvalidationCompletion, InvalidationRequest
 from hw.abi.rings import Sideband
 from hw.bus.axi_lite import DATA_WIDTH
 
@@ -25,6 +26,10 @@ PROT = 0b010
 _ADDRESS = ("id", "addr", "len", "size", "lock")
 
 Pins = dict[str, wiring.Member]
+
+
+INVALIDATION_REQUEST = {name: field.width for name, field in InvalidationRequest.as_shape()}
+INVALIDATION_COMPLETION = {name: field.width for name, field in InvalidationCompletion.as_shape()}
 
 
 def channel_pins(prefix: str, fields: Mapping[str, int], *, source: bool) -> Pins:

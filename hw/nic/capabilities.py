@@ -31,4 +31,5 @@ def pool_capabilities(config: NicConfig) -> int:
     register = register_map(config.queues).port["pool_capabilities"]
     if not config.pools:
         return 0
-    return register.pack(pools=config.pools, id_bits=exact_log2(config.pool_buffers), ahead=config.recycle_ahead)
+    id_bits = exact_log2(config.pool_buffers)
+    return register.pack(pools=config.pools, id_bits=id_bits, ahead=config.recycle_ahead, ats=config.ats)

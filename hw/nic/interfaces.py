@@ -6,10 +6,13 @@ of register writes, obeys the same enable bits, and reports the same busy bits; 
 what state a direction is in.
 """
 
+from amaranth.hdl import ShapeLike
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.abi.pools import MAX_POOLS
 from hw.abi.rings import (
+    BUFFER_ID_BITS,
     ENTRY_BYTES,
     INDEX_BITS,
     AddressType,
@@ -73,11 +76,17 @@ def queue_fault_stream(config: NicConfig) -> stream.Signature:
 
 class Command(data.StructLayout):
     """A transfer to or from memory: any byte address, 1..65535 bytes, on behalf of a queue (whose context gives the
-    AXI sideband). ``address_type``, an :class:`hw.abi.rings.AddressType`, is there only where ``config.ats``."""
+    AXI sideband).
+
+    Only where ``config.ats``: ``address_type``, an :class:`hw.abi.rings.AddressType`; and ``named``: it is to or from
+    the buffer ``buffer_id`` of ``pool``, whose translation may take the address's place on the way to the DMA.
+    """
 
     def __init__(self, config: NicConfig):
-        members = {"address": 64, "length": 16, "queue": range(config.queues)}
-        super().__init__(members | ({"address_type": AddressType} if config.ats else {}))
+        members: dict[str, ShapeLike] = {"address": 64, "length": 16, "queue": range(config.queues)}
+        if config.ats:
+            members |= {"address_type": AddressType, "named": 1, "pool": range(MAX_POOLS), "buffer_id": BUFFER_ID_BITS}
+        super().__init__(members)
 
 
 class Bytes(data.StructLayout):

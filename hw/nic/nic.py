@@ -32,10 +32,13 @@ at 0: frames that arrived meanwhile, counted as ``drop_link_down`` until then, a
 which the wire has delivered only a part at that moment is ignored whole.
 """
 
+from types import SimpleNamespace
+
 from amaranth import Cat, Module, ResetInserter
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, flipped
 
+from hw.abi.iommu import InvalidationCompletion, InvalidationRequest
 from hw.abi.registers import WORD_BYTES
 from hw.abi.steering import RSS_KEY_BYTES
 from hw.bus.axi4 import AXI4Signature
@@ -50,6 +53,8 @@ from hw.nic.interfaces import TracePoint
 from hw.nic.interrupts import VECTOR_BITS, Interrupts
 from hw.nic.lifecycle import RINGS, Lifecycle
 from hw.nic.probes import NIC_STREAMS, Probes, bits, descriptor_handshake, handshakes, show
+from hw.nic.recycle.carried import CarriedTranslations
+from hw.nic.recycle.joins import join_carried, join_recycler
 from hw.nic.recycle.recycler import Recycler
 from hw.nic.register_block import RegisterBlock
 from hw.nic.reset import FunctionReset
@@ -84,8 +89,9 @@ class Nic(wiring.Component):
     -----
     axi : Out
         DMA. Writes have ID 0. A read's ID has the number of its client in its low two bits: 0 RX descriptors, 1 TX
-        descriptors, 2 TX data. Above them it is 0 for descriptors, and for TX data one of 0..``config.read_ids`` - 1,
-        burst by burst in turn. Data of different IDs may come in any order and interleave. No ID is above 127.
+        descriptors, 2 TX data, 3 translation requests and prefetches. Above them it is 0, and for TX data one of
+        0..``config.read_ids`` - 1, burst by burst in turn. Data of different IDs may come in any order and interleave.
+        No ID is above 127.
     registers : In
         :file:`hw/abi/nic.rdl`.
     wire_rx : In
@@ -99,6 +105,8 @@ class Nic(wiring.Component):
     power_on : In
         All blocks are reset two cycles later, and as long: instead of a reset of the clock domain, whose wire to every
         flip-flop would not come from a register. May stay low where the domain has one.
+    ats_invalidate, ats_invalidated : In, Out, streams
+        Only where ``config.ats``: messages from and to the IOMMU.
     trace : Out
         Only where ``config.serial_width`` is not 0.
     probes : Out
@@ -117,6 +125,9 @@ class Nic(wiring.Component):
             "carrier": In(1),
             "power_on": In(1),
         }
+        if config.ats:
+            members["ats_invalidate"] = In(stream.Signature(InvalidationRequest))
+            members["ats_invalidated"] = Out(stream.Signature(InvalidationCompletion))
         if config.serial_width:
             members["trace"] = Out(Trace(config))
         if config.probes:
@@ -140,14 +151,17 @@ class Nic(wiring.Component):
         registers = add("register_block", RegisterBlock(config))
         rx = add("rx", RxPath(config))
         tx = add("tx", TxPath(config))
-        reader = add("dma_reader", DmaReader(config, [1, 1, config.read_ids], id_width=AXI_ID_WIDTH))
+        ids = [1, 1, config.read_ids, *([1] if config.ats else [])]
+        reader = add("dma_reader", DmaReader(config, ids, id_width=AXI_ID_WIDTH))
         writer = add("dma_writer", DmaWriter(config, 3, id_width=AXI_ID_WIDTH))
         interrupts = add("interrupts", Interrupts(config))
         stats = add("stats", Stats(config))
 
         # Read clients: RX descriptors, TX descriptors, TX data. Write clients: RX data, RX completions, TX completions.
-        join(m, rx.write, writer.clients[0])
-        join(m, tx.read, reader.clients[2])
+        carried = add("carried", CarriedTranslations(config)) if config.ats else None
+        if carried is None:
+            join(m, rx.write, writer.clients[0])
+            join(m, tx.read, reader.clients[2])
         listeners = [rx.queue_write, reader.queue_write, writer.queue_write, interrupts.write]
         recycler = add("recycler", Recycler(config)) if config.pools else None
         lifecycles = []
@@ -159,9 +173,12 @@ class Nic(wiring.Component):
             faults = (path.fault, fetch.faults, completions.faults)
             blocks = [path, fetch, completions]
             if recycler is not None and direction == "rx":
-                self._recycle(m, recycler, registers, rx, tx, fetch, interrupts, reset)
+                join_recycler(m, recycler, registers, rx, tx, fetch, interrupts)
+                m.d.comb += recycler.hold.eq(reset.hold)
                 blocks.append(recycler)
                 listeners += [recycler.queue_write, tx.queue_write]
+            if carried is not None:
+                blocks.append(SimpleNamespace(control=getattr(carried, f"{direction}_control")))
             lifecycle = add(
                 f"{direction}_lifecycle", Lifecycle(config, direction, blocks=len(blocks), faults=len(faults))
             )
@@ -196,6 +213,12 @@ class Nic(wiring.Component):
         ):
             join(m, event, counted)
 
+        quiet = registers.idle & ~tx.sending & ~self.wire_tx.valid & ~self.interrupt.valid
+        if carried is not None:
+            join_carried(m, carried, recycler, registers, rx, tx, reader, writer)
+            join(m, flipped(self.ats_invalidate), carried.invalidate)
+            join(m, carried.invalidated, flipped(self.ats_invalidated))
+            quiet &= carried.idle
         self._set_registers(m, registers, rx, tx, reader, writer, stats, reset)
         self._set_steering(m, registers, rx)
         self._join_ports(m, registers, rx, tx, reader, writer, interrupts)
@@ -205,40 +228,10 @@ class Nic(wiring.Component):
             reset.power_on.eq(self.power_on),
             reset.request.eq(registers.control.reset),
             reset.drained.eq(Cat(lifecycle.idle for lifecycle in lifecycles).all()),
-            reset.quiet.eq(registers.idle & ~tx.sending & ~self.wire_tx.valid & ~self.interrupt.valid),
+            reset.quiet.eq(quiet),
             interrupts.hold.eq(reset.hold),
         ]
         return m
-
-    def _recycle(self, m, recycler, registers, rx, tx, fetch, interrupts, reset):
-        """Buffers go round: from RX and software to TX and registers, and to the fill rings' cache."""
-        for source, sink in (
-            (registers.pool_write, recycler.write),
-            (fetch.fills, recycler.fills),
-            (recycler.supply, fetch.supply),
-            (rx.delivered, recycler.delivered),
-            (tx.claims, recycler.tx_claims),
-            (recycler.verdict, tx.verdict),
-            (tx.returned, recycler.returned),
-            (recycler.interrupt, interrupts.pool_interrupt),
-        ):
-            join(m, source, sink)
-        take, drop = rx.descriptors.take, rx.drop_event
-        m.d.comb += [
-            *(getattr(recycler.given, name).eq(getattr(take, name)) for name in take.signature.members),
-            *(getattr(recycler.dropped, name).eq(getattr(drop, name)) for name in drop.signature.members),
-            recycler.rx_busy.eq(rx.control.busy),
-            recycler.hold.eq(reset.hold),
-            recycler.read.eq(registers.pool_read),
-            registers.pool_values.eq(recycler.values),
-            registers.returns_full.eq(recycler.returns_full),
-            registers.command_busy.eq(recycler.command_busy),
-            fetch.pooled.eq(recycler.pooled),
-            fetch.wanted.eq(recycler.wanted),
-            fetch.supplying.eq(recycler.supplying),
-            rx.refused.eq(recycler.refused),
-            rx.limited.eq(recycler.limited),
-        ]
 
     def _fetch(self, direction):
         ring = RINGS[direction][0]

@@ -10,7 +10,7 @@ from hw.config import NicConfig
 def port_registers(config: NicConfig) -> Mapping[str, Register]:
     """Registers of the port that a NIC with these parameters has, with their reset values: all but those of what is not
     built in."""
-    parts = {"rx_offload": config.classify, "rss_": config.rss, "rule_": config.steering_rules}
+    parts = {"rx_offload": config.classify, "ats_": config.ats, "rss_": config.rss, "rule_": config.steering_rules}
     absent = tuple(prefix for prefix, built in parts.items() if not built)
     registers = register_map(config.queues, config.max_frame).port.items()
     return {name: register for name, register in registers if not name.startswith(absent)}

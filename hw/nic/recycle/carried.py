@@ -7,9 +7,9 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.abi.iommu import InvalidationCompletion, InvalidationRequest
 from hw.config import NicConfig
-from hw.nic.interfaces import Command, ReadPort
+from hw.nic.interfaces import Command, QueueControl, ReadPort
 from hw.nic.recycle.carried_table import CarriedTable
-from hw.nic.recycle.carried_use import CarriedUse, NamedCommand
+from hw.nic.recycle.carried_use import CarriedUse
 from hw.nic.recycle.translation_requests import PrefetchWant, TranslationRequests
 
 _ELSEWHERE_CYCLES = 2  #: until the table knows
@@ -31,17 +31,19 @@ class CarriedTranslations(wiring.Component):
     IOTLB have nothing to do with them, and **who may access what rests on this block**, until an invalidation that
     covers the page comes.
 
-    **Invalidation.** From the cycle in which one is taken, nothing goes out translated; it is acknowledged as soon as
-    every translated transfer that was under way is over, and no answer to an earlier request will be used. Only then
+    **Invalidation.** From the fourth cycle after one is taken, nothing goes out translated; it is acknowledged as soon
+    as every translated transfer that was under way is over, and no answer to an earlier request will be used. Only then
     are buffers looked through for those that must forget, a cycle each, while all transfers go out untranslated. One
     that covers no page that any buffer has carried is acknowledged five cycles after it was taken, and disturbs
     nothing. If another comes while buffers are looked through, all forget all.
 
     Members
     -------
+    rx_control, tx_control : lifecycles of the queues, which are busy while requests for them are under way
     enable : translations may be carried; while it is low all goes out untranslated. Its rise ends ``refused``
     refused : the IOMMU refused a request, and none is sent any more
-    writes, reads : streams of :class:`NamedCommand`
+    idle : nothing is asked, and no invalidation waits for its acknowledgement
+    writes, reads : streams of :class:`hw.nic.interfaces.Command`
     writes_out, reads_out : the same, as they go out
     written, have_read : a command of them is over, in order
     prefetches : pages to be brought into the IOTLB
@@ -51,18 +53,21 @@ class CarriedTranslations(wiring.Component):
 
     def __init__(self, config: NicConfig):
         self._config = config
-        named, command = stream.Signature(NamedCommand(config)), stream.Signature(Command(config))
+        command = stream.Signature(Command(config))
         super().__init__(
             {
+                "rx_control": In(QueueControl(config)),
+                "tx_control": In(QueueControl(config)),
                 "enable": In(1),
                 "refused": Out(1),
-                "writes": In(named),
+                "idle": Out(1),
+                "writes": In(command),
                 "writes_out": Out(command),
                 "written": In(1),
-                "reads": In(named),
+                "reads": In(command),
                 "reads_out": Out(command),
                 "have_read": In(1),
-                "prefetches": In(PrefetchWant(config)),
+                "prefetches": In(PrefetchWant(config)).array(2),
                 "read": Out(ReadPort(config)),
                 "invalidate": In(stream.Signature(InvalidationRequest)),
                 "invalidated": Out(stream.Signature(InvalidationCompletion)),
@@ -77,7 +82,8 @@ class CarriedTranslations(wiring.Component):
         m.submodules.read_use = read_use = CarriedUse(self._config, write=False)
         usable, enabled = Signal(), Signal()
         connect(m, requests.read, flipped(self.read))
-        connect(m, flipped(self.prefetches), requests.prefetches)
+        for outer, inner in zip(self.prefetches, requests.prefetches, strict=True):
+            connect(m, flipped(outer), inner)
         connect(m, requests.write, table.write)
         for number, (use, given, out, over) in enumerate(
             (
@@ -99,6 +105,8 @@ class CarriedTranslations(wiring.Component):
             usable.eq(self.enable & ~table.forgetting),
             self.refused.eq(requests.refused),
             requests.retry.eq(self.enable & ~enabled),
+            requests.enable.eq(self.rx_control.enable | self.tx_control.enable),
+            *(control.busy.eq(requests.busy) for control in (self.rx_control, self.tx_control)),
         ]
         self._invalidate(m, table, requests, (write_use, read_use))
         return m
@@ -120,7 +128,7 @@ class CarriedTranslations(wiring.Component):
         ]
         with m.FSM():
             with m.State("IDLE"):
-                m.d.comb += self.invalidate.ready.eq(1)
+                m.d.comb += [self.invalidate.ready.eq(1), self.idle.eq(requests.idle & ~self.invalidate.valid)]
                 m.d.sync += [message.eq(self.invalidate.payload), wait.eq(_ELSEWHERE_CYCLES)]
                 with m.If(self.invalidate.valid):
                     m.next = "LOOK"

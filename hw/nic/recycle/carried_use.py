@@ -20,13 +20,6 @@ _MOST = 1 << 12  #: more commands than can be under way in any NIC
 PAGE_BITS = PAGE_BYTES.bit_length() - 1
 
 
-class NamedCommand(data.StructLayout):
-    """A transfer, and the pool's ``buffer`` that it is to or from, if it is ``named``."""
-
-    def __init__(self, config: NicConfig):
-        super().__init__({"command": Command(config), "named": 1, "buffer": BufferName(config)})
-
-
 class Carried(data.Struct):
     """What a buffer carries: that accesses to the 4 KiB of IOVAs numbered ``page``, as far as they are allowed, go to
     the physical page ``frame``."""
@@ -69,8 +62,7 @@ class CarriedUse(wiring.Component):
 
     Members
     -------
-    input : stream of :class:`NamedCommand`
-    output : stream of :class:`hw.nic.interfaces.Command`
+    input, output : streams of :class:`hw.nic.interfaces.Command`; a ``named`` one's pool exists
     finished : one of the commands is over, in order: memory has answered all of it
     buffer, carried : what a buffer carries is looked up; it is there :data:`LOOKUP_CYCLES` later
     usable : translations may be used; counts for what is looked up in the same cycle, and for what has been
@@ -83,7 +75,7 @@ class CarriedUse(wiring.Component):
         self._write = write
         super().__init__(
             {
-                "input": In(stream.Signature(NamedCommand(config))),
+                "input": In(stream.Signature(Command(config))),
                 "output": Out(stream.Signature(Command(config))),
                 "finished": In(1),
                 "buffer": Out(BufferName(config)),
@@ -102,22 +94,24 @@ class CarriedUse(wiring.Component):
         connect(m, fifo.output, flipped(self.output))
         taken, left = Signal(), Signal()
         waiting, room = Signal(range(_FIFO + 1)), Signal(init=1)
-        named = self.input.payload
+        given, buffer = self.input.payload, Signal(BufferName(config))
         m.d.comb += [
             self.input.ready.eq(room),
             taken.eq(self.input.valid & self.input.ready),
             left.eq(self.output.valid & self.output.ready),
-            self.buffer.eq(named.buffer),
+            buffer.pool.eq(given.pool),
+            buffer.id.eq(given.buffer_id),
+            self.buffer.eq(buffer),
         ]
         m.d.sync += [
             waiting.eq(waiting + taken - left),
             room.eq(waiting + taken < _FIFO - 1),
         ]
 
-        start, count = named.command.address[:PAGE_BITS], named.command.length
+        start, count = given.address[:PAGE_BITS], given.length
         last = Signal(17)
         m.d.comb += last.eq(start + count - 1)
-        looked = delay(m, "looked", 1, taken, command=named.command, named=named.named, buffer=named.buffer, end=last)
+        looked = delay(m, "looked", 1, taken, command=given, named=given.named, buffer=buffer, end=last)
         known = delay(
             m,
             "known",

@@ -32,7 +32,7 @@ from hw.nic.recycle.limits import PoolLimits
 from hw.nic.recycle.low_water import LowWater
 from hw.nic.recycle.misuse import MisuseRecord
 from hw.nic.recycle.overdue import Overdue
-from hw.nic.recycle.queue_pools import QueuePools
+from hw.nic.recycle.queue_pools import PoolOfQueue, QueuePools
 from hw.nic.recycle.recycle_fifo import RecycleFifo
 from hw.nic.recycle.return_words import ReturnWords
 from hw.nic.recycle.steady_state import SteadyState
@@ -68,6 +68,7 @@ class Recycler(wiring.Component):
     control : of the RX queues, see :class:`hw.nic.interfaces.QueueControl`
     rx_busy : RX queues for which frames are judged or moved
     pooled, wanted, fills, supply, supplying : see :class:`hw.nic.rings.descriptor_fetch.DescriptorFetch`
+    existing, pools : queues that have a pool, and its number: see :class:`hw.nic.recycle.queue_pools.QueuePools`
     given : buffers left the descriptor cache for a frame
     delivered : buffers of which completions tell
     dropped : RX frames that were dropped
@@ -88,6 +89,8 @@ class Recycler(wiring.Component):
                 "control": In(QueueControl(config)),
                 "rx_busy": In(queues),
                 "pooled": Out(queues),
+                "existing": Out(queues),
+                "pools": Out(PoolOfQueue(config)),
                 "wanted": Out(queues),
                 "fills": In(stream.Signature(ReturnedBuffer(config))),
                 "supply": Out(stream.Signature(SuppliedBuffer(config))),
@@ -251,6 +254,8 @@ class Recycler(wiring.Component):
             unused.pools.eq(queues.pools),
             unused.stopping.eq(queues.existing & ~self.control.enable & ~self.rx_busy),
             self.pooled.eq(queues.pooled),
+            self.existing.eq(queues.existing),
+            self.pools.eq(queues.pools),
             self.supplying.eq(supply.supplying),
             self.control.busy.eq(supply.ahead),
         ]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What the NIC asks the IOMMU: translations to be carried, and to be cached ahead of their use."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -11,6 +11,8 @@ from hw.abi.rings import AddressType
 from hw.bus.fifo import StreamFifo
 from hw.bus.skid import SkidBuffer
 from hw.config import NicConfig
+from hw.nic.dma.arbiter import RoundRobin
+from hw.nic.in_flight import InFlight
 from hw.nic.interfaces import Command, ReadPort
 from hw.nic.recycle.carried_table import CarriedWrite
 from hw.nic.recycle.carried_use import PAGE_BITS, CarriedWant
@@ -32,115 +34,130 @@ class TranslationRequests(wiring.Component):
     """Ask for translations, and have buffers carry those that come.
 
     Both are hints: what comes while eight of its kind wait to be asked is not asked for. Translation requests go before
-    prefetches; up to 16 reads are under way, one word each.
+    prefetches, which take turns; up to 16 reads are under way, one word each.
 
     An answer that came in time is written: not one to a request from before ``stale``. An error, as an IOMMU gives to a
     device that may not ask, sets ``refused``, and nothing is asked any more until ``retry``; prefetches go on.
 
+    **Stopping.** Nothing is asked for a queue that is not enabled. One is ``busy`` while an answer to its requests is
+    to come.
+
     Members
     -------
+    enable, busy : one bit per queue
     wants : of those who use translations
-    prefetches : of who knows of buffers before they are used
+    prefetches : of those who know of buffers before they are used
     read : to the DMA reader
     write : a buffer carries a translation
     stale : requests under way may be answered by a translation that is no more
     refused, retry : see above
+    idle : nothing waits or is under way
     """
 
     def __init__(self, config: NicConfig):
         self._config = config
         super().__init__(
             {
+                "enable": In(config.queues),
+                "busy": Out(config.queues),
                 "wants": In(CarriedWant(config)).array(2),
-                "prefetches": In(PrefetchWant(config)),
+                "prefetches": In(PrefetchWant(config)).array(2),
                 "read": Out(ReadPort(config)),
                 "write": Out(CarriedWrite(config)),
                 "stale": In(1),
                 "refused": Out(1),
                 "retry": In(1),
+                "idle": Out(1),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config
-        page = 64 - PAGE_BITS
-        queue = range(config.queues)
-        want = data.StructLayout({"queue": queue, "buffer": BufferName(config), "page": page})
-        m.submodules.wanted = wanted = StreamFifo(want, _WAITING)
-        m.submodules.ahead = ahead = StreamFifo(data.StructLayout({"queue": queue, "page": page}), _WAITING)
-        second = Signal(want)  # where both users want one in one cycle
-        late = Signal()
-        first = self.wants[0]
-        m.d.sync += [
-            late.eq(self.wants[1].strobe & first.strobe),
-            *(second[name].eq(getattr(self.wants[1], name)) for name, _ in want),
-        ]
-        m.d.comb += [
-            wanted.input.valid.eq((first.strobe | self.wants[1].strobe | late) & ~self.refused),
-            wanted.input.payload.eq(second),
-            ahead.input.valid.eq(self.prefetches.strobe),
-            ahead.input.payload.queue.eq(self.prefetches.queue),
-            ahead.input.payload.page.eq(self.prefetches.address[PAGE_BITS:]),
-        ]
-        for user in (self.wants[1], first):
-            with m.If(user.strobe):
-                m.d.comb += [wanted.input.payload[name].eq(getattr(user, name)) for name, _ in want]
+        want = data.StructLayout({"queue": range(config.queues), "buffer": BufferName(config), "page": 64 - PAGE_BITS})
+        kinds = [*self.wants, *self.prefetches]
+        waiting = []
+        for number, kind in enumerate(kinds):
+            fifo = StreamFifo(want, _WAITING)
+            m.submodules[f"waiting_{number}"] = fifo
+            waiting.append(fifo)
+            m.d.comb += [
+                fifo.input.valid.eq(kind.strobe),
+                fifo.input.payload.queue.eq(kind.queue),
+                fifo.input.payload.page.eq(kind.page if number < len(self.wants) else kind.address[PAGE_BITS:]),
+            ]
+            if number < len(self.wants):
+                m.d.comb += fifo.input.payload.buffer.eq(kind.buffer)
+        self._ask(m, waiting, want)
+        return m
 
-        # Of each read under way: whose it is, if its answer counts.
-        asked = data.StructLayout({"counts": 1, "buffer": BufferName(config), "page": page})
+    def _ask(self, m: Module, waiting: list[StreamFifo], want: data.StructLayout) -> None:
+        """A read for each that waits, as long as its queue is enabled."""
+        config = self._config
+        asked = data.StructLayout({"counts": 1, "want": want})
         m.submodules.under_way = under_way = SyncFIFO(width=asked.size, depth=_UNDER_WAY)
         m.submodules.commands = commands = SkidBuffer(Command(config))
+        m.submodules.in_flight = in_flight = InFlight(config.queues, _UNDER_WAY)
+        m.submodules.arbiter = arbiter = RoundRobin(len(waiting))
         connect(m, commands.output, flipped(self.read.command))
-        command, entry = commands.input, Signal(asked)
-        asks, takes = Signal(), Signal()
+        command, entry, chosen = commands.input, Signal(asked), Signal(want)
+        translates, live, goes, moves = (Signal(name=n) for n in ("translates", "live", "goes", "moves"))
+        some = [fifo.output.valid for fifo in waiting]
+        first = Cat(some[: len(self.wants)]).any()
+        for number, fifo in enumerate(waiting):
+            with m.If(arbiter.grant == number):
+                m.d.comb += chosen.eq(fifo.output.payload)
+            m.d.comb += [
+                arbiter.requests[number].eq(some[number] & (number < len(self.wants) or ~first)),
+                fifo.output.ready.eq(arbiter.valid & moves & (arbiter.grant == number)),
+            ]
         m.d.comb += [
-            asks.eq(wanted.output.valid),
-            command.valid.eq((asks | ahead.output.valid) & under_way.w_rdy),
-            takes.eq(command.ready & under_way.w_rdy),
+            arbiter.taken.eq(moves),
+            translates.eq(arbiter.grant < len(self.wants)),
+            # What is not to be asked any more goes nowhere.
+            live.eq(self.enable.bit_select(chosen.queue, 1) & ~(translates & self.refused)),
+            goes.eq(arbiter.valid & live & under_way.w_rdy),
+            moves.eq(~live | (under_way.w_rdy & command.ready)),
+            command.valid.eq(goes),
             command.payload.length.eq(_BYTES),
-            command.payload.address[PAGE_BITS:].eq(Mux(asks, wanted.output.payload.page, ahead.output.payload.page)),
-            command.payload.queue.eq(Mux(asks, wanted.output.payload.queue, ahead.output.payload.queue)),
-            command.payload.address_type.eq(Mux(asks, AddressType.TRANSLATION_REQUEST, AddressType.PREFETCH)),
-            entry.counts.eq(asks),
-            entry.buffer.eq(wanted.output.payload.buffer),
-            entry.page.eq(wanted.output.payload.page),
-            under_way.w_en.eq(command.valid & command.ready),
+            command.payload.address[PAGE_BITS:].eq(chosen.page),
+            command.payload.queue.eq(chosen.queue),
+            command.payload.address_type.eq(Mux(translates, AddressType.TRANSLATION_REQUEST, AddressType.PREFETCH)),
+            entry.counts.eq(translates),
+            entry.want.eq(chosen),
+            under_way.w_en.eq(goes & command.ready),
             under_way.w_data.eq(entry),
-            ahead.output.ready.eq(takes & ~asks),
-            wanted.output.ready.eq(takes),
+            in_flight.start.eq(under_way.w_en),
+            in_flight.start_queue.eq(chosen.queue),
+            in_flight.start_count.eq(1),
+            self.busy.eq(in_flight.busy),
+            self.idle.eq(~Cat(some).any() & (under_way.level == 0) & ~in_flight.busy.any()),
         ]
-        self._answer(m, data.View(asked, under_way.r_data), under_way)
-        return m
+        of = data.View(asked, under_way.r_data)
+        m.d.comb += [in_flight.finish.eq(self.read.data.valid), in_flight.finish_queue.eq(of.want.queue)]
+        self._answer(m, of, under_way)
 
     def _answer(self, m: Module, asked: data.View, under_way: SyncFIFO) -> None:
         """Write what came, unless it may be old."""
-        beat = self.read.data
+        beat, want = self.read.data, asked.want
         answer = Signal(TranslationCompletion)
         old = Signal(range(_UNDER_WAY + 1))  # answers to come that do not count
-        mask, page = Signal.like(answer.page), Signal.like(asked.page)
-        carried = self.write.carried
+        mask, frame = Signal.like(answer.page), Signal.like(answer.page)
+        carried, counts = self.write.carried, Signal()
         m.d.comb += [
             beat.ready.eq(1),
             under_way.r_en.eq(beat.valid),
             answer.eq(beat.payload.data),
             # Of a page larger than 4 KiB the number ends in a 0 and ones, as many as it is larger.
             mask.eq(Mux(answer.s, answer.page ^ (answer.page + 1), 0)),
-            page.eq((answer.page & ~mask) | (asked.page & mask)),
+            frame.eq((answer.page & ~mask) | (want.page & mask)),
+            counts.eq(beat.valid & asked.counts & (old == 0) & ~self.stale & ~beat.payload.error),
         ]
         m.d.sync += [
-            self.write.strobe.eq(
-                beat.valid
-                & asked.counts
-                & (old == 0)
-                & ~self.stale
-                & ~beat.payload.error
-                & ~answer.u
-                & (answer.r | answer.w)
-            ),
-            self.write.buffer.eq(asked.buffer),
-            carried.page.eq(asked.page),
-            carried.frame.eq(page),
+            self.write.strobe.eq(counts & ~answer.u & (answer.r | answer.w)),
+            self.write.buffer.eq(want.buffer),
+            carried.page.eq(want.page),
+            carried.frame.eq(frame),
             carried.read.eq(answer.r),
             carried.write.eq(answer.w),
             carried.valid.eq(1),

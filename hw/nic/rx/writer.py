@@ -141,6 +141,7 @@ class RxWriter(wiring.Component):
             length=segment.length,
             queue=segment.queue,
             drop=segment.drop,
+            **({"named": ~segment.header, "buffer_id": segment.buffer_id} if self._config.ats else {}),
             offset=offset,
             beats=(segment.length + (beat_bytes - 1)) >> lane_bits,
             last_lane=(segment.length - 1)[:lane_bits],
@@ -159,6 +160,8 @@ class RxWriter(wiring.Component):
             plans.w_en.eq(cut.valid),
             plans.w_data.eq(plan),
         ]
+        if self._config.ats:
+            m.d.comb += [plan.command.named.eq(cut.named), plan.command.buffer_id.eq(cut.buffer_id)]
         if self._config.serial_width:
             m.d.sync += [
                 self.taken.strobe.eq(pending.push & ~segment.header),

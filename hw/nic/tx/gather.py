@@ -176,6 +176,10 @@ class TxGather(wiring.Component):
                 pending.payload.piece.pool.eq(piece.pool),
             ]
 
+        if self._config.ats:
+            m.d.comb += [commands.input.payload[name].eq(piece[name]) for name in ("pool", "buffer_id")]
+            m.d.comb += commands.input.payload.named.eq(piece.recycle)
+
         beat_bytes = self._config.beat_bytes
         placement = pending.payload.piece.placement
         offset, rest, end = Signal(range(beat_bytes)), Signal(range(beat_bytes)), Signal(range(2 * beat_bytes))

@@ -16,8 +16,8 @@ EVERYTHING = dict.fromkeys(NOTHING, 1) | {"steering_rules": 64}
 
 
 POOLS = {
-    "10g-recycle": {"pools": 2, "id_bits": 10, "ahead": 16},
-    "100g-recycle": {"pools": 16, "id_bits": 11, "ahead": 16},
+    "10g-recycle": {"pools": 2, "id_bits": 10, "ahead": 16, "ats": 0},
+    "100g-recycle": {"pools": 16, "id_bits": 11, "ahead": 32, "ats": 0},
 }
 
 
@@ -36,7 +36,7 @@ def pool_fields(config):
 def test_presets(name):
     size, _, more = name.partition("-")
     assert fields(preset(name)) == SIZES[size] | (EVERYTHING if more == "offload" else NOTHING)
-    assert pool_fields(preset(name)) == POOLS.get(name, {"pools": 0, "id_bits": 0, "ahead": 0})
+    assert pool_fields(preset(name)) == POOLS.get(name, {"pools": 0, "id_bits": 0, "ahead": 0, "ats": 0})
 
 
 @pytest.mark.parametrize("lacking", ["rss", "steering_rules", "header_split", "segmentation"])
@@ -55,5 +55,5 @@ def test_the_largest_values_fit():
     found = fields(preset("100g-offload", queues=16, **largest))
     names = ("rx_buffer_kib", "tx_buffer_kib", "steering_rules", "max_descriptors")
     assert [found[name] for name in names] == [1024, 1024, 512, 8]
-    largest = {"pools": 16, "pool_buffers": 65536, "recycle_ahead": 512, "fetch_depth": 512}
-    assert pool_fields(preset("100g", **largest)) == {"pools": 16, "id_bits": 16, "ahead": 512}
+    largest = {"pools": 16, "pool_buffers": 65536, "recycle_ahead": 512, "fetch_depth": 512, "ats": True}
+    assert pool_fields(preset("100g", **largest)) == {"pools": 16, "id_bits": 16, "ahead": 512, "ats": 1}

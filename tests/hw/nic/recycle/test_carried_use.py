@@ -44,10 +44,9 @@ class Bench:
             ctx.set(ports.valid, offered is not None)
             if offered is not None:
                 address, length, buffer = offered
-                ctx.set(ports.payload.command, {"address": address, "length": length, "queue": 1, "address_type": 0})
-                ctx.set(ports.payload.named, buffer is not None)
                 pool, number = buffer or (0, 0)
-                ctx.set(ports.payload.buffer, {"pool": pool, "id": number})
+                name = {"named": buffer is not None, "pool": pool, "buffer_id": number}
+                ctx.set(ports.payload, {"address": address, "length": length, "queue": 1, "address_type": 0, **name})
             page, frame, read, write = self.table.get(looked_up[0], (0, 0, 0, 0))
             ctx.set(dut.carried, {"page": page, "frame": frame, "read": read, "write": write, "valid": read | write})
             ctx.set(dut.output.ready, self.rng.random() < self.ready)
