@@ -83,7 +83,7 @@ def join_carried(
         entry = data.View(layout, arrived.entry)
         has_data = entry.type == TxDescriptorType.DATA if layout is TxDescriptor else 1
         m.d.comb += [
-            want.strobe.eq(arrived.strobe & has_data & registers.ats_control.prefetch),
+            want.strobe.eq(arrived.strobe & has_data & registers.ats_control.prefetch & ~registers.ats_control.carry),
             want.queue.eq(arrived.queue),
             want.address.eq(entry.address),
         ]

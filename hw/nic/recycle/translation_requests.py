@@ -6,7 +6,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.abi.iommu import TranslationCompletion
+from hw.abi.iommu import NO_WRITE, TranslationCompletion
 from hw.abi.rings import AddressType
 from hw.bus.fifo import StreamFifo
 from hw.bus.skid import SkidBuffer
@@ -46,7 +46,7 @@ class TranslationRequests(wiring.Component):
     -------
     enable, busy : one bit per queue
     wants : of those who use translations
-    prefetches : of those who know of buffers before they are used
+    prefetches : of those who know of buffers before they are used: to be written, and to be read
     read : to the DMA reader
     write : a buffer carries a translation
     stale : requests under way may be answered by a translation that is no more
@@ -121,6 +121,7 @@ class TranslationRequests(wiring.Component):
             command.valid.eq(goes),
             command.payload.length.eq(_BYTES),
             command.payload.address[PAGE_BITS:].eq(chosen.page),
+            command.payload.address[NO_WRITE].eq(arbiter.grant == len(waiting) - 1),
             command.payload.queue.eq(chosen.queue),
             command.payload.address_type.eq(Mux(translates, AddressType.TRANSLATION_REQUEST, AddressType.PREFETCH)),
             entry.counts.eq(translates),
