@@ -3,7 +3,8 @@
 
 **Accesses of devices** ``write_channel``, ``read_channel``: each takes bursts and asks for translations ahead
 (``look_ahead``), lets them leave in order (``read_places``), counts those at memory for order and fences
-(``outstanding``), and answers those that faulted (``refusal``).
+(``outstanding``), and answers those that faulted, and translation requests (``refusal``). ``prefetch_answers`` answers
+prefetches, of which nothing more than a lookup is seen.
 
 **Translation** ``translator``: a ``lookup`` for each channel, in ``context_cache`` and ``tlb``, answers in three
 cycles. A miss goes to the ``walk_table``, which has the ``walker`` do the walk. That is one pipeline for all walks,
