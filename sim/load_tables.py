@@ -38,7 +38,15 @@ def table_bytes(window: int, levels: int) -> int:
 
 
 def write_tables(
-    memory: np.ndarray, *, at: int, virtual: int, physical: int, window: int, page: int, levels: int
+    memory: np.ndarray,
+    *,
+    at: int,
+    virtual: int,
+    physical: int,
+    window: int,
+    page: int,
+    levels: int,
+    ats: bool = False,
 ) -> int:
     """Map a window, and nothing else, for :data:`DEVICE_ID`: first stage, A and D set.
 
@@ -50,6 +58,7 @@ def write_tables(
     window : bytes, rounded up to whole pages of size ``page``
     page : one of :data:`PAGE_SIZES`
     levels : 3 (Sv39) or 4 (Sv48)
+    ats : the device may ask for translations, and use them
 
     Returns the page number of the directory's root, of one level.
     """
@@ -65,7 +74,7 @@ def write_tables(
     free = root + PAGE
     context: Any = DeviceContext.const(
         {
-            "tc": {"v": 1},
+            "tc": {"v": 1, "en_ats": ats},
             "ta": {"pscid": PSCID},
             "fsc": {"ppn": root >> PAGE_SHIFT, "mode": MODES[levels]},
         }

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from sim.experiments.base import Experiment
+from sim.experiments.carried_translation import CarriedTranslation
 from sim.experiments.iotlb_window import IotlbWindow
 from sim.experiments.latency import Latency
 from sim.experiments.line_rate import LineRateExperiment
@@ -12,9 +13,8 @@ from sim.experiments.protection import Protection
 from sim.experiments.settings import SettingError
 from sim.experiments.strategies import Strategies
 
-EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
-    {e.name: e for e in (Strategies(), IotlbWindow(), Protection(), LineRateExperiment(), Latency())}
-)
+_ALL = (Strategies(), IotlbWindow(), Protection(), CarriedTranslation(), LineRateExperiment(), Latency())
+EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType({each.name: each for each in _ALL})
 
 
 def experiment(name: str) -> Experiment:

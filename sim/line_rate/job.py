@@ -19,7 +19,17 @@ from sim.host.wire_recorder import RecorderClient
 from sim.line_rate.frames import FrameError, NumberedFrames
 from sim.line_rate.pools import Forwarder, PoolReceiver
 from sim.line_rate.queues import Receiver, Sender
-from sim.line_rate.run import FORWARD, LEVELS, PHYSICAL, RX_BUFFER, LineMeasurement, LineRun
+from sim.line_rate.run import (
+    CARRIED,
+    FORWARD,
+    LEVELS,
+    PHYSICAL,
+    PREFETCHED,
+    RX_BUFFER,
+    UNTRANSLATED,
+    LineMeasurement,
+    LineRun,
+)
 from sim.load_tables import DEVICE_ID, DIRECTORY, write_tables
 from sim.streams import record_names
 from sim.traffic.flows import mac_value, queue_mac
@@ -91,6 +101,7 @@ class LineRateRun:
             run.buffers(queue, direction if buffers is None else buffers),
             self._frames,
             self._offset,
+            entries=run.ring,
         )
 
     def measure(self) -> LineMeasurement:
@@ -184,6 +195,9 @@ class LineRateRun:
                 sender.start()
                 if run.direction != FORWARD:
                     sender.poll()
+        if run.translation != UNTRANSLATED:
+            how = {"carry": int(run.translation == CARRIED), "prefetch": int(run.translation == PREFETCHED)}
+            mailbox.write_register(port["ats_control"].offset, port["ats_control"].pack(**how))
         if run.stalls:
             mailbox.set_stalls(run.stalls, run.seed)
         self._read(port["status"].offset)  # behind every write
@@ -199,6 +213,7 @@ class LineRateRun:
             window=run.end - PHYSICAL,
             page=run.page,
             levels=LEVELS,
+            ats=run.translation == CARRIED,
         )
         ddtp = iommu_registers()["ddtp"]
         self._mailbox.write_register(IOMMU_REGISTERS + ddtp.offset, ddtp.pack(iommu_mode=DIRECTORY, ppn=root))

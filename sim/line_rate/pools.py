@@ -93,8 +93,8 @@ class Forwarder(Direction):
     """TX of a queue that sends each frame from the buffer in which it was received, whatever became of it.
 
     A receiver without a pool gets its buffers back when a completion says that they were sent; one is asked for with
-    every 16th frame. A pool gets them from the NIC itself, and no completion is asked for: there is a descriptor for
-    each buffer.
+    every 16th frame. A pool gets them from the NIC itself, and completions are asked for only where the ring does not
+    have a descriptor for each buffer: frames then wait for room in it.
 
     Parameters as of :class:`sim.line_rate.queues.Direction`, whose buffers are the receiver's.
 
@@ -107,12 +107,14 @@ class Forwarder(Direction):
         super().__init__(*place, **more)
         self._receiver = receiver
         self._recycles = isinstance(receiver, PoolReceiver)
+        self._reports = not self._recycles or self._buffers.count > self._ring.entries
         self._descriptors = self._describe(TX, self._frames.length)
+        self._waiting = np.zeros(0, np.int64)  # received, and not posted
         self._where = np.zeros(self._ring.entries, np.int64)  # buffer of each place of the ring
         self._done = 0
         self._published = 0
         self.posted = 0
-        receiver.then = self._send
+        receiver.then = self._keep
 
     def start(self) -> None:
         """Set the queue up."""
@@ -127,6 +129,9 @@ class Forwarder(Direction):
             tx_control=queue["tx_control"].pack(enable=1),
         )
 
+    def _keep(self, ids: np.ndarray) -> None:
+        self._waiting = np.concatenate((self._waiting, ids))
+
     def _send(self, ids: np.ndarray) -> None:
         """Post what was received."""
         places = (self._ring.produced + np.arange(len(ids))) % self._ring.entries
@@ -135,7 +140,7 @@ class Forwarder(Direction):
         control[:] = TX_DATA | TX_END_OF_PACKET
         if self._recycles:
             control |= _recycle(self._queue)
-        else:
+        if self._reports:
             control[(self.posted + np.arange(len(ids))) % REPORT == REPORT - 1] |= TX_REPORT
         self._where[places] = ids
         self._ring.post(descriptors)
@@ -148,8 +153,15 @@ class Forwarder(Direction):
         if len(entries):
             done = int(column(entries, TX_COMPLETION, "index")[-1])
             count = done - self._done & INDEX_MASK
-            self._receiver.give_back(self._where[(self._done + np.arange(count)) % self._ring.entries])
+            if not self._recycles:
+                self._receiver.give_back(self._where[(self._done + np.arange(count)) % self._ring.entries])
             self._done = done
+        if len(self._waiting):
+            room = self._ring.entries
+            if self._reports:
+                room -= self._ring.produced - self._done & INDEX_MASK
+            self._send(self._waiting[:room])
+            self._waiting = self._waiting[room:]
         if self._published != self._ring.produced:
             self._published = self._ring.produced
             doorbell = self._registers.queue["tx_doorbell"]

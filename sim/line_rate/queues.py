@@ -62,16 +62,17 @@ class Buffers:
 
 
 class Direction:
-    """A ring of descriptors, one of completions behind it, and a buffer for each entry.
+    """A ring of descriptors, one of completions behind it, and buffers.
 
     Parameters
     ----------
     memory : bytes of host memory
     mailbox, registers, queue : where its registers are
     rings : address of both rings
-    buffers : one for each entry of the ring
+    buffers : one for each entry of the ring, or, of a pool, any number
     frames : what comes or goes, all of one length
     offset : added to every address to give the device's
+    entries : of each ring
     """
 
     def __init__(
@@ -84,8 +85,9 @@ class Direction:
         buffers: Buffers,
         frames: NumberedFrames,
         offset: int = 0,
+        *,
+        entries: int,
     ):
-        entries = buffers.count
         self._mailbox = mailbox
         self._registers = registers
         self._queue = queue
@@ -98,7 +100,7 @@ class Direction:
 
     def _describe(self, codec: Codec, length: int) -> np.ndarray:
         """A descriptor for each buffer, named by its place."""
-        entries = np.zeros((self._ring.entries, ENTRY_BYTES), np.uint8)
+        entries = np.zeros((self._buffers.count, ENTRY_BYTES), np.uint8)
         column(entries, codec, "address")[:] = self._buffers.addresses() + np.uint64(self._offset)
         column(entries, codec, "length")[:] = length
         column(entries, codec, "buffer_id")[:] = np.arange(len(entries))

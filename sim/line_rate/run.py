@@ -16,6 +16,7 @@ from sim.traffic.pacing import FCS_BYTES
 
 DIRECTIONS = ("rx", "tx", "both")
 FORWARD = "forward"
+UNTRANSLATED, PREFETCHED, CARRIED = TRANSLATIONS = ("untranslated", "prefetched", "carried")
 PHYSICAL = PAGE_SIZES[-1]  #: where rings and buffers begin
 ALIGNMENT = 4096
 MIN_STRIDE = 2048
@@ -31,6 +32,8 @@ class LineRun:
     ----------
     direction : ``rx``, ``tx``, ``both`` at once, or ``forward``: what was received is sent, from the same buffers
     recycle : receive buffers are those of pools, which recycle in hardware
+    translation : how the NIC helps an IOMMU: not at all; it has translations prefetched; its buffers carry them
+    pool : buffers of each queue's pool; 0: as many as a ring has entries
     size : bytes of a frame on the wire, with FCS
     queues : queue pairs in use, with the same number of frames each
     frames : to be measured, in each direction
@@ -45,6 +48,8 @@ class LineRun:
 
     direction: str = "rx"
     recycle: bool = False
+    translation: str = UNTRANSLATED
+    pool: int = 0
     size: int = 64
     queues: int = 1
     frames: int = 20_000
@@ -61,11 +66,14 @@ class LineRun:
             raise ValueError(f"direction must be one of {', '.join((*DIRECTIONS, FORWARD))}, not {self.direction!r}")
         if self.direction == FORWARD and self.length > RX_BUFFER:
             raise ValueError(f"size must be at most {RX_BUFFER + FCS_BYTES} to be forwarded, not {self.size!r}")
+        if self.translation not in TRANSLATIONS:
+            raise ValueError(f"translation must be one of {', '.join(TRANSLATIONS)}, not {self.translation!r}")
         if self.page and self.page not in PAGE_SIZES:
             raise ValueError(f"page must be 0 or one of {', '.join(map(str, PAGE_SIZES))}, not {self.page!r}")
         check_entries("ring", self.ring)
         for name, low, high in (
             ("size", 64, 9220),
+            ("pool", 0, 1 << 16),
             ("queues", 1, 16),
             ("frames", 1, 10_000_000),
             ("warm", 1, 10_000_000),
@@ -92,8 +100,15 @@ class LineRun:
             raise ValueError(f"A machine without stalls cannot hold back streams in {self.stalls!r} of 256 cycles")
         if self.recycle and self.queues > machine.nic.pools:
             raise ValueError(f"queues must be at most the {machine.nic.pools} pools of the NIC, not {self.queues!r}")
-        if self.recycle and self.ring > machine.nic.pool_buffers:
-            raise ValueError(f"ring must be at most the {machine.nic.pool_buffers} ids of a pool, not {self.ring!r}")
+        if self.pool and not self.recycle:
+            raise ValueError(f"pool must be 0 where buffers do not recycle, not {self.pool!r}")
+        if self.translation != UNTRANSLATED and not (self.page and machine.nic.ats):
+            raise ValueError(f"Without an IOMMU, or ATS in the NIC, translations cannot be {self.translation}")
+        if self.recycle and self.received_buffers > machine.nic.pool_buffers:
+            raise ValueError(
+                f"pool, or ring, must be at most the {machine.nic.pool_buffers} ids of a pool, not "
+                f"{self.received_buffers!r}"
+            )
         if self.queues > machine.nic.queues:
             raise ValueError(f"queues must be at most the {machine.nic.queues} of the NIC, not {self.queues!r}")
         if self.end + (table_bytes(self.end - PHYSICAL, LEVELS) if self.page else 0) > machine.memory_size:
@@ -109,8 +124,15 @@ class LineRun:
         size = self.length if direction else RX_BUFFER
         stride = max(MIN_STRIDE, 1 << (size + self.headroom - 1).bit_length())
         strides = [max(MIN_STRIDE, 1 << (each + self.headroom - 1).bit_length()) for each in (RX_BUFFER, self.length)]
-        base = self.rings(self.queues, 0) + queue * self.ring * sum(strides) + direction * self.ring * strides[0]
-        return Buffers(base, stride, self.headroom, size, self.ring)
+        counts = self.received_buffers, self.ring
+        sizes = [count * stride for count, stride in zip(counts, strides, strict=True)]
+        base = self.rings(self.queues, 0) + queue * sum(sizes) + direction * sizes[0]
+        return Buffers(base, stride, self.headroom, size, counts[direction])
+
+    @property
+    def received_buffers(self) -> int:
+        """Receive buffers of each queue."""
+        return self.pool or self.ring
 
     @property
     def end(self) -> int:

@@ -18,8 +18,8 @@ from hw.nic.recycle.carried_table import CarriedWrite
 from hw.nic.recycle.carried_use import PAGE_BITS, CarriedWant
 from hw.nic.recycle.interfaces import BufferName
 
-_WAITING = 8  #: pages to be asked for; more are not asked for
-_UNDER_WAY = 16
+_WAITING = 16  #: pages of each kind to be asked for; more are not asked for
+_UNDER_WAY = 64
 _BYTES = 8  #: of an answer
 
 
@@ -33,8 +33,8 @@ class PrefetchWant(wiring.Signature):
 class TranslationRequests(wiring.Component):
     """Ask for translations, and have buffers carry those that come.
 
-    Both are hints: what comes while eight of its kind wait to be asked is not asked for. Translation requests go before
-    prefetches, which take turns; up to 16 reads are under way, one word each.
+    Both are hints: what comes while 16 of its kind wait to be asked is not asked for. Translation requests go before
+    prefetches, which take turns; up to 64 reads are under way, one word each.
 
     An answer that came in time is written: not one to a request from before ``stale``. An error, as an IOMMU gives to a
     device that may not ask, sets ``refused``, and nothing is asked any more until ``retry``; prefetches go on.

@@ -146,5 +146,7 @@ def test_touching_what_was_given_back_is_caught(broken: type[Touches], verdict: 
         kit.nic.receive(0, frames(2, 0))
         kit.wait(lambda: kit.total("rx_packets") == 2, "the frames")
 
-    with pytest.raises(OwnershipError, match=r"cpu access of device memory: .* at tests/.*test_hw_recycle_edges\.py:\d+"):
+    with pytest.raises(
+        OwnershipError, match=r"cpu access of device memory: .* at tests/.*test_hw_recycle_edges\.py:\d+"
+    ):
         kit.run(run)

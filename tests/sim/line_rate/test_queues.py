@@ -28,7 +28,9 @@ class Bench:
         self.mailbox = Mock()
         self.frames = NumberedFrames(LENGTH, flows=1, queues=1, seed=1)
         self.buffers = Buffers(2 * entries * ENTRY_BYTES, STRIDE, 0, STRIDE, entries)
-        self.receiver = Receiver(self.memory, self.mailbox, REGISTERS, 0, 0, self.buffers, self.frames)
+        self.receiver = Receiver(
+            self.memory, self.mailbox, REGISTERS, 0, 0, self.buffers, self.frames, entries=self.buffers.count
+        )
         self.receiver.start(mac_value(queue_mac(0)))
         self.done = 0
 
