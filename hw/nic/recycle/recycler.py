@@ -54,7 +54,8 @@ class Recycler(wiring.Component):
     """All pools of the NIC: see :mod:`hw.nic.recycle` for how its parts relate.
 
     A buffer that RX delivers is out three cycles later, before its completion can be seen. One that is handed back can
-    go to RX again some dozen cycles later.
+    go to RX again some dozen cycles later. Fill descriptors are fetched while fewer than ``config.recycle_ahead``
+    buffers are free, or the pool's limit or loop lets none of them out.
 
     **Stopping.** A queue is ``busy`` while it holds buffers in advance. When it is not enabled any more and RX is done
     with it (``rx_busy``), they go back to their pool. Buffers of which software has not heard by a completion are out
@@ -238,11 +239,13 @@ class Recycler(wiring.Component):
     def _tell_queues(self, m, fifo, supply, unused, limits, lifecycle, queues) -> None:
         """What each queue's pool means for it."""
         some = Signal(self._config.pools)  # buffers are free
-        few = Signal(self._config.pools)  # so few that those of fill descriptors are wanted
+        wanted = Signal(self._config.pools)  # what fill descriptors hand back
         for pool in range(self._config.pools):
+            # Where the limit keeps buffers from frames, however many are free, only those that come back let more out.
+            few = fifo.free[pool] < self._config.recycle_ahead
             m.d.sync += [
                 some[pool].eq(fifo.free[pool] != 0),
-                few[pool].eq(fifo.free[pool] < self._config.recycle_ahead),
+                wanted[pool].eq(few | limits.limited[pool]),
             ]
         m.d.comb += [
             queues.enabled.eq(lifecycle.enabled),
@@ -265,7 +268,7 @@ class Recycler(wiring.Component):
         m.d.comb += self.limited.eq(reduce(or_, limited))
         for queue in range(self._config.queues):
             pool = queues.pools[queue]
-            for told, says in ((self.wanted, few), (self.refused, limits.refused), (limited[0], limits.limited)):
+            for told, says in ((self.wanted, wanted), (self.refused, limits.refused), (limited[0], limits.limited)):
                 m.d.sync += told[queue].eq(queues.supplied[queue] & says.bit_select(pool, 1))
 
     def _count(self, m, fifo, supply, unused, limits, queues) -> None:

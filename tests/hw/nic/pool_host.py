@@ -229,18 +229,20 @@ class PoolHost(NicHost):
     # Buffers
 
     async def frames(self, ctx: Any, number: int, count: int, patience: int = PATIENCE) -> list:
-        """Frames of a queue with a pool, waited for, each with the ids of its buffers."""
+        """So many frames of a queue with a pool, waited for, each with the ids of its buffers."""
         found: list[tuple[bytes, list[int]]] = []
         queue = self.queues[number]
         for _ in range(patience):
             before = queue.received
             for frame, _ in self.poll(number):
-                # Buffers of a frame whose last completion is not there yet are the only ones behind it.
+                # Buffers are software's as soon as it looks at their completions, and those of a frame end with it.
                 found.append((bytes(frame), queue.buffers.ids))
                 queue.buffers.ids = []
+                if len(found) == count:
+                    break
             if queue.received != before:
                 await self.ring_rx(ctx, number)
-            if len(found) >= count:
+            if len(found) == count:
                 return found
             await ctx.tick()
         raise AssertionError(f"waited {patience} cycles for {count} frames on queue {number}, got {len(found)}")
