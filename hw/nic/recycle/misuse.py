@@ -57,7 +57,7 @@ class MisuseRecord(wiring.Component):
     clear : In
         Bit per pool, for one cycle: nothing was refused so far.
     offender : Out
-        Register MISUSE of each pool.
+        Register MISUSE of each pool, 0 while there is none.
     refused : Out
         MISUSE_COUNT.refused of each pool.
     """
@@ -109,9 +109,8 @@ class MisuseRecord(wiring.Component):
         for pool in range(pools):
             first, count = self.offender[pool], self.refused[pool]
             with m.If((acknowledged & (self.write.pool == pool)) | ~first.valid):
-                m.d.sync += first.eq(Mux(of_claim[pool], claimed, commanded))
-                m.d.sync += first.valid.eq(of_claim[pool] | of_command[pool])
+                m.d.sync += first.eq(Mux(of_claim[pool], claimed, Mux(of_command[pool], commanded, 0)))
             m.d.sync += count.eq(count + of_claim[pool] + of_command[pool])
             with m.If(clear[pool]):
-                m.d.sync += [first.valid.eq(0), count.eq(0)]
+                m.d.sync += [first.eq(0), count.eq(0)]
         return m

@@ -247,6 +247,15 @@ class PoolHost(NicHost):
             await ctx.tick()
         raise AssertionError(f"waited {patience} cycles for {count} frames on queue {number}, got {len(found)}")
 
+    def hear(self, number: int) -> list[tuple[bytes, list[int]]]:
+        """All frames of a queue with a pool whose completions are there. Buffers of a frame of which some are missing
+        are software's all the same."""
+        found, queue = [], self.queues[number]
+        for frame, _ in self.poll(number):
+            found.append((bytes(frame), queue.buffers.ids))
+            queue.buffers.ids = []
+        return found
+
     def disown(self, pool: int, ids: Iterable[int]) -> None:
         """Software gives buffers away, in whatever way."""
         keys = {(pool, buffer_id) for buffer_id in ids}

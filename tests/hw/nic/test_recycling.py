@@ -2,14 +2,18 @@
 """Buffers that recycle in the whole NIC: frames land in a pool's buffers, and these go round by every way."""
 
 import random
+from collections import Counter
 
 import pytest
 
+from hw.abi.pools import BufferState, PoolCommand, RecycleError
+from hw.nic.tx.framer import max_descriptors
+from tests.hw.nic.nic_host import ENTRIES, balance
 from tests.hw.nic.pool_host import SIZE, PoolHost
 from tests.hw.nic.test_nic import make_frame
 
 
-def test_frames_land_in_buffers_that_joined_and_come_back_by_every_way():
+def test_buffers_come_back_by_every_way():
     host = PoolHost(seed=1)
     rng = random.Random(1)
 
@@ -21,19 +25,121 @@ def test_frames_land_in_buffers_that_joined_and_come_back_by_every_way():
         assert await host.counts(ctx, 0) == (4, 8, 0, 12)
         host.play(frame := make_frame(rng, 100))
         host.play(long := make_frame(rng, 2 * SIZE + 1, 1), gap=300)
-        [(got, ids)] = await host.frames(ctx, 0, 1)
-        assert (got, ids) == (frame, [0])
-        [(got, ids)] = await host.frames(ctx, 1, 1)
-        assert (got, ids) == (long, [0, 1, 2])
+        assert await host.frames(ctx, 0, 1) == [(frame, [0])]
+        assert await host.frames(ctx, 1, 1) == [(long, [0, 1, 2])]
         assert await host.counts(ctx, 0) == (3, 8, 1, 12)
         assert await host.counts(ctx, 1) == (1, 8, 3, 12)
         await host.give_back(ctx, 0, [0])
-        await host.fill(ctx, 1, ids[:2])
-        await host.forward(ctx, 0, 1, [[(ids[2], 60)]], end_of_packet=1)
+        await host.fill(ctx, 1, [0, 1])
+        await host.forward(ctx, 0, 1, [[(2, 60)]])
+        await host.reclaimed(ctx, 0, 1)
         await host.rest(ctx)
-        assert await host.counts(ctx, 0) == (4, 8, 0, 12)
-        assert await host.counts(ctx, 1) == (4, 8, 0, 12)
         for pool in range(2):
+            assert await host.counts(ctx, pool) == (4, 8, 0, 12)
             assert await host.misuse(ctx, pool) == (None, 0)
+
+    host.run(bench)
+
+
+class Mix:
+    """Traffic, and everything that software may do to the buffers of two pools, at random."""
+
+    def __init__(self, host, seed, ids):
+        self.host, self.random, self.ids = host, random.Random(seed), ids
+        self.played = [[], []]
+        self.forwarded = Counter()
+        self.serial = 0
+
+    def offer(self):
+        """Frames to both queues."""
+        for _ in range(self.random.randrange(1, 6)):
+            queue = self.random.randrange(2)
+            length = self.random.choice((60, 64, 65, 300, SIZE, SIZE + 1, 2500))
+            frame = make_frame(self.random, length, queue)
+            self.played[queue].append(frame)
+            self.host.play(frame, gap=self.random.choice((0, 20, length // 4)))
+
+    def hear(self, number):
+        """Frames come in order, each whole, but for those that were dropped."""
+        for frame, _ in self.host.hear(number):
+            assert frame in self.played[number], "a frame came that was not sent, or not in order"
+            del self.played[number][: self.played[number].index(frame) + 1]
+
+    def some(self, pool):
+        """Some buffers that software has."""
+        mine = sorted(buffer_id for owner, buffer_id in self.host.owned if owner == pool)
+        return self.random.sample(mine, min(len(mine), self.random.randrange(1, 7)))
+
+    async def act(self, ctx):
+        """One thing."""
+        host, pool = self.host, self.random.randrange(2)
+        numbers = [number for number in range(2) if host.pool_of[number] == pool]
+        action = self.random.choice(("offer", "offer", "return", "fill", "send", "take", "remove", "ask"))
+        if action == "offer":
+            self.offer()
+        if action == "return":
+            await host.give_back(ctx, pool, self.some(pool))
+        if action == "fill" and numbers and host.queues[numbers[0]].posted < ENTRIES:
+            await host.fill(ctx, numbers[0], self.some(pool))
+        if action == "send" and (some := self.some(pool)):
+            queue = self.random.randrange(2)
+            host.reclaim(queue)
+            if len(some) <= ENTRIES - host.queues[queue].sent + host.queues[queue].reclaimed:
+                pieces = [(buffer_id, self.random.randrange(60, 400)) for buffer_id in some]
+                places = [host.joined[pool, buffer_id] for buffer_id in some]
+                bytes_of = [host.memory.data[at : at + length] for at, (_, length) in zip(places, pieces)]
+                self.forwarded[b"".join(bytes_of)] += len(some) <= max_descriptors(host.config)  # no others are sent
+                await host.forward(ctx, queue, pool, [pieces])
+        if action == "take":
+            result = await host.command(ctx, pool, PoolCommand.TAKE)
+            if result.error is RecycleError.NONE:
+                host.owned.add((pool, result.id))
+        if action == "remove" and (some := self.some(pool)):
+            assert (await host.command(ctx, pool, PoolCommand.REMOVE, some[0])).error is RecycleError.NONE
+            host.disown(pool, some[:1])
+            await host.join(ctx, pool, some[:1])
+        if action == "ask":
+            for buffer_id in self.some(pool):
+                assert await host.query(ctx, pool, buffer_id) is BufferState.OUT
+        for number in range(2):
+            self.hear(number)
+            await host.ring_rx(ctx, number)
+
+    async def finish(self, ctx):
+        """Everything comes to rest; all buffers are somewhere, and come back."""
+        host = self.host
+        await host.rest(ctx, 400)
+        for number in range(2):
+            self.hear(number)
+            host.reclaim(number)
+        for pool in range(2):
+            await host.recover(ctx, pool)  # fills that were not wanted yet are out
+            await host.give_back(ctx, pool, sorted(each for owner, each in host.owned if owner == pool))
+        await host.rest(ctx, 60)
+        for pool in range(2):
+            ahead = 8 * list(host.pool_of.values()).count(pool)
+            assert await host.counts(ctx, pool) == (self.ids - ahead, ahead, 0, self.ids)
+            assert await host.misuse(ctx, pool) == (None, 0)
+        assert Counter(host.sent) == +self.forwarded
+        received, accounted = balance(await host.counters(ctx), 2)
+        assert received == accounted == host.offered
+
+
+@pytest.mark.parametrize(
+    ("seed", "stall", "pools", "changes"),
+    [(51, 0.0, {0: 0, 1: 1}, {}), (52, 0.3, {0: 1, 1: 1}, {"data_width": 512, "pool_buffers": 64, "fetch_depth": 16})],
+)
+def test_random_mixes_lose_nothing_and_double_nothing(seed, stall, pools, changes):
+    print(f"seed {seed}")
+    host = PoolHost(seed=seed, stall=stall, latency=(2, 40), **changes)
+    mix = Mix(host, seed, 18)
+
+    async def bench(ctx):
+        await host.bring_up(ctx, pools, lifo=seed % 2)
+        for pool in range(2):
+            await host.join(ctx, pool, range(18))
+        for _ in range(60):
+            await mix.act(ctx)
+        await mix.finish(ctx)
 
     host.run(bench)
