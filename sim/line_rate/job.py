@@ -242,7 +242,8 @@ class LineRateRun:
         frames = self._player.queued + self._posted(sends)
         limit = self._backend.cycle + LIMIT + int(SLOWEST * frames * self._line.frame_cycles(self._run.length))
         last, quiet = self._received, 0
-        while self._posted(sends) != self._sent or quiet < QUIET:
+        looks = QUIET + self._run.wait // period  # the last completion may wait for others
+        while self._posted(sends) != self._sent or quiet < looks:
             self._step(self._backend.cycle + period, receives, sends, more=False)
             over = self._backend.cycle > self._begin + self._player.queued * self._line.frame_cycles(self._run.length)
             quiet = quiet + 1 if over and self._received == last else 0
