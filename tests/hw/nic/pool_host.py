@@ -143,12 +143,16 @@ class PoolHost(NicHost):
         """Carry out a command: a :class:`hw.abi.pools.PoolCommand`, or a code that is none."""
         code = command.value if isinstance(command, PoolCommand) else command
         await self.pool_write(ctx, "command", pool, id=buffer_id, length=length, command=code)
+        return await self.result(ctx, pool)
+
+    async def result(self, ctx: Any, pool: int) -> Result:
+        """What the last command came to."""
         for _ in range(PATIENCE):
             fields = await self.pool_fields(ctx, "result", pool)
             if not fields["busy"]:
                 error, state = RecycleError(fields["error"]), BufferState(fields["state"])
                 return Result(fields["id"], error, state, fields["queue"], fields["age"])
-        raise AssertionError(f"{PATIENCE} reads of RESULT of pool {pool} did not see the end of command {command}")
+        raise AssertionError(f"{PATIENCE} reads of RESULT of pool {pool} did not see the end of the command")
 
     async def query(self, ctx: Any, pool: int, buffer_id: int) -> BufferState:
         """Where a buffer is."""
@@ -190,8 +194,10 @@ class PoolHost(NicHost):
             address = pool * POOL_BYTES + (area * AREA + buffer_id) * SIZE
             self.joined[pool, buffer_id], self._at[address] = address, (pool, buffer_id)
             await self.pool_write(ctx, "buffer_address", pool, address=address)
-            result = await self.command(ctx, pool, PoolCommand.JOIN, buffer_id, length)
-            assert (result.error, result.state) == (RecycleError.NONE, BufferState.NIC), result
+            code = PoolCommand.JOIN.value
+            await self.pool_write(ctx, "command", pool, id=buffer_id, length=length, command=code)
+        result = await self.result(ctx, pool)
+        assert (result.error, result.state) == (RecycleError.NONE, BufferState.NIC), result
 
     async def bring_up(self, ctx: Any, pools: dict[int, int], *, lifo: int = 0, **timeouts: int) -> None:
         """Enable all pools, and start all queues, those with a pool as ``pools`` says."""

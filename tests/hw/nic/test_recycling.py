@@ -41,6 +41,37 @@ def test_buffers_come_back_by_every_way():
     host.run(bench)
 
 
+@pytest.mark.parametrize(
+    ("lifo", "order"),
+    [(0, [*range(12), 2, 0, 1, 3]), (1, [*range(8), 11, 10, 9, 1, 3, 4, 5, 6])],
+)
+def test_in_steady_state_no_descriptor_is_read_and_buffers_come_in_the_order_of_the_pool(lifo, order):
+    host = PoolHost(seed=2)
+    rng = random.Random(2)
+
+    async def bench(ctx):
+        await host.bring_up(ctx, {0: 0}, lifo=lifo)
+        await host.join(ctx, 0, range(12))
+        seen, kept = [], []
+        for count in range(16):
+            host.play(frame := make_frame(rng, 60))
+            [(got, ids)] = await host.frames(ctx, 0, 1)
+            assert got == frame
+            seen += ids
+            kept += ids
+            if count == 2:
+                await host.give_back(ctx, 0, [kept[2], kept[0], kept[1]])
+                kept = []
+            if count > 2:
+                await host.give_back(ctx, 0, [kept.pop(0)])
+            await host.rest(ctx, 20)
+        assert seen == order
+        ring = range(host.queues[0].ring(0), host.queues[0].ring(1))
+        assert not [burst for burst in host.memory.reads if burst.address in ring]
+
+    host.run(bench)
+
+
 class Mix:
     """Traffic, and everything that software may do to the buffers of two pools, at random."""
 
@@ -138,7 +169,7 @@ def test_random_mixes_lose_nothing_and_double_nothing(seed, stall, pools, change
         await host.bring_up(ctx, pools, lifo=seed % 2)
         for pool in range(2):
             await host.join(ctx, pool, range(18))
-        for _ in range(60):
+        for _ in range(40):
             await mix.act(ctx)
         await mix.finish(ctx)
 

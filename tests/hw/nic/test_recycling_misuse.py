@@ -39,16 +39,21 @@ class MisuseHost(PoolHost):
     async def blamed(self, ctx, pool, *offenders):
         """The first of ``offenders`` is the first that the pool has recorded, and it has counted them; nothing is
         wrong with other pools, buffers are where they were, and frames come and go."""
-        await self.rest(ctx, 200)
+        sent = [make_frame(self.rng, 60, number) for number in range(2)]
+        for frame in sent:
+            self.play(frame)
+        await self.rest(ctx, 110)
         for each in range(2):
             expected = offenders if each == pool else ()
             self.refused[each] += len(expected)
             first = Misuse(*expected[0]) if expected else None
             assert await self.misuse(ctx, each) == (first, self.refused[each])
+            [(got, ids)] = self.hear(each)
+            assert got == sent[each]
+            await self.ring_rx(ctx, each)
             out = sum(owner == each for owner, _ in self.owned)
             assert (await self.counts(ctx, each)).outstanding == out
-        for number in range(2):
-            await self.give_back(ctx, number, await self.deliver(ctx, number))
+            await self.give_back(ctx, each, ids)
 
 
 def by_return(error, buffer_id):
