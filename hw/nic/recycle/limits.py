@@ -98,7 +98,8 @@ class PoolLimits(wiring.Component):
     write : In
         Accepted register writes.
     granted : In
-        The supply takes a buffer of an ``open`` pool from its free list. From now on it is ahead.
+        The supply takes a buffer of an ``open`` pool from its free list, or software takes one of any pool. From now on
+        it is ahead.
     missed : In
         The list was empty: it was no buffer.
     unused : In

@@ -10,6 +10,7 @@ from hw.abi.pools import BufferState, PoolCommand, RecycleError
 from hw.nic.tx.framer import max_descriptors
 from tests.hw.nic.nic_host import ENTRIES, balance
 from tests.hw.nic.pool_host import SIZE, PoolHost
+from tests.hw.nic.test_header_split import HEADERS, packet
 from tests.hw.nic.test_nic import make_frame
 
 
@@ -68,6 +69,28 @@ def test_in_steady_state_no_descriptor_is_read_and_buffers_come_in_the_order_of_
         assert seen == order
         ring = range(host.queues[0].ring(0), host.queues[0].ring(1))
         assert not [burst for burst in host.memory.reads if burst.address in ring]
+
+    host.run(bench)
+
+
+def test_headers_that_are_split_off_leave_the_rest_in_the_pool():
+    host, rng = PoolHost(seed=3, classify=True, header_split=True), random.Random(3)
+
+    async def bench(ctx):
+        await host.bring_up(ctx, {1: 1})
+        await host.join(ctx, 1, range(10))
+        await host.stop(ctx, "rx", 1)
+        await host.start(ctx, 1, directions=("rx",), header_bytes=64)
+        for length in (6, SIZE + 1, 300):
+            host.play(frame := packet(rng, 1, length))
+            [(got, ids)] = await host.frames(ctx, 1, 1)
+            assert got == frame
+            assert len(ids) == 1 + length // SIZE
+            await host.give_back(ctx, 1, ids)
+        await host.rest(ctx, 60)
+        headers = range(host.queues[1].header(), host.queues[1].header() + ENTRIES * 64)
+        assert sum(len(data) for _, address, data in host.writes if address in headers) == 3 * HEADERS
+        assert await host.counts(ctx, 1) == (2, 8, 0, 10)
 
     host.run(bench)
 

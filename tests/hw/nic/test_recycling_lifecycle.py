@@ -27,8 +27,8 @@ class Traffic(PoolHost):
         await self.join(ctx, 0, range(IDS), area=area)
 
     async def scatter(self, ctx):
-        """Software has two buffers by completions of queue 0 and one that it took; two are to be sent, and two are being
-        filled, until memory answers."""
+        """Software has two buffers by completions of queue 0 and one that it took; two are to be sent, and two are
+        being filled, until memory answers."""
         for _ in range(4):
             self.play(make_frame(self.rng, 60), gap=10)
         ids = [buffer_id for _, each in await self.frames(ctx, 0, 4) for buffer_id in each]
@@ -44,6 +44,16 @@ class Traffic(PoolHost):
             self.play(make_frame(self.rng, 60), gap=10)
         await self.rest(ctx, 60)
         self.memory.latency = (4, 4)
+
+    async def reset_is_over(self, ctx):
+        """Wait for it; no buffer may be written any more."""
+        for _ in range(PATIENCE):
+            if not await self.registers.field(ctx, "status", "resetting"):
+                break
+        else:
+            raise AssertionError(f"{PATIENCE} reads of STATUS did not see the end of the reset")
+        self.forget(0)
+        self.forget(1)
 
     async def goes_on(self, ctx, number=0):
         """Frames come and go."""
@@ -188,6 +198,82 @@ def test_a_pool_drains_when_its_queues_have_stopped_and_begins_anew():
     host.run(bench)
 
 
+def test_a_pool_drains_and_begins_anew_under_a_queue_that_goes_on():
+    host = Traffic(38)
+
+    async def bench(ctx):
+        await host.ready(ctx)
+        await host.pool_write(ctx, "control", 0, enable=0)
+        for _ in range(9):
+            host.play(make_frame(host.rng, 60))
+        await host.rest(ctx)
+        ids = [buffer_id for _, each in host.hear(0) for buffer_id in each]
+        assert ids == list(range(8)), "the queue keeps what it holds in advance, and gets no more"
+        await host.give_back(ctx, 0, ids)
+        await host.pool_state(ctx, 0, PoolState.DISABLED)
+        host.forget(0)
+        host.play(make_frame(host.rng, 60))
+        await host.pool_write(ctx, "control", 0, enable=1)
+        assert (await host.command(ctx, 0, PoolCommand.JOIN, 0, 64)).error is RecycleError.POOL, "it is being cleared"
+        await host.pool_state(ctx, 0, PoolState.ENABLED)
+        await host.join(ctx, 0, range(IDS), area=1)
+        await host.ring_rx(ctx, 0)
+        await host.goes_on(ctx)
+        assert await host.counts(ctx, 0) == (IDS - 8, 8, 0, IDS)
+        counters = await host.counters(ctx)
+        assert (counters[0, "drop_no_buffer"], counters[0, "drop_pool_limit"]) == (2, 0)
+
+    host.run(bench)
+
+
+def test_a_queue_may_have_another_pool_while_buffers_of_the_one_before_are_out():
+    host = Traffic(36)
+
+    async def bench(ctx):
+        await host.ready(ctx)
+        await host.join(ctx, 1, range(10))
+        await host.scatter(ctx)
+        await host.stop(ctx, "rx", 0)
+        host.hear(0)
+        old = sorted(buffer_id for pool, buffer_id in host.owned if pool == 0)
+        host.pool_of = {0: 1}
+        await host.start(ctx, 0, directions=("rx",))
+        frame = make_frame(host.rng, 60)
+        host.play(frame)
+        assert await host.frames(ctx, 0, 1) == [(frame, [0])]
+        # A fill descriptor names a buffer of the queue's pool, which that of the same number is.
+        await host.give_back(ctx, 0, old[:2])
+        await host.fill(ctx, 0, [0, *old[2:]])
+        await host.rest(ctx, 700)
+        assert await host.counts(ctx, 1) == (2, 8, 0, 10)
+        assert await host.counts(ctx, 0) == (IDS - 3, 0, 3, IDS)
+        assert (await host.misuse(ctx, 1))[0].error in (RecycleError.NOT_OUT, RecycleError.UNKNOWN)
+        assert await host.misuse(ctx, 0) == (None, 0)
+        await host.give_back(ctx, 0, old[2:])
+        await host.pool_write(ctx, "control", 0, enable=0)
+        await host.pool_state(ctx, 0, PoolState.DISABLED)
+
+    host.run(bench)
+
+
+def test_a_function_reset_in_the_middle_of_returns_and_commands_ends():
+    host = Traffic(37)
+
+    async def bench(ctx):
+        await host.ready(ctx)
+        await host.pool_write(ctx, "overdue_bound", 0, bound=1)
+        for _ in range(16):
+            await host.pool_write(ctx, "return4", 0, id0=30, id1=31, id2=29, id3=28)
+        await host.pool_write(ctx, "command", 0, command=PoolCommand.OVERDUE.value)
+        await host.write(ctx, "control", reset=1)
+        await host.reset_is_over(ctx)
+        await host.ready(ctx, area=1)
+        await host.goes_on(ctx)
+        assert await host.misuse(ctx, 0) == (None, 0)
+
+    host.run(bench)
+
+
 def test_a_function_reset_forgets_all_pools():
     host = Traffic(35)
 
@@ -196,12 +282,7 @@ def test_a_function_reset_forgets_all_pools():
         await host.pool_write(ctx, "limit", 0, limit=9, resume=5)
         await host.scatter(ctx)
         await host.write(ctx, "control", rx_enable=1, tx_enable=1, reset=1)
-        for _ in range(PATIENCE):
-            if not await host.registers.field(ctx, "status", "resetting"):
-                break
-        else:
-            raise AssertionError(f"{PATIENCE} reads of STATUS did not see the end of the reset")
-        host.forget(0)
+        await host.reset_is_over(ctx)
         for name in ("status", "buffers", "outstanding", "limit", "misuse", "misuse_count", "result", "control"):
             assert not any((await host.pool_fields(ctx, name, 0)).values()), name
         await host.ready(ctx, area=1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The loop that bounds a pool, on the whole NIC: memory sees no more buffers out than its limit, and traffic goes on."""
+"""The loop that bounds a pool, on the whole NIC: no more of its buffers are out than the limit, and traffic goes on."""
 
 import random
 
