@@ -21,9 +21,13 @@ from hw.nic.interrupts import Interrupts
 from hw.nic.lifecycle import Lifecycle
 from hw.nic.nic import Nic
 from hw.nic.packet_buffer import PacketBuffer
+from hw.nic.recycle.free_list import FreeList
 from hw.nic.recycle.limits import PoolLimits
 from hw.nic.recycle.low_water import LowWater
+from hw.nic.recycle.recycle_fifo import RecycleFifo
 from hw.nic.recycle.steady_state import SteadyState
+from hw.nic.recycle.supply import RecycleSupply
+from hw.nic.recycle.tracker import Tracker
 from hw.nic.register_block import RegisterBlock
 from hw.nic.rings.completion_writer import CompletionWriter
 from hw.nic.rings.descriptor_fetch import DescriptorFetch
@@ -63,6 +67,7 @@ BLOCKS: Mapping[str, Callable[[NicConfig], Any]] = MappingProxyType(
         ),
         "dma_reader": lambda config: DmaReader(config, [1, 1, config.read_ids]),
         "dma_writer": lambda config: DmaWriter(config, 3),
+        "free_list": FreeList,
         "interrupts": Interrupts,
         "lifecycle": lambda config: Lifecycle(config, "rx", blocks=3, faults=3),
         "low_water": LowWater,
@@ -71,6 +76,8 @@ BLOCKS: Mapping[str, Callable[[NicConfig], Any]] = MappingProxyType(
             config.data_width, config.rx_buffer_bytes // config.beat_bytes, WriteBeat(config)
         ),
         "pool_limits": PoolLimits,
+        "recycle_fifo": RecycleFifo,
+        "recycle_supply": RecycleSupply,
         "register_block": RegisterBlock,
         "rx_ingress": RxIngress,
         "rx_path": RxPath,
@@ -80,6 +87,7 @@ BLOCKS: Mapping[str, Callable[[NicConfig], Any]] = MappingProxyType(
         "stats": Stats,
         "steady_state": SteadyState,
         "tx_claims": TxClaims,
+        "tracker": Tracker,
         "tx_egress": TxEgress,
         "tx_gather": TxGather,
         "tx_path": TxPath,

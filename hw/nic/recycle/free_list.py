@@ -65,17 +65,20 @@ class FreeList(wiring.Component):
         write, read = ids.write_port(), ids.read_port()
         places = data.ArrayLayout(bits, config.pools)
         first, behind = Signal(places), Signal(places)  # the list's first place, and the one behind its last
+        last = Signal(places, init=[-1] * config.pools)  # the one before `behind`
         stack, some = Signal(config.pools), Signal(config.pools)
         push, pop = self.push, self.pop
-        found = Signal()
-        top = (behind[pop.pool] - 1)[:bits]
-        # Where a pop empties the top of a stack, a push of the same cycle fills it again.
-        over = found & stack.bit_select(pop.pool, 1) & (pop.pool == push.buffer.pool)
+        found, over = Signal(), Signal()
         m.d.comb += [
             found.eq(pop.strobe & some.bit_select(pop.pool, 1)),
-            read.addr.eq(Cat(Mux(stack.bit_select(pop.pool, 1), top, first[pop.pool]), pop.pool)),
+            # Where a pop empties the top of a stack, a push of the same cycle fills it again.
+            over.eq(found & stack.bit_select(pop.pool, 1) & (pop.pool == push.buffer.pool)),
+            read.addr.eq(Cat(Mux(stack.bit_select(pop.pool, 1), last[pop.pool], first[pop.pool]), pop.pool)),
+        ]
+        # A cycle late, so that a pop does not read what a push of its own cycle is written over.
+        m.d.sync += [
             write.en.eq(push.strobe),
-            write.addr.eq(Cat((behind[push.buffer.pool] - over)[:bits], push.buffer.pool)),
+            write.addr.eq(Cat(Mux(over, last[push.buffer.pool], behind[push.buffer.pool]), push.buffer.pool)),
             write.data.eq(push.buffer.id),
         ]
         for pool in range(config.pools):
@@ -84,25 +87,39 @@ class FreeList(wiring.Component):
                 pushed.eq(push.strobe & (push.buffer.pool == pool)),
                 popped.eq(found & (pop.pool == pool)),
                 taken.eq(popped & stack[pool]),
-                some[pool].eq(self.free[pool].any()),
             ]
             m.d.sync += [
                 first[pool].eq(first[pool] + (popped & ~stack[pool])),
-                behind[pool].eq(behind[pool] + pushed - taken),
                 self.free[pool].eq(self.free[pool] + pushed - popped),
+                some[pool].eq(pushed | Mux(popped, self.free[pool][1:].any(), some[pool])),
             ]
+            for place in (behind, last):
+                m.d.sync += place[pool].eq(place[pool] + pushed - taken)
             with m.If(self.clear[pool]):
-                m.d.sync += [first[pool].eq(0), behind[pool].eq(0), self.free[pool].eq(0)]
-                m.d.sync += stack[pool].eq(self.lifo[pool])
-        answers = data.StructLayout({"strobe": 1, "valid": 1, "pool": pop.pool.shape()})
-        asked = Signal(answers)
+                m.d.sync += [first[pool].eq(0), behind[pool].eq(0), last[pool].eq(-1)]
+                m.d.sync += [self.free[pool].eq(0), some[pool].eq(0), stack[pool].eq(self.lifo[pool])]
+        self._answer(m, found, write, read)
+        return m
+
+    def _answer(self, m: Module, found: Signal, write: memory.WritePort, read: memory.ReadPort) -> None:
+        """Tell what was read, or what was written there in that cycle, which the memory does not show."""
+        pop, popped = self.pop, self.popped
+        answers = data.StructLayout({"strobe": 1, "valid": 1, "pool": pop.pool.shape(), "place": read.addr.shape()})
+        asked, written = Signal(answers), Signal.like(Cat(write.addr, write.en))
+        hit, last, known = Signal(), Signal.like(write.data), Signal.like(read.data)
+        id_written = Signal.like(write.data)
         m.d.sync += [
             asked.strobe.eq(pop.strobe),
             asked.valid.eq(found),
             asked.pool.eq(pop.pool),
-            self.popped.strobe.eq(asked.strobe),
-            self.popped.valid.eq(asked.valid),
-            self.popped.buffer.pool.eq(asked.pool),
-            self.popped.buffer.id.eq(read.data),
+            asked.place.eq(read.addr),
+            written.eq(Cat(write.addr, write.en)),
+            id_written.eq(write.data),
+            popped.strobe.eq(asked.strobe),
+            popped.valid.eq(asked.valid),
+            popped.buffer.pool.eq(asked.pool),
+            hit.eq(Cat(asked.place, 1) == written),
+            last.eq(id_written),
+            known.eq(read.data),
         ]
-        return m
+        m.d.comb += popped.buffer.id.eq(Mux(hit, last, known))

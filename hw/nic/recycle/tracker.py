@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Who has each buffer, and who may hand it back."""
 
-from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -40,6 +40,43 @@ class Judgement(wiring.Signature):
                 "state": Out(BufferState),
             }
         )
+
+
+class _Step(data.StructLayout):
+    """An operation on its way.
+
+    Members
+    -------
+    valid, operation, buffer : there is one, and of which buffer, if that ``exists`` and is ``in_range``
+    same : whether it is of the same buffer as the operations one, two and three cycles before it
+    live, enabled : the pool is
+    error : why it is refused, whatever the buffer's state
+    joins, gives : it is a JOIN; a ``claim`` or a REMOVE; which is not refused for that
+    taken_back : of the operations two and three cycles before, one made the buffer the NIC's
+    changed, changed_to : of those, one made it join or not
+    """
+
+    def __init__(self, config: NicConfig):
+        flags = ("exists", "in_range", "live", "enabled", "joins", "gives", "claim", "taken_back", "changed")
+        super().__init__(
+            {
+                "valid": 1,
+                "operation": Operation(config),
+                "buffer": BufferName(config),
+                "same": 3,
+                "error": RecycleError,
+                **dict.fromkeys(flags, 1),
+                "changed_to": 1,
+            }
+        )
+
+
+class _Change(data.StructLayout):
+    """What an operation does to its ``buffer``, if it ``claims`` it: its bit CLAIMED becomes ``claimed``. If it also
+    ``joins`` or is removed, whether it has ``joined``."""
+
+    def __init__(self, config: NicConfig):
+        super().__init__({"claims": 1, "claimed": 1, "joins": 1, "joined": 1, "buffer": BufferName(config)})
 
 
 class Tracker(wiring.Component):
@@ -99,10 +136,8 @@ class Tracker(wiring.Component):
         writes = {name: bit.write_port() for name, bit in bits.items()}
 
         # An operation's way: taken in, looked up, what was looked up in a register, judged.
-        step = data.StructLayout(
-            {"valid": 1, "operation": Operation(config), "buffer": BufferName(config), "exists": 1, "in_range": 1}
-        )
-        taken, read, known = (Signal(step, name=name) for name in ("taken", "read", "known"))
+        taken, read, known = (Signal(_Step(config), name=name) for name in ("taken", "read", "known"))
+        changes = [Signal(_Change(config), name=f"change_{age}") for age in range(3)]
         claim = self.operations.payload.claim
         m.d.sync += [
             taken.valid.eq(self.operations.valid),
@@ -115,75 +150,86 @@ class Tracker(wiring.Component):
             known.eq(read),
         ]
         was = {name: Signal(name=f"was_{name}") for name in names}
-        live, enabled = Signal(), Signal()
         for name, bit in bits.items():
             port = bit.read_port()
             m.d.comb += port.addr.eq(place(taken.buffer))
             m.d.sync += was[name].eq(port.data)
-        m.d.sync += [
-            live.eq(self.live.bit_select(read.buffer.pool, 1) & read.exists),
-            enabled.eq(self.enabled.bit_select(read.buffer.pool, 1) & read.exists),
+        self._prepare(m, taken, read, known, changes)
+        self._judge(m, known, was, changes)
+        m.d.comb += [
+            writes["claimed"].en.eq(changes[1].claims),
+            writes["claimed"].addr.eq(place(changes[1].buffer)),
+            writes["claimed"].data.eq(changes[1].claimed),
         ]
-        self._judge(m, known, was, live, enabled, writes)
+        self._clear(m, changes[1], writes["joined"])
         self._deliver(m, bits["delivered"], writes["delivered"])
         return m
 
-    def _judge(
-        self, m: Module, known: Signal, was: dict[str, Signal], live: Signal, enabled: Signal, writes: dict
+    def _prepare(
+        self, m: Module, taken: data.View, read: data.View, known: data.View, changes: list[data.View]
     ) -> None:
-        """The judgement of the operation that is ``known``, and what follows from it for those behind it."""
-        config = self._config
-        operation, buffer = known.operation, known.buffer
-        request = operation.request
-        # What the two operations before this one made of the buffer was not there yet when it was looked up.
-        change = data.StructLayout({"claims": 1, "claimed": 1, "joins": 1, "joined": 1, "buffer": BufferName(config)})
-        changes = [Signal(change, name=f"change_{age}") for age in range(3)]
-        joined, claimed = Signal(), Signal()
-        m.d.comb += [joined.eq(was["joined"]), claimed.eq(was["claimed"])]
-        for earlier in reversed(changes[1:]):
-            same = earlier.buffer == buffer
-            with m.If(same & earlier.claims):
-                m.d.comb += claimed.eq(earlier.claimed)
-            with m.If(same & earlier.joins):
-                m.d.comb += joined.eq(earlier.joined)
-        out = was["delivered"] ^ claimed
-        is_claim, joins = request == PoolCommand.NONE, request == PoolCommand.JOIN
-        removes, asks = request == PoolCommand.REMOVE, request == PoolCommand.QUERY
-        error, done = Signal(RecycleError), Signal()
-        reasons: tuple[tuple[Value, Value], ...] = (
-            (is_claim & (operation.claim.error != RecycleError.NONE), operation.claim.error),
-            (~Mux(joins, enabled, live), RecycleError.POOL),
-            (~known.in_range, RecycleError.RANGE),
-            (joins & joined, RecycleError.JOINED),
-            ((is_claim | removes) & ~joined, RecycleError.UNKNOWN),
-            ((is_claim | removes) & ~out, RecycleError.NOT_OUT),
-        )
-        m.d.comb += error.eq(RecycleError.NONE)
-        for number, (condition, reason) in enumerate(reasons):
-            with m.If(condition) if number == 0 else m.Elif(condition):
-                m.d.comb += error.eq(reason)
-        change_now = changes[0]
-        m.d.comb += [
-            done.eq(known.valid & (error == RecycleError.NONE) & ~asks),
-            change_now.buffer.eq(buffer),
-            change_now.claims.eq(done),
-            # What joins may have been out when it was forgotten.
-            change_now.claimed.eq(was["delivered"]),
-            change_now.joins.eq(done & ~is_claim),
-            change_now.joined.eq(joins),
-            writes["claimed"].en.eq(change_now.claims),
-            writes["claimed"].addr.eq(place(buffer)),
-            writes["claimed"].data.eq(change_now.claimed),
+        """All of the judgement that the buffer's state does not count for, and whether it is among the changes that the
+        memories did not have when it was looked up."""
+        same = [earlier.buffer == taken.buffer for earlier in (read, known, changes[1])]
+        m.d.sync += [
+            read.same.eq(Cat(same)),
+            read.live.eq(self.live.bit_select(taken.buffer.pool, 1) & taken.exists),
+            read.enabled.eq(self.enabled.bit_select(taken.buffer.pool, 1) & taken.exists),
         ]
+        operation = read.operation
+        request = operation.request
+        is_claim, joins = request == PoolCommand.NONE, request == PoolCommand.JOIN
+        error = Signal(RecycleError)
+        with m.If(is_claim & (operation.claim.error != RecycleError.NONE)):
+            m.d.comb += error.eq(operation.claim.error)
+        with m.Elif(~Mux(joins, read.enabled, read.live)):
+            m.d.comb += error.eq(RecycleError.POOL)
+        with m.Elif(~read.in_range):
+            m.d.comb += error.eq(RecycleError.RANGE)
+        passes = read.valid & (error == RecycleError.NONE)
+        older = [read.same[age] & changes[age].claims for age in (1, 2)]
+        m.d.sync += [
+            known.error.eq(error),
+            known.joins.eq(passes & joins),
+            known.gives.eq(passes & (is_claim | (request == PoolCommand.REMOVE))),
+            known.claim.eq(is_claim),
+            known.taken_back.eq(older[0] | older[1]),
+            known.changed.eq(read.same[1] & changes[1].joins | read.same[2] & changes[2].joins),
+            known.changed_to.eq(Mux(read.same[1] & changes[1].joins, changes[1].joined, changes[2].joined)),
+        ]
+
+    def _judge(self, m: Module, known: data.View, was: dict[str, Signal], changes: list[data.View]) -> None:
+        """The judgement of the operation that is ``known``, and what follows from it for those behind it."""
+        newest, now = changes[1], changes[0]
+        joined, out = Signal(), Signal()
+        again = known.same[0]
+        m.d.comb += [
+            joined.eq(Mux(again & newest.joins, newest.joined, Mux(known.changed, known.changed_to, was["joined"]))),
+            # Whatever was done to it by one of the last operations, since then it is the NIC's.
+            out.eq((was["delivered"] ^ was["claimed"]) & ~(known.taken_back | (again & newest.claims))),
+            now.buffer.eq(known.buffer),
+            now.claims.eq(Mux(joined, known.gives & out, known.joins)),
+            # What joins may have been out when it was forgotten.
+            now.claimed.eq(was["delivered"]),
+            now.joins.eq(now.claims & ~known.claim),
+            now.joined.eq(known.joins),
+        ]
+        error = Signal(RecycleError)
+        m.d.comb += error.eq(known.error)
+        with m.If(known.joins & joined):
+            m.d.comb += error.eq(RecycleError.JOINED)
+        with m.Elif(known.gives & ~joined):
+            m.d.comb += error.eq(RecycleError.UNKNOWN)
+        with m.Elif(known.gives & ~out):
+            m.d.comb += error.eq(RecycleError.NOT_OUT)
         m.d.sync += [
             changes[1].eq(changes[0]),
             changes[2].eq(changes[1]),
             self.judgement.strobe.eq(known.valid),
-            self.judgement.operation.eq(operation),
+            self.judgement.operation.eq(known.operation),
             self.judgement.error.eq(error),
             self.judgement.state.eq(Mux(joined, Mux(out, BufferState.OUT, BufferState.NIC), BufferState.NONE)),
         ]
-        self._clear(m, change_now, writes["joined"])
 
     def _clear(self, m: Module, change: data.View, joined: memory.WritePort) -> None:
         """Write what joined or was removed, and meanwhile clear one pool after the other."""
