@@ -23,6 +23,7 @@ from hw.config import CacheConfig
 from tests.formal.cache import CacheProof
 from tests.formal.channels import CHANNEL_PROOFS
 from tests.formal.holds import HOLD_PROOFS
+from tests.formal.recycle import RECYCLE_PROOFS
 from tests.formal.write_data import WRITE_DATA_PROOFS
 
 FOLDER = Path("build/formal")
@@ -46,7 +47,7 @@ PROOFS = {
     for replacement, index in (("not_recent", "low"), ("round_robin", "hashed"), ("random", "low"))
 }
 PROOFS |= {name: Proof(make, depth=2) for name, make in HOLD_PROOFS.items()}
-PROOFS |= {name: Proof(make, depth=2) for name, make in (CHANNEL_PROOFS | WRITE_DATA_PROOFS).items()}
+PROOFS |= {name: Proof(make, depth=2) for name, make in (CHANNEL_PROOFS | WRITE_DATA_PROOFS | RECYCLE_PROOFS).items()}
 
 TASK = """\
 [options]

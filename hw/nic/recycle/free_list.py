@@ -64,9 +64,9 @@ class FreeList(wiring.Component):
         )
         write, read = ids.write_port(), ids.read_port()
         places = data.ArrayLayout(bits, config.pools)
-        first, behind = Signal(places), Signal(places)  # the list's first place, and the one behind its last
+        first, behind = (Signal(places, name=name) for name in ("first", "behind"))  # first place; after the last
         last = Signal(places, init=[-1] * config.pools)  # the one before `behind`
-        stack, some = Signal(config.pools), Signal(config.pools)
+        stack, some = (Signal(config.pools, name=name) for name in ("stack", "some"))
         push, pop = self.push, self.pop
         found, over = Signal(), Signal()
         m.d.comb += [
@@ -105,9 +105,12 @@ class FreeList(wiring.Component):
         """Tell what was read, or what was written there in that cycle, which the memory does not show."""
         pop, popped = self.pop, self.popped
         answers = data.StructLayout({"strobe": 1, "valid": 1, "pool": pop.pool.shape(), "place": read.addr.shape()})
-        asked, written = Signal(answers), Signal.like(Cat(write.addr, write.en))
-        hit, last, known = Signal(), Signal.like(write.data), Signal.like(read.data)
-        id_written = Signal.like(write.data)
+        asked = Signal(answers)
+        written = Signal(len(write.addr) + 1)
+        hit = Signal()
+        id_written, id_over, id_read = (
+            Signal.like(read.data, name=f"id_{name}") for name in ("written", "over", "read")
+        )
         m.d.sync += [
             asked.strobe.eq(pop.strobe),
             asked.valid.eq(found),
@@ -119,7 +122,7 @@ class FreeList(wiring.Component):
             popped.valid.eq(asked.valid),
             popped.buffer.pool.eq(asked.pool),
             hit.eq(Cat(asked.place, 1) == written),
-            last.eq(id_written),
-            known.eq(read.data),
+            id_over.eq(id_written),
+            id_read.eq(read.data),
         ]
-        m.d.comb += popped.buffer.id.eq(Mux(hit, last, known))
+        m.d.comb += popped.buffer.id.eq(Mux(hit, id_over, id_read))

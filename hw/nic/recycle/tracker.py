@@ -201,7 +201,7 @@ class Tracker(wiring.Component):
     def _judge(self, m: Module, known: data.View, was: dict[str, Signal], changes: list[data.View]) -> None:
         """The judgement of the operation that is ``known``, and what follows from it for those behind it."""
         newest, now = changes[1], changes[0]
-        joined, out = Signal(), Signal()
+        joined, out = (Signal(name=name) for name in ("joined", "out"))
         again = known.same[0]
         m.d.comb += [
             joined.eq(Mux(again & newest.joins, newest.joined, Mux(known.changed, known.changed_to, was["joined"]))),
