@@ -10,10 +10,19 @@ from sim.experiments.iotlb_window import IotlbWindow
 from sim.experiments.latency import Latency
 from sim.experiments.line_rate import LineRateExperiment
 from sim.experiments.protection import Protection
+from sim.experiments.recycle_overload import RecycleOverload
 from sim.experiments.settings import SettingError
 from sim.experiments.strategies import Strategies
 
-_ALL = (Strategies(), IotlbWindow(), Protection(), CarriedTranslation(), LineRateExperiment(), Latency())
+_ALL = (
+    Strategies(),
+    IotlbWindow(),
+    Protection(),
+    RecycleOverload(),
+    CarriedTranslation(),
+    LineRateExperiment(),
+    Latency(),
+)
 EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType({each.name: each for each in _ALL})
 
 

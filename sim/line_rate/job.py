@@ -2,6 +2,7 @@
 """Runs at full rate: the job that makes them in a simulator."""
 
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -224,16 +225,24 @@ class LineRateRun:
 
     def _read(self, offset: int) -> int:
         """A register's value."""
-        self._mailbox.read_register(offset)
+        return self._read_all([offset])[0]
+
+    def _read_all(self, offsets: Sequence[int]) -> list[int]:
+        """Values of registers, read one right after the other."""
+        for offset in offsets:
+            self._mailbox.read_register(offset)
         limit = self._backend.cycle + LIMIT
+        values: list[int] = []
         while True:
             for event in self._mailbox.events():
                 if isinstance(event, RegisterRead) and not event.error:
-                    return event.value
-                if not isinstance(event, Interrupt):
-                    raise FrameError(f"Instead of register {offset:#x} there came {event!r}")
+                    values.append(event.value)
+                elif not isinstance(event, Interrupt):
+                    raise FrameError(f"Instead of register {offsets[len(values)]:#x} there came {event!r}")
+            if len(values) == len(offsets):
+                return values
             if self._backend.cycle >= limit:
-                raise FrameError(f"Waited {LIMIT} cycles for register {offset:#x}")
+                raise FrameError(f"Waited {LIMIT} cycles for register {offsets[len(values)]:#x}")
             self._backend.advance(limit)
             self._backend.hits()
 
@@ -267,13 +276,18 @@ class LineRateRun:
         """The NIC's counters of dropped frames."""
         port = self._registers.port
         self._mailbox.write_register(port["control"].offset, port["control"].pack(rx_enable=1, tx_enable=1, snapshot=1))
-        dropped: dict[str, int] = {}
+        dropped: Counter[str] = Counter()
         for name, register in port.items():
             if name.startswith("rx.drop_"):
                 dropped[name.removeprefix("rx.drop_")] = self._read(register.offset)
         for queue in range(self._run.queues):
-            for name in self._registers.queue:
-                if name.startswith("counters.drop_"):
-                    reason = name.removeprefix("counters.drop_")
-                    dropped[reason] = dropped.get(reason, 0) + self._read(self._registers.address(name, queue))
+            dropped.update(self._queue_drops(queue))
         return {reason: count for reason, count in dropped.items() if count}
+
+    def _queue_drops(self, queue: int) -> dict[str, int]:
+        """A queue's counters of dropped frames, as of the last snapshot."""
+        return {
+            name.removeprefix("counters.drop_"): self._read(self._registers.address(name, queue))
+            for name in self._registers.queue
+            if name.startswith("counters.drop_")
+        }

@@ -33,28 +33,41 @@ class PoolReceiver(Receiver):
     Parameters
     ----------
     read : a register's value, by its offset
+
+    Attributes
+    ----------
+    first : buffers that join at the start; all, if nothing else is set
+    joined : buffers that are the pool's; the others are not used yet
     """
 
     def __init__(self, *place: Any, read: Callable[[int], int], **more: Any):
         super().__init__(*place, **more)
         self._read = read
+        self.first = self._buffers.count
+        self.joined = 0
         self._kept: np.ndarray = np.zeros(0, np.int64)  # less than a register's
         self._told = 0  # completions that the NIC knows to have been looked at
 
     def start(self, mac: int) -> None:
-        """Set pool and queue up for frames to this address; all buffers join."""
+        """Set pool and queue up for frames to this address; the first buffers join."""
         queue = self._registers.queue
-        self._pool(control=self._registers.pool["control"].pack(enable=1))
+        self.pool(control=self._registers.pool["control"].pack(enable=1))
         self._await("status", "state", _ENABLED.value)
-        command = self._registers.pool["command"]
-        for number, address in enumerate(self._buffers.addresses().tolist()):
-            join = command.pack(id=number, length=self._buffers.size, command=_JOIN.value)
-            self._pool(buffer_address=address + self._offset, command=join)
-            if (number + 1) % JOIN_LOT == 0:
-                self._await("buffers", "joined", number + 1)
-        self._await("buffers", "free", self._buffers.count)
+        while self.joined < self.first:
+            self.join(min(JOIN_LOT, self.first - self.joined))
+            self._await("buffers", "joined", self.joined)
+        self._await("buffers", "free", self.first)
         self._write(rx_pool=queue["rx_pool"].pack(enable=1, pool=self._queue))
         self._set_up(mac)
+
+    def join(self, count: int) -> None:
+        """So many more buffers join, or those that there are."""
+        command = self._registers.pool["command"]
+        addresses = self._buffers.addresses()[self.joined : self.joined + count] + np.uint64(self._offset)
+        for address in addresses.tolist():
+            join = command.pack(id=self.joined, length=self._buffers.size, command=_JOIN.value)
+            self.pool(buffer_address=address, command=join)
+            self.joined += 1
 
     def give_back(self, ids: np.ndarray) -> None:
         """Buffers are the NIC's again, in lots of four."""
@@ -63,9 +76,14 @@ class PoolReceiver(Receiver):
         shifts = np.uint64(16) * np.arange(IDS_PER_RETURN, dtype=np.uint64)
         words = (lots.astype(np.uint64).reshape(-1, IDS_PER_RETURN) << shifts).sum(axis=1, dtype=np.uint64)
         for word in words.tolist():
-            self._pool(**{f"return{IDS_PER_RETURN}": word})
+            self.pool(**{f"return{IDS_PER_RETURN}": word})
         self._kept = rest
         self.acknowledge()
+
+    @property
+    def kept(self) -> int:
+        """Buffers that wait for others to go back with."""
+        return len(self._kept)
 
     def acknowledge(self) -> None:
         """Tell the NIC which completions were looked at, in lots."""
@@ -73,8 +91,8 @@ class PoolReceiver(Receiver):
             self._told = self._completions.consumed
             self._publish()
 
-    def _pool(self, **values: int) -> None:
-        """Registers of the pool, by name."""
+    def pool(self, **values: int) -> None:
+        """Write registers of the pool, by name."""
         for name, value in values.items():
             self._mailbox.write_register(self._registers.address(name, pool=self._queue), value)
 

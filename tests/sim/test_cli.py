@@ -30,7 +30,10 @@ PRESET = "Preset must be one of 10g, 100g, 10g-offload, 100g-offload, 10g-recycl
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "strategy"], "Experiment must be one of strategies, iotlb_window, protection, line_rate, latency"),
+        (
+            ["run", "strategy"],
+            "Experiment must be one of strategies, iotlb_window, protection, line_rate, latency, recycle_overload",
+        ),
         (["run", "strategies", "--preset", "40g"], f"{PRESET}, not '40g'"),
         (["run", "strategies", "--backend", "icarus"], "Backend must be one of verilator, amaranth, not 'icarus'"),
         (["run", "strategies", "--set", "speed=1"], "There is no parameter 'speed'; the machine has nic, link"),
