@@ -173,6 +173,7 @@ class OverloadedRun(LineRateRun):
             used=max(look.used for look in looks),
             held=max(look.held for look in looks),
             limit=max(look.limit for look in looks),
+            settled_limit=max((look.limit for look in looks if look.closings), default=0),
             looks=named,
             series=[looks[place] for place in np.linspace(0, len(looks) - 1, POINTS).astype(int).tolist()],
         )

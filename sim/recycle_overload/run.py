@@ -128,6 +128,7 @@ class QueueMeasurement:
     dropped : the others, by reason
     calm_used : most buffers that counted against the limit before the overload
     used, held, limit : most in overload
+    settled_limit : most in force since the loop first closed, 0 if it did not
     looks : at the overload's beginning, at the first look after which the loop had closed and the first at which there
         was no buffer left, if there were such, and at the end, by name
     series : some looks at equal times
@@ -140,6 +141,7 @@ class QueueMeasurement:
     used: int
     held: int
     limit: int
+    settled_limit: int
     looks: Mapping[str, Look]
     series: Sequence[Look]
 
