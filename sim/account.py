@@ -25,6 +25,7 @@ STAGES: Mapping[str, str] = {
     "link_down": "link down",
     "cpu": "CPU",
 }  #: name of each part, and its heading in a table
+REGISTER_WRITES = ("mmio.write", "recycle.return")  #: operations that are one each
 COLUMNS = (
     Column("hardware_cycles", "cycles/packet", decimals(2)),
     *(Column(f"stage.{name}", heading, decimals(2)) for name, heading in STAGES.items()),
@@ -66,9 +67,9 @@ def stages(machine: MachineConfig, run: RunConfig, measured: Measurement) -> dic
         busy |= {"axi_w": Fraction(beats[True]), "axi_r": Fraction(beats[False])}
         busy["dram"] = size / machine.dram.bytes_per_cycle(clock_khz)
         if not link.wires:
-            interrupts, doorbells = (operations.get(name, (0, 0))[0] for name in ("irq.entry", "mmio.write"))
+            interrupts, *registers = (operations.get(name, (0, 0))[0] for name in ("irq.entry", *REGISTER_WRITES))
             up += interrupts * (INTERRUPT_BYTES + link.request_overhead)
-            down += doorbells * (REGISTER_BYTES + link.request_overhead)
+            down += sum(registers) * (REGISTER_BYTES + link.request_overhead)
             busy["link_up"] = up / link.bytes_per_cycle(clock_khz)
             busy["link_down"] = down / link.bytes_per_cycle(clock_khz)
     spent = sum(picoseconds for _, picoseconds in operations.values())

@@ -145,10 +145,10 @@ class Core(Timeline):
 
     # Registers
 
-    def mmio_write(self, offset: int, value: int, size: int = 8) -> None:
-        """A posted register write of 8 or 4 bytes: charges ``mmio.write``, then leaves the CPU; it is not waited
-        for."""
-        self.spend(self._mmio_write)
+    def mmio_write(self, offset: int, value: int, size: int = 8, op: Operation | None = None) -> None:
+        """A posted register write of 8 or 4 bytes: charges ``op``, ``mmio.write`` by default, then leaves the CPU; it
+        is not waited for."""
+        self.spend(self._mmio_write if op is None else op)
         self.sync()
         if self._log is not None:
             self._log.record(self.time, self.index, self.context, "mmio", f"write {offset:#x}")

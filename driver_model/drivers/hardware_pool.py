@@ -30,7 +30,8 @@ class HardwarePool:
     :class:`~driver_model.drivers.device.DeviceError`; a command that the device refuses raises :class:`PoolError`.
     Commands are given by one context at a time; buffers are given back, and registers read, from any.
 
-    Costs: those of the register accesses, and a ``cpu.store`` for each id that is put into the batch.
+    Costs: those of the register accesses, where a write that gives buffers back is ``recycle.return``, and
+    ``recycle.batch`` for each id that is put into the batch.
 
     Parameters
     ----------
@@ -52,7 +53,8 @@ class HardwarePool:
         self._at = {name: registers.address(name, pool=pool) for name in registers.pool}
         self._batch: list[int] = []
         self._returns = tuple(self._at[f"return{count}"] for count in range(1, IDS_PER_RETURN + 1))
-        self._op_store = core.op("cpu.store")
+        self._op_batch = core.op("recycle.batch")
+        self._op_return = core.op("recycle.return")
         loop = registers.pool["loop"].fields
         self._loop = {"track": 0, "close": 0, "window": loop["window"].reset, "slack": loop["slack"].reset}
 
@@ -117,7 +119,7 @@ class HardwarePool:
         """Hand a buffer back: at once where it is the fourth, else with those that come, at the latest by
         :meth:`flush`."""
         batch = self._batch
-        self.core.spend(self._op_store)
+        self.core.spend(self._op_batch)
         batch.append(buffer_id)
         if len(batch) == IDS_PER_RETURN:
             self.flush()
@@ -129,7 +131,7 @@ class HardwarePool:
             self._batch = []
             self.returned += len(batch)
             self.return_writes += 1
-            self.core.mmio_write(self._returns[len(batch) - 1], _word(batch))
+            self.core.mmio_write(self._returns[len(batch) - 1], _word(batch), op=self._op_return)
 
     def forget(self) -> None:
         """The device has been reset: nothing waits any more."""

@@ -7,7 +7,12 @@ from driver_model.drivers.device import POLL_STEP_PS
 from driver_model.drivers.hardware_pool import HardwarePool
 from driver_model.drivers.ring import tx_recycle
 from driver_model.drivers.strategies.base import PooledStrategy
-from driver_model.memory.dma import Device, DmaDirection, dma_sync_single_for_device
+from driver_model.memory.dma import (
+    Device,
+    DmaDirection,
+    dma_sync_single_for_cpu,
+    dma_sync_single_for_device,
+)
 from driver_model.memory.page import Page
 from driver_model.memory.page_pool import (
     PP_FLAG_DMA_MAP,
@@ -39,15 +44,15 @@ class PoolBuffer:
 class HwRecycle(PooledStrategy):
     """One hardware pool for each queue, of pages that are mapped once and in both directions.
 
-    The NIC takes buffers and takes those back that it sent: what is forwarded costs the CPU nothing here. What software
-    gives back goes into a batch, of which each four take one register write, and the rest another at the end of the
-    poll. What is given back outside the queue's poll, and not ahead of one, goes at once: nothing else would wake a
-    queue that has run out of buffers.
+    The NIC takes buffers and takes those back that it sent: of what is forwarded the CPU only syncs the bytes. What
+    software gives back goes into a batch, of which each four take one register write, and the rest another at the end
+    of the poll. What is given back outside the queue's poll, and not ahead of one, goes at once: nothing else would
+    wake a queue that has run out of buffers.
 
-    What is charged: for a buffer that software gives back, ``dma.sync_for_device`` as page_pool does, ``cpu.store`` for
-    the batch, and a share of ``mmio.write``. For one that the NIC takes back, nothing: its descriptor is the transmit
-    ring's. Syncs for a frame that arrived and for one that leaves do nothing on a coherent machine, and a driver that
-    has asked ``dma_dev_need_sync`` once leaves them out; the ownership checker is told of them.
+    What is charged: the syncs of a frame that arrived and of one that leaves, as page_pool does; for a buffer that
+    software gives back, ``dma.sync_for_device``, ``recycle.batch``, and a share of ``recycle.return``. For one that
+    the NIC takes back, nothing beside: its descriptor is the transmit ring's, and the CPU had no part in it since
+    :meth:`transmit`, so that there is nothing to sync when it comes back.
 
     A buffer is taken for the device's from :meth:`recycle` on. If the frame is never sent, :meth:`detach` finds it, as
     it finds those whose completion was lost. Where it finds that a consumer has kept one, ``warnings`` says which; its
@@ -116,8 +121,7 @@ class HwRecycle(PooledStrategy):
 
     def received(self, buffer: PoolBuffer, length: int) -> None:
         """The bytes are the CPU's."""
-        if self.dev.checker is not None:
-            self.dev.checker.synced_for_cpu(self.dev.core, buffer.dma_address, length, _BIDIRECTIONAL)
+        dma_sync_single_for_cpu(self.dev, buffer.dma_address, length, _BIDIRECTIONAL)
 
     def release(self, buffer: PoolBuffer) -> None:
         """Back to the hardware pool."""
@@ -142,8 +146,7 @@ class HwRecycle(PooledStrategy):
 
     def transmit(self, buffer: PoolBuffer, length: int) -> int | None:
         """The bytes are the device's."""
-        if self.dev.checker is not None:
-            self.dev.checker.synced_for_device(self.dev.core, buffer.dma_address, length, _BIDIRECTIONAL)
+        dma_sync_single_for_device(self.dev, buffer.dma_address, length, _BIDIRECTIONAL)
         return buffer.dma_address
 
     def recycle(self, buffer: PoolBuffer) -> tuple[int, int]:
