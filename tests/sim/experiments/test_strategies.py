@@ -46,6 +46,20 @@ def test_memory_is_pages_pool_mappings_and_the_lock_of_the_pools_ring() -> None:
     assert found["memory_share"] == 50
 
 
+def test_posting_is_descriptors_and_return_registers() -> None:
+    found = rows(
+        {
+            "rx.refill": (1, 40_000),
+            "recycle.batch": (1, 80_000),
+            "recycle.return": (1, 160_000),
+            "dma.sync_for_cpu": (1, 320_000),
+            "mmio.write": (1, 640_000),
+        }
+    )
+    assert (found["posting_cycles"], found["memory_cycles"], found["sync_cycles"]) == (1 + 2 + 4, 8, 8)
+    assert found["buffer_cycles"] == 15
+
+
 def test_interrupts_and_polls_are_counted() -> None:
     found = rows({"irq.entry": (5, 1_000), "napi.poll": (8, 1_000)})
     assert (found["interrupts"], found["polls"]) == (Fraction(1, 8), Fraction(1, 5))
@@ -75,21 +89,43 @@ def test_all_strategies_run_on_a_nic_with_pools_if_one_of_them_needs_them() -> N
     assert {case.machine.nic.pools for case in chosen if case.machine is not None} == {0}
 
 
-def test_recycling_in_hardware_must_be_cheaper_and_cost_a_forwarded_packet_nothing() -> None:
-    def check(verdict: str, **memory: float) -> dict[str, object]:
-        made = [
-            Row({"verdict": verdict, "strategy": strategy}, "memory_cycles", "cycles/packet", value)
-            for strategy, value in memory.items()
-        ]
+def compared(verdict: str, name: str = "buffer_cycles", **values: float) -> list[Row]:
+    """Rows of a figure of several strategies."""
+    return [
+        Row({"verdict": verdict, "strategy": strategy}, name, "cycles/packet", value)
+        for strategy, value in values.items()
+    ]
+
+
+def test_recycling_in_hardware_must_be_cheaper_and_cost_a_forwarded_packet_nothing_but_syncs() -> None:
+    def check(verdict: str, **buffers: float) -> dict[str, object]:
+        made = compared(verdict, **buffers) + compared(verdict, "sync_cycles", **dict.fromkeys(buffers, 6))
         return {row.name: row.value for row in Strategies().checks(made) if row.kind == "check"}
 
-    assert check("drop", page_pool=25, hw_recycle=3) == {"hw_recycle_is_cheaper": True}
-    assert check("drop", page_pool=25, hw_recycle=25) == {"hw_recycle_is_cheaper": False}
-    assert check("tx", page_pool=50, hw_recycle=0) == {
+    assert check("drop", page_pool=58, hw_recycle=32) == {"hw_recycle_is_cheaper": True}
+    assert check("drop", page_pool=58, hw_recycle=58) == {"hw_recycle_is_cheaper": False}
+    assert check("tx", page_pool=61, hw_recycle=6) == {
         "hw_recycle_is_cheaper": True,
-        "forwarding_costs_no_memory": True,
+        "forwarding_costs_syncs_alone": True,
     }
-    assert check("tx", hw_recycle=1) == {"forwarding_costs_no_memory": False}
+    assert check("tx", hw_recycle=7) == {"forwarding_costs_syncs_alone": False}
+
+
+def test_what_is_saved_is_told_by_its_parts() -> None:
+    made = [
+        *compared("tx", page_pool=61, hw_recycle=6),
+        *compared("tx", "sync_cycles", page_pool=9, hw_recycle=6),
+        *compared("tx", "memory_cycles", page_pool=28, hw_recycle=6),
+        *compared("tx", "posting_cycles", page_pool=33, hw_recycle=0),
+        *compared("tx", "cpu_cycles.tx.clean", page_pool=22, hw_recycle=1),
+    ]
+    found = {row.name: row.value for row in Strategies().checks(made) if row.kind is None}
+    assert found == {
+        "saved_by_hw_recycle": 55,
+        "saved_by_hw_recycle.memory": 22,
+        "saved_by_hw_recycle.posting": 33,
+        "saved_by_hw_recycle.tx_clean": 21,
+    }
 
 
 def test_modes_that_are_named_run_everywhere() -> None:
