@@ -33,7 +33,7 @@ TX_TIMEOUT_PS = 10**9  #: ``watchdog_timeo``: a ring that was full for so long h
 
 class TransmitRing:
     """Queues frames in received buffers and gives the buffers back when the device has read them. Where the device has
-    a pool of them, it takes them back itself, but for those of a segmentation request.
+    a pool of them, it takes them back itself, but for those of a segmentation request and those that do not recycle.
 
     Descriptors are collected and published by one doorbell in :meth:`flush`. The last of a batch asks for a completion,
     and so does the end of a frame about every :data:`REPORT_INTERVAL` (less in a small ring), so that buffers come back
@@ -170,10 +170,11 @@ class TransmitRing:
         for left, (dma_address, (buffer, length)) in enumerate(zip(addresses, fragments, strict=True), 1 - count):
             slot &= mask
             control = TX_DATA if left else last
-            if recycle is None:
+            mark = None if recycle is None else recycle(buffer)
+            if mark is None:
                 name, owned, posted = slot, buffer, length
             else:
-                name, bits = recycle(buffer)
+                name, bits = mark
                 control |= bits
                 owned, posted = None, strategy.buffer_length
             if checker is not None:
@@ -182,7 +183,7 @@ class TransmitRing:
             self._batch.append((dma_address, length, name, control))
             if logged:
                 core.note("send", "xdp_tx" if request is None else "xmit", self._index, buffer.address, name)
-                if recycle is not None:
+                if mark is not None:
                     core.note("return", "recycle", self._index, buffer.address, name)
             slot += 1
         core.spend(self._op_descriptor, count + before)

@@ -105,9 +105,9 @@ class PooledStrategy(BufferStrategy):
         """A poll ends: give the device what was released."""
 
     @abstractmethod
-    def recycle(self, buffer: Any) -> tuple[int, int]:
+    def recycle(self, buffer: Any) -> tuple[int, int] | None:
         """A buffer behind :meth:`transmit` goes back to the pool by itself when it was sent, without
-        :meth:`transmitted`: the buffer's id and the bits of the control word for its descriptor."""
+        :meth:`transmitted`: the buffer's id and the bits of the control word for its descriptor. None: it does not."""
 
     @abstractmethod
     def detach(self) -> None:

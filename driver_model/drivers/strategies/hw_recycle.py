@@ -54,6 +54,9 @@ class HwRecycle(PooledStrategy):
     the NIC takes back, nothing beside: its descriptor is the transmit ring's, and the CPU had no part in it since
     :meth:`transmit`, so that there is nothing to sync when it comes back.
 
+    A page that somebody else uses, too, or of the emergency reserve does not recycle, as in a page_pool: it leaves, and
+    its id stays out, so that the pool is one buffer smaller until it is closed.
+
     A buffer is taken for the device's from :meth:`recycle` on. If the frame is never sent, :meth:`detach` finds it, as
     it finds those whose completion was lost. Where it finds that a consumer has kept one, ``warnings`` says which; its
     page comes back to the page_pool when the consumer releases it.
@@ -80,6 +83,7 @@ class HwRecycle(PooledStrategy):
         self._attached = False
         self._buffers: list[PoolBuffer] = []  # by id, all that have joined
         self._device: list[PoolBuffer | None] = []  # by id, those that the device has
+        self._given_up: list[int] = []  # ids that stay out, for their pages have left
         self._control = 0
 
     def attach(self, pool: HardwarePool, buffers: int) -> None:
@@ -124,8 +128,10 @@ class HwRecycle(PooledStrategy):
         dma_sync_single_for_cpu(self.dev, buffer.dma_address, length, _BIDIRECTIONAL)
 
     def release(self, buffer: PoolBuffer) -> None:
-        """Back to the hardware pool."""
-        if not self._attached:
+        """Back to the hardware pool; to the page_pool if that is closed, or must not recycle the page."""
+        if not self._attached or not _recyclable(buffer.page):
+            if self._attached:
+                self._given_up.append(buffer.id)
             page_pool_put_full_page(self.pages, buffer.page, False)
             return
         assert self.pool is not None
@@ -149,8 +155,10 @@ class HwRecycle(PooledStrategy):
         dma_sync_single_for_device(self.dev, buffer.dma_address, length, _BIDIRECTIONAL)
         return buffer.dma_address
 
-    def recycle(self, buffer: PoolBuffer) -> tuple[int, int]:
-        """All of the buffer is the device's from now on."""
+    def recycle(self, buffer: PoolBuffer) -> tuple[int, int] | None:
+        """All of the buffer is the device's from now on, unless its page must not recycle."""
+        if not _recyclable(buffer.page):
+            return None
         self.recycled += 1
         self._device[buffer.id] = buffer
         return buffer.id, self._control
@@ -167,6 +175,8 @@ class HwRecycle(PooledStrategy):
         pool.flush()
         self._attached = False
         pool.core.sleep_until(pool.core.time + POLL_STEP_PS)  # commands do not wait for return registers
+        for buffer_id in self._given_up:
+            pool.remove(buffer_id)
         for buffer in self._buffers:
             if self._device[buffer.id] is None:
                 self._remove(buffer.id, kept=True)
@@ -208,14 +218,16 @@ class HwRecycle(PooledStrategy):
         page_pool_destroy(self.pages)
 
     def statistics(self) -> dict[str, int]:
-        """The page_pool's counters; buffers that joined, came back from software, and were sent with :meth:`recycle`;
-        and, once closed, those that were lost and kept, and what was refused."""
+        """The page_pool's counters; buffers that joined, came back from software, were sent with :meth:`recycle`, and
+        were given up because their page must not recycle; and, once closed, those that were lost and kept, and what was
+        refused."""
         pool = self.pool
         return self.pages.statistics.ethtool() | {
             "hwp_joined": len(self._buffers),
             "hwp_returned": 0 if pool is None else pool.returned,
             "hwp_return_writes": 0 if pool is None else pool.return_writes,
             "hwp_recycled": self.recycled,
+            "hwp_given_up": len(self._given_up),
             "hwp_lost": self.lost,
             "hwp_kept": self.kept,
             "hwp_refused": self.refused,
@@ -225,3 +237,8 @@ class HwRecycle(PooledStrategy):
     def in_flight(self) -> int:
         """Pages of the page_pool, those in its cache and ring included."""
         return page_pool_inflight(self.pages)
+
+
+def _recyclable(page: Page) -> bool:
+    """page_pool's rule."""
+    return page.refcount == 1 and not page.pfmemalloc
