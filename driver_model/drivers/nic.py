@@ -37,7 +37,8 @@ class NicDriver:
     """One NIC on a host. Every method that talks to the device must be called in a process on the host's first core.
 
     Queue pair *q* belongs to core *q* modulo the number of cores: its memory, its interrupt (vector *q*), its NAPI. It
-    is opened and closed by a process there. With a strategy that needs one, its buffers are in the device's pool *q*.
+    is opened and closed by a process there. With a strategy that needs one, its buffers are in the device's pool *q*,
+    whose low-water interrupt has the vector *q* behind those of the device's queues.
 
     Parameters
     ----------
@@ -240,21 +241,33 @@ class NicDriver:
             setup["tx_pools"] = registers.queue["tx_pools"].pack(pools=1 << index if pooled else 0)
         if isinstance(queue.strategy, PooledStrategy):
             pool = HardwarePool(core, registers, index, capabilities.pool_buffers)
-            queue.strategy.attach(pool, self.config.pool_buffers(pool.ids))
+            vector = registers.queues + index
+            self._request(core, vector, partial(self._low_water, index))
+            queue.strategy.attach(pool, self.config.pool_buffers(pool.ids), self.config.pool_max, vector)
         if capabilities.header_split:
             setup["rx_header"] = 0 if queue.headers is None else queue.headers.word(registers.queue["rx_header"])
         setup |= {"rx_control": 1, "tx_control": 1}
         for name, value in setup.items():
             core.mmio_write(registers.address(name, index), value)
-        if index not in self._vectors:
-            self._vectors.add(index)
-            core.request_irq(index, partial(self._interrupt, index))
+        self._request(core, index, partial(self._interrupt, index))
         queue.open()
+
+    def _request(self, core: Core, vector: int, handler: Callable[[], None]) -> None:
+        """Once for each vector: a handler outlives its queue."""
+        if vector not in self._vectors:
+            self._vectors.add(vector)
+            core.request_irq(vector, handler)
 
     def _interrupt(self, index: int) -> None:
         """Handler of a vector. A message may come late, when its queue pair is closed: it arms when it opens."""
         if index < len(self.queues):
             self.queues[index].interrupt()
+
+    def _low_water(self, index: int) -> None:
+        """Handler of a pool's vector; its message may come late, too."""
+        strategy = self.queues[index].strategy if index < len(self.queues) else None
+        if isinstance(strategy, PooledStrategy):
+            strategy.low_water()
 
     def _stop_all(self) -> None:
         for queue in self._open_queues:

@@ -43,6 +43,7 @@ class QueueConfig:
         line at line rate if it is three times what a frame for each queue takes on the wire, and some to spare
     pool_size : buffers of a queue whose strategy has them in a pool of the device; 0: as many as both rings have
         entries, or as the device's pool can have
+    pool_max : buffers that such a pool grows to when few of them are free; 0, or not more than it has: it does not grow
     """
 
     strategy: type[BufferStrategy]
@@ -54,6 +55,7 @@ class QueueConfig:
     moderation_count: int = 0
     completion_cycles: int = COMPLETION_CYCLES
     pool_size: int = 0
+    pool_max: int = 0
 
     def __post_init__(self) -> None:
         check_entries("rx_entries", self.rx_entries)
@@ -62,8 +64,10 @@ class QueueConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or not 0 <= value < 1 << 16:
                 raise ValueError(f"{name} must be in 0..65535, not {value!r}")
-        if not isinstance(self.pool_size, int) or not 0 <= self.pool_size <= MAX_POOL_BUFFERS:
-            raise ValueError(f"pool_size must be in 0..{MAX_POOL_BUFFERS}, not {self.pool_size!r}")
+        for name in ("pool_size", "pool_max"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or not 0 <= value <= MAX_POOL_BUFFERS:
+                raise ValueError(f"{name} must be in 0..{MAX_POOL_BUFFERS}, not {value!r}")
 
     def check(self, queues: int, pools: int, pool_buffers: int) -> None:
         """Raise ``OSError`` unless a device with so many pools, of so many buffers each, can do this for so many
@@ -76,8 +80,10 @@ class QueueConfig:
                 f"Strategy {self.strategy.name} needs a hardware pool for each of {queues} queue pairs; the device has "
                 f"{pools}",
             )
-        if self.pool_size > pool_buffers:
-            raise OSError(errno.EINVAL, f"pool_size must be in 0..{pool_buffers} on this device, not {self.pool_size}")
+        for name in ("pool_size", "pool_max"):
+            value = getattr(self, name)
+            if value > pool_buffers:
+                raise OSError(errno.EINVAL, f"{name} must be in 0..{pool_buffers} on this device, not {value}")
 
     def pool_buffers(self, most: int) -> int:
         """How many buffers a queue has in its pool, which can have so many."""

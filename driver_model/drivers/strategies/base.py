@@ -93,8 +93,13 @@ class PooledStrategy(BufferStrategy):
     """
 
     @abstractmethod
-    def attach(self, pool: HardwarePool, buffers: int) -> None:
-        """Put so many buffers into the pool. Raises ``MemoryError`` where there is no memory for them."""
+    def attach(self, pool: HardwarePool, buffers: int, most: int, vector: int) -> None:
+        """Put so many buffers into the pool, and more, to have ``most`` in all, as it runs low, which an interrupt of
+        ``vector`` tells. Raises ``MemoryError`` where there is no memory for the first."""
+
+    @abstractmethod
+    def low_water(self) -> None:
+        """That interrupt has come, perhaps late."""
 
     @abstractmethod
     def take(self, buffer_id: int) -> Any:

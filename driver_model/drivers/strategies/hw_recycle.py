@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from driver_model.drivers.device import POLL_STEP_PS
 from driver_model.drivers.hardware_pool import HardwarePool
+from driver_model.drivers.pool_growth import PoolGrowth
 from driver_model.drivers.ring import tx_recycle
 from driver_model.drivers.strategies.base import PooledStrategy
 from driver_model.memory.dma import (
@@ -84,10 +85,11 @@ class HwRecycle(PooledStrategy):
         self._buffers: list[PoolBuffer] = []  # by id, all that have joined
         self._device: list[PoolBuffer | None] = []  # by id, those that the device has
         self._given_up: list[int] = []  # ids that stay out, for their pages have left
+        self._growth: PoolGrowth | None = None
         self._control = 0
 
-    def attach(self, pool: HardwarePool, buffers: int) -> None:
-        """Enable the pool, last in, first out, as page_pool's cache; let pages join."""
+    def attach(self, pool: HardwarePool, buffers: int, most: int, vector: int) -> None:
+        """Enable the pool, last in, first out, as page_pool's cache; let pages join, and more when it runs low."""
         if not 1 <= buffers <= pool.ids:
             raise ValueError(f"pool_size must be in 1..{pool.ids} on this device, not {buffers!r}")
         self.pool = pool
@@ -97,6 +99,13 @@ class HwRecycle(PooledStrategy):
         joined = self.grow(buffers)
         if joined < buffers:
             raise MemoryError(f"No memory for a pool of {buffers} buffers, only for {joined}")
+        self._growth = PoolGrowth(pool, self.grow, buffers, most, vector, self.warnings.append)
+        self._growth.arm()
+
+    def low_water(self) -> None:
+        """Few buffers are free."""
+        if self._growth is not None:
+            self._growth.interrupt()
 
     def grow(self, count: int) -> int:
         """Let so many more pages join; how many did, before memory or ids were exhausted."""
@@ -172,6 +181,8 @@ class HwRecycle(PooledStrategy):
         pool = self.pool
         if pool is None or not self._attached:
             return
+        if self._growth is not None:
+            self._growth.stop()
         pool.flush()
         self._attached = False
         pool.core.sleep_until(pool.core.time + POLL_STEP_PS)  # commands do not wait for return registers
@@ -205,6 +216,8 @@ class HwRecycle(PooledStrategy):
 
     def forget(self) -> None:
         """The device's reset forgets the pool."""
+        if self._growth is not None:
+            self._growth.stop()
         self._attached = False
         if self.pool is not None:
             self.pool.forget()

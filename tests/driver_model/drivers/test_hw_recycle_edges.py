@@ -62,6 +62,7 @@ def test_without_memory_for_the_pool_nothing_is_open_and_nothing_is_left(kib: in
     [
         ({"pools": 0}, errno.EOPNOTSUPP, "hw_recycle needs a hardware pool for each of 1 queue pairs; .* has 0"),
         ({"pools": 1, "queues": 2}, errno.EOPNOTSUPP, "for each of 2 queue pairs; the device has 1"),
+        ({"pool_max": 257}, errno.EINVAL, r"pool_max must be in 0\.\.256 on this device, not 257"),
         ({"pool_buffers": 32}, errno.EINVAL, r"pool_size must be in 0\.\.32 on this device, not 64"),
     ],
 )
