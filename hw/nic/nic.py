@@ -219,6 +219,7 @@ class Nic(wiring.Component):
             join(m, flipped(self.ats_invalidate), carried.invalidate)
             join(m, carried.invalidated, flipped(self.ats_invalidated))
             quiet &= carried.idle
+            m.d.comb += carried.hold.eq(reset.hold)
         self._set_registers(m, registers, rx, tx, reader, writer, stats, reset)
         self._set_steering(m, registers, rx)
         self._join_ports(m, registers, rx, tx, reader, writer, interrupts)

@@ -42,7 +42,8 @@ class CarriedTranslations(wiring.Component):
     rx_control, tx_control : lifecycles of the queues, which are busy while requests for them are under way
     enable : translations may be carried; while it is low all goes out untranslated. Its rise ends ``refused``
     refused : the IOMMU refused a request, and none is sent any more
-    idle : nothing is asked, and no invalidation waits for its acknowledgement
+    hold : no invalidation is taken
+    idle : nothing is asked, and no invalidation that was taken waits for its acknowledgement
     writes, reads : streams of :class:`hw.nic.interfaces.Command`
     writes_out, reads_out : the same, as they go out
     written, have_read : a command of them is over, in order
@@ -60,6 +61,7 @@ class CarriedTranslations(wiring.Component):
                 "tx_control": In(QueueControl(config)),
                 "enable": In(1),
                 "refused": Out(1),
+                "hold": In(1),
                 "idle": Out(1),
                 "writes": In(command),
                 "writes_out": Out(command),
@@ -128,9 +130,10 @@ class CarriedTranslations(wiring.Component):
         ]
         with m.FSM():
             with m.State("IDLE"):
-                m.d.comb += [self.invalidate.ready.eq(1), self.idle.eq(requests.idle & ~self.invalidate.valid)]
+                # What waits meanwhile is taken after the reset, which would forget what had just been taken.
+                m.d.comb += [self.invalidate.ready.eq(~self.hold), self.idle.eq(requests.idle)]
                 m.d.sync += [message.eq(self.invalidate.payload), wait.eq(_ELSEWHERE_CYCLES)]
-                with m.If(self.invalidate.valid):
+                with m.If(self.invalidate.valid & ~self.hold):
                     m.next = "LOOK"
             with m.State("LOOK"):
                 m.d.comb += requests.stale.eq(1)
