@@ -186,6 +186,4 @@ class Mappings:
 
     def _write(self, name: str, **fields: int) -> None:
         register = self._registers[name]
-        self._mailbox.write_register(
-            IOMMU_REGISTERS + register.offset, register.pack(**fields), register.width // 8
-        )
+        self._mailbox.write_register(IOMMU_REGISTERS + register.offset, register.pack(**fields), register.width // 8)

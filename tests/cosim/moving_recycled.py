@@ -27,7 +27,7 @@ from tests.cosim.moving_mappings import Mappings
 
 BUFFERS = 32
 FRAMES = 300
-LIMIT = 400_000  #: cycles of a run
+LIMIT = 200_000  #: cycles of a run
 POLLS = 1000
 EVENTS = (Event.TRANSLATED, Event.FAULT)
 FOREVER = 1 << 62
@@ -84,7 +84,7 @@ class Moving(LineRateRun):
         self.sender = self._make(partial(MovingForwarder, receiver=self.receiver), 0, 1, buffers=0)
         self.receiver.then = self._came
         self._receivers, self._senders = [self.receiver], [self.sender]
-        self.spacing = rng.choice((2, 4, 8)) * self._line.frame_cycles(self._run.length)
+        self.spacing = max(rng.choice((20, 40, 80)), self._line.frame_cycles(self._run.length))
         self.holds = rng.choice((0.1, 0.4))
         self.pause = rng.choice((50, 200, 800))  # cycles between two moves, on average
         self.held: dict[int, int] = {}  # buffers that software keeps, and until when

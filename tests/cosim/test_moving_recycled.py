@@ -15,6 +15,7 @@ from hw.config import CacheConfig, IommuConfig
 from sim.backends.base import launch
 from sim.config import MachineConfig, preset
 from sim.host.dram_config import DramConfig
+from sim.load_tables import DEVICE_ID
 
 SEEDS = range(1, 9)
 
@@ -36,8 +37,7 @@ def machine() -> MachineConfig:
 @cache
 def results() -> dict[int, Any]:
     return {
-        run["seed"]: run
-        for run in launch("verilator", machine(), "tests.cosim.moving_recycled:storm", list(SEEDS))
+        run["seed"]: run for run in launch("verilator", machine(), "tests.cosim.moving_recycled:storm", list(SEEDS))
     }
 
 
@@ -50,3 +50,12 @@ def test_no_old_page_is_reached(seed: int) -> None:
     assert run["exact"] > run["lost"]
     assert run["translated"] > 20
     assert run["moves"] + run["wild"] > 3
+
+
+def test_where_the_context_does_not_enable_it_traffic_goes_on_untranslated() -> None:
+    """Frames are compared as they come and go. What was asked for before the first refusal came is refused as well."""
+    seen = launch("verilator", machine(), "tests.cosim.not_enabled:forward")
+    assert seen["refused"] == 1
+    assert seen["sent"] >= 200
+    assert 1 <= len(seen["records"]) < 64
+    assert all(record == ["TYPE_DISALLOWED", "ATS_REQUEST", DEVICE_ID] for record in seen["records"])
