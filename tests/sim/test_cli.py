@@ -49,7 +49,7 @@ PRESET = "Preset must be one of 10g, 100g, 10g-offload, 100g-offload, 10g-recycl
         (["run", "strategies", "--set", "nic.queues=99"], "nic.queues must be an integer in 1..16, not 99"),
         (["run", "strategies", "--pcap", "none.pcap"], "Capture 'none.pcap' cannot be read"),
         (["run", "strategies", "--sent", "sent.txt"], "name must end in .pcap or .pcapng, not 'sent.txt'"),
-        (["run", "strategies", "--sent", "s.pcap"], "of one run with verdict tx, not of 60 with drop, pass, tx"),
+        (["run", "strategies", "--sent", "s.pcap"], "of one run with verdict tx, not of 90 with drop, pass, tx"),
         (["timeline", "--traffic", "64+imix"], "of one strategy, verdict, traffic and IOMMU mode, not of 2 cases"),
         (["timeline", "--verdict", "keep"], "verdicts must be of drop, tx, pass, not 'keep'"),
         (["stats", "--strategy", "hope"], "strategies must be of page_per_packet, page_pool, hw_recycle, not 'hope'"),
