@@ -179,7 +179,7 @@ def test_random_mixes_lose_nothing_and_double_nothing(seed, stall, pools, change
         await host.bring_up(ctx, pools, lifo=seed % 2)
         for pool in range(2):
             await host.join(ctx, pool, range(18))
-        for _ in range(40):
+        for _ in range(24):
             await mix.act(ctx)
         await mix.finish(ctx)
 

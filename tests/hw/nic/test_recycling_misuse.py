@@ -258,6 +258,7 @@ def test_a_pool_that_is_not_enabled_takes_nothing():
         await host.pool_state(ctx, 1, PoolState.DISABLED)
         host.forget(1)
         await host.give_back(ctx, 1, [kept[0]])
+        await ctx.tick().repeat(20)  # for which commands do not wait
         for command in (PoolCommand.TAKE, PoolCommand.JOIN, PoolCommand.REMOVE, PoolCommand.QUERY, PoolCommand.OVERDUE):
             assert (await host.command(ctx, 1, command, kept[0], SIZE)).error is RecycleError.POOL, command
         await host.forward(ctx, 0, 1, [[(kept[0], 60)]])
