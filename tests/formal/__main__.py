@@ -47,7 +47,8 @@ PROOFS = {
     for replacement, index in (("not_recent", "low"), ("round_robin", "hashed"), ("random", "low"))
 }
 PROOFS |= {name: Proof(make, depth=2) for name, make in HOLD_PROOFS.items()}
-PROOFS |= {name: Proof(make, depth=2) for name, make in (CHANNEL_PROOFS | WRITE_DATA_PROOFS | RECYCLE_PROOFS).items()}
+PROOFS |= {name: Proof(make, depth=2) for name, make in (CHANNEL_PROOFS | WRITE_DATA_PROOFS).items()}
+PROOFS |= {name: Proof(make, depth=1) for name, make in RECYCLE_PROOFS.items()}
 
 TASK = """\
 [options]
