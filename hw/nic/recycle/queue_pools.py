@@ -28,7 +28,7 @@ class QueuePools(wiring.Component):
     write : register writes; those of RX_POOL come only while the queue is DISABLED
     enabled : pools that give buffers
     pooled : queues that have a pool
-    pools : its number, of each queue; 0 where there is no such pool
+    pools : its number, of each queue; any that the bits can tell where there is no such pool, also one of none
     existing : queues that have a pool that exists
     supplied : those whose pool is enabled, from a register
     """
