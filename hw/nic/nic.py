@@ -106,7 +106,8 @@ class Nic(wiring.Component):
         All blocks are reset two cycles later, and as long: instead of a reset of the clock domain, whose wire to every
         flip-flop would not come from a register. May stay low where the domain has one.
     ats_invalidate, ats_invalidated : In, Out, streams
-        Only where ``config.ats``: messages from and to the IOMMU.
+        Only where ``config.ats``: messages from and to the IOMMU. What comes towards the end of a function reset is
+        taken after it.
     trace : Out
         Only where ``config.serial_width`` is not 0.
     probes : Out

@@ -13,11 +13,12 @@ class FunctionReset(wiring.Component):
     """Sequencer of CONTROL.reset.
 
     From the cycle after ``request`` on, ``resetting`` keeps frames out and stops all queues. When all are ``drained``,
-    no new register access begins (``hold``, from the third cycle of ``resetting`` on). Two cycles after the last of
-    :data:`QUIET_CYCLES` in a row in which nothing was on any interface, or gathered for it (``quiet``), comes the one
-    of ``reset``, which resets every other block on its clock edge. It is a register with a register before it, as it
-    has far to go. A host that never answers, a MAC that never takes the rest of a frame, or a host that never takes an
-    interrupt, keeps the NIC resetting: nothing is ever cut off, and frames already gathered are sent.
+    no new register access begins, and no invalidation is taken (``hold``, from the third cycle of ``resetting`` on).
+    Two cycles after the last of :data:`QUIET_CYCLES` in a row in which nothing was on any interface, or gathered for it
+    (``quiet``), comes the one of ``reset``, which resets every other block on its clock edge. It is a register with a
+    register before it, as it has far to go. A host that never answers, a MAC that never takes the rest of a frame, or a
+    host that never takes an interrupt, keeps the NIC resetting: nothing is ever cut off, and frames already gathered
+    are sent.
 
     **Late starts.** A queue is started in the cycle of ``request`` at the latest, as none is while ``resetting``.
     ``drained`` comes a cycle late and tells of that one in the second cycle of ``resetting``: so the first does not

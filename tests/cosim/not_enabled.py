@@ -63,10 +63,10 @@ def forward(backend: Backend, machine: MachineConfig, argument: None) -> dict[st
     )
     line.check(machine)
     run = NotEnabled(backend, machine, line)
-    measured = run.measure()
+    run.measure()
     register = run._registers.port["ats_status"]
     return {
         "refused": register.get(run._read(register.offset), "refused"),
-        "sent": measured.sent,
+        "sent": run._sent,
         "records": run.records(),
     }
