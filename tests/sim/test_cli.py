@@ -32,7 +32,8 @@ PRESET = "Preset must be one of 10g, 100g, 10g-offload, 100g-offload, 10g-recycl
     [
         (
             ["run", "strategy"],
-            "Experiment must be one of strategies, iotlb_window, protection, recycle_overload, carried_translation, line_rate, latency",
+            "Experiment must be one of strategies, iotlb_window, protection, recycle_overload, carried_translation, "
+            "line_rate, latency",
         ),
         (["run", "strategies", "--preset", "40g"], f"{PRESET}, not '40g'"),
         (["run", "strategies", "--backend", "icarus"], "Backend must be one of verilator, amaranth, not 'icarus'"),
