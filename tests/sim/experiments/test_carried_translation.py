@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The rows of experiment 14, from made-up measurements, and its cases."""
+
+from typing import Any
+
+import pytest
+
+from hw.config import CacheConfig
+from sim.experiments.base import Case
+from sim.experiments.carried_translation import CarriedTranslation, iotlb_entry_bits
+from sim.experiments.settings import SettingError, resolve
+from sim.line_rate.run import LineMeasurement
+
+EXPERIMENT = CarriedTranslation()
+
+
+def cases(**given: str) -> list[Case]:
+    return list(EXPERIMENT.cases(EXPERIMENT.machine("100g"), resolve(EXPERIMENT.settings, given), ""))
+
+
+def rows(case: Case, cycles: int, dropped: int = 0) -> dict[str, Any]:
+    measured = LineMeasurement(cycles, 1000, 1000, {"no_buffer": dropped} if dropped else {})
+    assert case.machine is not None
+    return {row.name: row.value for row in EXPERIMENT.rows(case.machine, case, measured)}
+
+
+def test_every_case_fits_its_machine() -> None:
+    chosen = cases()
+    assert len(chosen) == 5 * 3 * 4
+    for case in chosen:
+        assert case.machine is not None
+        assert case.machine.iommu is not None
+        case.run.check(case.machine)
+        assert case.machine.iommu.tlb_4k == CacheConfig(case.varied["iotlb"] // 4, 4)
+
+
+@pytest.mark.parametrize("entries", ["6", "24", "0"])
+def test_an_iotlb_of_another_size_is_refused(entries: str) -> None:
+    with pytest.raises(SettingError, match=f"iotlbs must be powers of two from 4 up, not '{entries}'"):
+        cases(iotlbs=entries)
+
+
+def test_what_is_carried_takes_bits_that_an_iotlb_could_have() -> None:
+    plain, carried = cases(iotlbs="64", pools="4096", kinds="iotlb+carried")
+    assert plain.machine is not None
+    assert plain.machine.iommu is not None
+    bits = 64 * iotlb_entry_bits(plain.machine.iommu)
+    without, with_ = rows(plain, 1700), rows(carried, 1680)
+    assert without["kilobits"] * 1000 == bits
+    more = int(with_["kilobits"] * 1000) - bits
+    assert more == 4096 * (2 * 52 + 3)
+    assert with_["equal_iotlb"] == (bits + more) // iotlb_entry_bits(plain.machine.iommu)
+    assert (without["protection"], with_["protection"]) == ("IOMMU", "NIC and IOMMU")
+
+
+@pytest.mark.parametrize(("cycles", "holds"), [(1680, True), (1696, True), (1700, False)])
+def test_carried_translations_must_hold_line_rate(cycles: int, holds: bool) -> None:
+    (carried,) = cases(iotlbs="64", pools="4096", kinds="carried")
+    assert rows(carried, cycles)["holds_line_rate"] is holds
+    (plain,) = cases(iotlbs="64", pools="4096", kinds="iotlb")
+    assert "holds_line_rate" not in rows(plain, cycles)
