@@ -124,6 +124,11 @@ class HardwarePool:
         if len(batch) == IDS_PER_RETURN:
             self.flush()
 
+    @property
+    def waiting(self) -> int:
+        """Buffers that were given back, and for which no register was written yet."""
+        return len(self._batch)
+
     def flush(self) -> None:
         """Hand back what waits."""
         batch = self._batch

@@ -46,9 +46,9 @@ class HwRecycle(PooledStrategy):
     """One hardware pool for each queue, of pages that are mapped once and in both directions.
 
     The NIC takes buffers and takes those back that it sent: of what is forwarded the CPU only syncs the bytes. What
-    software gives back goes into a batch, of which each four take one register write, and the rest another at the end
-    of the poll. What is given back outside the queue's poll, and not ahead of one, goes at once: nothing else would
-    wake a queue that has run out of buffers.
+    software gives back goes into a batch, of which each four take one register write. The rest waits for others, but
+    not while software has more than half of the buffers: then it goes at the end of the poll, or at once outside of
+    one, for nothing else would wake a queue that has run out of buffers.
 
     What is charged: the syncs of a frame that arrived and of one that leaves, as page_pool does; for a buffer that
     software gives back, ``dma.sync_for_device``, ``recycle.batch``, and a share of ``recycle.return``. For one that
@@ -84,6 +84,7 @@ class HwRecycle(PooledStrategy):
         self._attached = False
         self._buffers: list[PoolBuffer] = []  # by id, all that have joined
         self._device: list[PoolBuffer | None] = []  # by id, those that the device has
+        self._out = 0  # buffers that software has
         self._given_up: list[int] = []  # ids that stay out, for their pages have left
         self._growth: PoolGrowth | None = None
         self._control = 0
@@ -130,6 +131,7 @@ class HwRecycle(PooledStrategy):
             return None
         buffer = self._device[buffer_id]
         self._device[buffer_id] = None
+        self._out += buffer is not None
         return buffer
 
     def received(self, buffer: PoolBuffer, length: int) -> None:
@@ -148,14 +150,16 @@ class HwRecycle(PooledStrategy):
         dma_sync_single_for_device(dev, buffer.dma_address, self.buffer_length, _BIDIRECTIONAL)
         if dev.checker is not None:
             dev.checker.posted(dev.core, buffer.dma_address, self.buffer_length)
+        self._out -= self._device[buffer.id] is None
         self._device[buffer.id] = buffer
         self.pool.give_back(buffer.id)
         if not self.napi.scheduled:
-            self.pool.flush()
+            self.flush()
 
     def flush(self) -> None:
-        """Write what waits."""
-        if self._attached:
+        """Write what waits, if the pool may miss it: less than a register's worth waits for others while software has
+        no more than half of the buffers."""
+        if self._attached and 2 * self._out > len(self._buffers):
             assert self.pool is not None
             self.pool.flush()
 
@@ -169,6 +173,7 @@ class HwRecycle(PooledStrategy):
         if not _recyclable(buffer.page):
             return None
         self.recycled += 1
+        self._out -= 1
         self._device[buffer.id] = buffer
         return buffer.id, self._control
 
