@@ -53,9 +53,18 @@ def test_what_is_carried_takes_bits_that_an_iotlb_could_have() -> None:
     assert (without["protection"], with_["protection"]) == ("IOMMU", "NIC and IOMMU")
 
 
-@pytest.mark.parametrize(("cycles", "holds"), [(1680, True), (1696, True), (1700, False)])
-def test_carried_translations_must_hold_line_rate(cycles: int, holds: bool) -> None:
-    (carried,) = cases(iotlbs="64", pools="4096", kinds="carried")
-    assert rows(carried, cycles)["holds_line_rate"] is holds
-    (plain,) = cases(iotlbs="64", pools="4096", kinds="iotlb")
-    assert "holds_line_rate" not in rows(plain, cycles)
+@pytest.mark.parametrize(
+    ("cycles", "large", "holds"),
+    [(1680, None, True), (1696, None, True), (1700, None, False), (1700, 1690, True), (2471, 2470, True)],
+)
+def test_carried_translations_must_hold_line_rate_or_what_large_pages_do(
+    cycles: int, large: int | None, holds: bool
+) -> None:
+    measured = {"carried": cycles, "iotlb": 5000} | ({} if large is None else {"2M": large})
+    found = []
+    for case in cases(iotlbs="64", pools="256", kinds="+".join(measured)):
+        took = LineMeasurement(measured[case.varied["translation"]], 1000, 1000, {})
+        assert case.machine is not None
+        found += EXPERIMENT.rows(case.machine, case, took)
+    checks = EXPERIMENT.checks(found)
+    assert [(row.case["translation"], row.value) for row in checks] == [("carried", holds)]
