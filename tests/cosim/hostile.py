@@ -10,8 +10,7 @@ from unittest import mock
 
 from driver_model.cpu.core import ALL_ONES, Core
 from driver_model.cpu.profile import Profile
-from driver_model.drivers import queue as queue_pair
-from driver_model.drivers import transmit
+from driver_model.drivers import fill, transmit
 from hw.abi.registers import register_map
 from hw.abi.rings import CompletionError, QueueError, QueueState
 from sim.backends.base import Backend
@@ -215,7 +214,7 @@ def driven(backend: Backend, machine: MachineConfig, direction: str) -> dict[str
     """A run of the driver on two queues, in which one descriptor amid the traffic gets length 0."""
     traffic = Traffic("64", frames=400, flows=8, queues=2, seed=3, load="0.2")
     scenario = Scenario(backend, machine, RunConfig(traffic, verdict="tx", queues=2, ring=64))
-    place, name = {"rx": (queue_pair, "pack_fill"), "tx": (transmit, "pack_tx")}[direction]
+    place, name = {"rx": (fill, "pack_fill"), "tx": (transmit, "pack_tx")}[direction]
     real, left = getattr(place, name), 200
 
     def spoiled(address: int, length: int, *rest: int) -> bytes:
