@@ -22,7 +22,7 @@ MAP = register_map(QUEUES, pools=POOLS)
 RING_REGISTERS = [
     f"{ring}_{what}" for ring in ("rx_fill", "rx_completion", "tx_ring", "tx_completion") for what in ("base", "size")
 ] + ["rx_header", "rx_pool", "tx_pools"]
-BUILT = {"classify": True, "rss": True, "steering_rules": 64, "header_split": True, "pools": POOLS}
+BUILT = {"ats": True, "classify": True, "rss": True, "steering_rules": 64, "header_split": True, "pools": POOLS}
 
 
 def simulate(bench):
