@@ -80,7 +80,7 @@ class Watcher:
                 return
             assert not error
             assert flags & RX_END_OF_PACKET
-            buffer = queue._buffers[buffer_id]
+            buffer = queue.supply._buffers[buffer_id]
             self.run.visible.check(queue.index, read(buffer.address + queue.strategy.headroom, length))
             self.next += 1
 
