@@ -124,7 +124,6 @@ class CarriedTranslations(wiring.Component):
             table.pages.page.eq(address),
             # A range's number ends in a 0 and ones, as many as it has bits.
             table.pages.mask.eq(Mux(message.size, address ^ (address + 1), 0)),
-            table.everything.eq(0),
             done.payload.tag.eq(message.tag),
             done.payload.device_id.eq(message.device_id),
         ]

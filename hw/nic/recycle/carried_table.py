@@ -30,10 +30,10 @@ class PageRange(data.Struct):
 class CarriedTable(wiring.Component):
     """What each buffer of each pool carries, looked up by two who use it.
 
-    ``forget`` makes all buffers forget a translation of one of ``pages``, or of any with ``everything``: it takes a
-    cycle for each buffer and some more, in which ``forgetting`` is high, nothing must be used that is looked up, and
-    ``write`` is ignored. Another ``forget`` meanwhile begins anew, and makes them forget everything. After a reset
-    ``forgetting`` is high until all have.
+    ``forget`` makes all buffers forget a translation of one of ``pages``: it takes a cycle for each buffer and some
+    more, in which ``forgetting`` is high, nothing must be used that is looked up, and ``write`` is ignored. Another
+    ``forget`` meanwhile begins anew, and makes them forget everything. After a reset ``forgetting`` is high until all
+    have.
 
     ``elsewhere`` says at once that no buffer has carried one of ``pages`` since everything was forgotten last: two
     cycles after they are there.
@@ -41,8 +41,8 @@ class CarriedTable(wiring.Component):
     Members
     -------
     buffers, carried : to be looked up, one a cycle each; two cycles later
-    write : counts for buffers that are looked up from the next cycle on
-    pages, everything, forget, forgetting, elsewhere : see above
+    write : counts for buffers that are looked up in the same cycle, and from then on
+    pages, forget, forgetting, elsewhere : see above
     """
 
     def __init__(self, config: NicConfig):
@@ -53,7 +53,6 @@ class CarriedTable(wiring.Component):
                 "carried": Out(Carried).array(2),
                 "write": In(CarriedWrite(config)),
                 "pages": In(PageRange),
-                "everything": In(1),
                 "forget": In(1),
                 "forgetting": Out(1, init=1),
                 "elsewhere": Out(1),
@@ -64,8 +63,8 @@ class CarriedTable(wiring.Component):
         m = Module()
         depth = self._config.pools * self._config.pool_buffers
         known = data.StructLayout({name: field.shape for name, field in data.Layout.cast(Carried) if name != "valid"})
-        m.submodules.entries = entries = memory.Memory(shape=known, depth=depth, init=[], attrs={"no_rw_check": 1})
-        m.submodules.flags = flags = memory.Memory(shape=1, depth=depth, init=[], attrs={"no_rw_check": 1})
+        m.submodules.entries = entries = memory.Memory(shape=known, depth=depth, init=[])
+        m.submodules.flags = flags = memory.Memory(shape=1, depth=depth, init=[])
         write, flag = entries.write_port(), flags.write_port()
         accepts = Signal()
         m.d.comb += [
@@ -76,7 +75,7 @@ class CarriedTable(wiring.Component):
         ]
         looked_at, all_ = Signal(range(depth)), Signal(init=1)  # next to be looked at; everything is to be forgotten
         for number, (buffer, carried) in enumerate(zip(self.buffers, self.carried, strict=True)):
-            read, valid = entries.read_port(), flags.read_port()
+            read, valid = entries.read_port(transparent_for=[write]), flags.read_port(transparent_for=[flag])
             where = Mux(self.forgetting, looked_at, place(buffer)) if number == 0 else place(buffer)
             m.d.comb += [read.addr.eq(where), valid.addr.eq(where)]
             m.d.sync += [
@@ -105,7 +104,7 @@ class CarriedTable(wiring.Component):
         m.d.sync += [stages[0].valid.eq(going), stages[0].place.eq(looked_at), last.eq(stages[0])]
         with m.If(self.forget):
             m.d.sync += [
-                all_.eq(self.everything | self.forgetting),
+                all_.eq(self.pages.mask.all() | self.forgetting),
                 range_.eq(self.pages),
                 looked_at.eq(0),
                 going.eq(1),
@@ -127,7 +126,7 @@ class CarriedTable(wiring.Component):
             begins.eq(accepts),
             first.eq(self.pages.page & ~self.pages.mask),
             last.eq(self.pages.page | self.pages.mask),
-            self.elsewhere.eq(~some & ~begins & ~accepts | ((last < lowest) | (first > highest)) & ~begins & ~accepts),
+            self.elsewhere.eq(~accepts & ~begins & (~some | (last < lowest) | (first > highest))),
         ]
         with m.If(all_gone):
             m.d.sync += some.eq(0)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Transfers whose buffer carries its translation go out translated."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -14,7 +14,6 @@ from hw.nic.recycle.interfaces import BufferName
 from hw.nic.rx.pipeline import delay
 
 LOOKUP_CYCLES = 2  #: from a buffer's name to what it carries
-_STAGES = LOOKUP_CYCLES + 2
 _FIFO = 8
 _MOST = 1 << 12  #: more commands than can be under way in any NIC
 PAGE_BITS = PAGE_BYTES.bit_length() - 1
@@ -65,7 +64,7 @@ class CarriedUse(wiring.Component):
     input, output : streams of :class:`hw.nic.interfaces.Command`; a ``named`` one's pool exists
     finished : one of the commands is over, in order: memory has answered all of it
     buffer, carried : what a buffer carries is looked up; it is there :data:`LOOKUP_CYCLES` later
-    usable : translations may be used; counts for what is looked up in the same cycle, and for what has been
+    usable : translations may be used: those of lookups since which it has always been high
     want : a buffer was used that carried nothing of use
     mark, drained : see above
     """
@@ -136,14 +135,19 @@ class CarriedUse(wiring.Component):
             & (self.carried.page == page)
             & (self.carried.write if self._write else self.carried.read),
         )
-        carries = judged.fits & self.usable
+        # What was looked up while others forgot may be what they forgot a cycle later.
+        before = Signal(LOOKUP_CYCLES + 1)
+        usable = Signal()
+        m.d.sync += before.eq(Cat(self.usable, before))
+        m.d.comb += usable.eq(self.usable & before.all())
+        carries = judged.fits & usable
         command = fifo.input.payload
         m.d.comb += [
             fifo.input.valid.eq(judged.valid),
             command.eq(judged.command),
             command.address[PAGE_BITS:].eq(Mux(carries, judged.frame, judged.command.address[PAGE_BITS:])),
             command.address_type.eq(Mux(carries, AddressType.TRANSLATED, AddressType.UNTRANSLATED)),
-            self.want.strobe.eq(judged.valid & judged.named & ~judged.fits & self.usable),
+            self.want.strobe.eq(judged.valid & judged.named & ~judged.fits & usable),
             self.want.queue.eq(judged.command.queue),
             self.want.buffer.eq(judged.buffer),
             self.want.page.eq(judged.command.address[PAGE_BITS:]),

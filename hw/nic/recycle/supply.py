@@ -66,7 +66,6 @@ class RecycleSupply(wiring.Component):
     held : a queue holds one more buffer
     given, unused : buffers left a queue: for a frame; back to the pool
     ahead : queues that have buffers granted and not left, from a register
-    under_way : likewise, not yet on ``supply`` and accepted
     take : software's requests; each is answered when its buffer is taken from ``took``, or with it missing
     took : buffers that software took
     """
@@ -92,7 +91,6 @@ class RecycleSupply(wiring.Component):
                 "given": In(DescriptorTake(config)),
                 "unused": In(wiring.Signature({"strobe": Out(1), "queue": Out(queue)})),
                 "ahead": Out(config.queues),
-                "under_way": Out(config.queues),
                 "take": In(TakePort(config)),
                 "took": Out(stream.Signature(BufferName(config))),
             }
@@ -193,7 +191,6 @@ class RecycleSupply(wiring.Component):
                 under_way.eq(under_way + granted[q] - missing - put),
                 came.eq(put),
                 self.ahead[q].eq((count != 0) | granted[q]),
-                self.under_way[q].eq((under_way != 0) | granted[q]),
                 self.supplying[q].eq(self.enable[q] & self.supplied[q] & ((under_way != 0) | came | (few & there))),
             ]
 

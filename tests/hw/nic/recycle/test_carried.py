@@ -68,6 +68,24 @@ def test_an_invalidation_of_what_nobody_carries_waits_for_nothing():
     assert len(translated(world)) == 2
 
 
+@pytest.mark.parametrize("number", [0, 1], ids=["writes", "reads"])
+@pytest.mark.parametrize("buffer", [BUFFERS[0], BUFFERS[-1]], ids=["first", "last"])
+def test_what_is_looked_up_while_buffers_forget_is_not_used(number, buffer):
+    """A transfer of the buffer in every cycle: the buffers that forget first and last are no exception."""
+
+    def act(world):
+        if world.cycle in (READY, READY + 40) or READY + 60 < world.cycle < READY + 200:
+            world.offered[number].append((AT, 60, buffer))
+        if world.cycle == READY + 80:
+            world.leaves[PAGE] = Leaf(OTHER)
+            world.invalidate(PAGE, [FRAME])
+
+    world = Bench(World(leaves={PAGE: Leaf(FRAME)}), act).run(READY + 400)
+    ((acknowledged, _),) = world.acknowledged
+    assert {address >> 12 for address in translated(world)} == {FRAME, OTHER}
+    assert {address >> 12 for address in translated(world, after=acknowledged)} == {OTHER}
+
+
 @pytest.mark.parametrize("sent", range(12))
 def test_an_answer_that_crosses_an_invalidation_is_not_used(sent):
     """The request reached the IOMMU before the table changed; its answer comes about when the invalidation does."""

@@ -11,6 +11,7 @@ from hw.nic.recycle.carried_table import CarriedTable
 
 CONFIG = NicConfig(pools=3, pool_buffers=16)
 BUFFERS = [(pool, buffer) for pool in range(3) for buffer in range(16)]
+EVERYTHING = (1 << 52) - 1
 LIMIT = 200
 
 
@@ -49,10 +50,9 @@ class Bench:
             return None
         return self.ctx.get(carried.page), self.ctx.get(carried.frame)
 
-    async def forget(self, page=0, mask=0, everything=0):
+    async def forget(self, page=0, mask=0):
         self.ctx.set(self.dut.pages.page, page)
         self.ctx.set(self.dut.pages.mask, mask)
-        self.ctx.set(self.dut.everything, everything)
         await self.ctx.tick().repeat(2)
         elsewhere = self.ctx.get(self.dut.elsewhere)
         self.ctx.set(self.dut.forget, 1)
@@ -84,6 +84,20 @@ def test_a_buffer_carries_what_was_written(port):
             await bench.write(buffer, 100 + number, 500 + number)
         for number, buffer in enumerate(BUFFERS):
             assert await bench.look_up(buffer, port) == (100 + number, 500 + number)
+
+    run(body)
+
+
+@pytest.mark.parametrize("port", [0, 1])
+def test_a_buffer_that_is_looked_up_while_it_is_written_carries_the_new(port):
+    async def body(bench):
+        for frame in range(1, 4):
+            bench.name(bench.dut.buffers[port], (1, 2))
+            await bench.write((1, 2), 20, frame)
+            bench.name(bench.dut.buffers[port], (0, 0))
+            await bench.ctx.tick()
+            carried = bench.ctx.get(bench.dut.carried[port])
+            assert (carried.valid, carried.page, carried.frame) == (1, 20, frame)
 
     run(body)
 
@@ -143,7 +157,7 @@ def test_pages_beyond_all_that_were_carried_are_elsewhere():
         for page, mask, elsewhere in ((19, 0, 1), (20, 0, 0), (25, 0, 0), (30, 0, 0), (31, 0, 1), (16, 15, 0)):
             assert await bench.forget(page, mask) == elsewhere, page
             await bench.until_known()
-        await bench.forget(0, everything=1)
+        await bench.forget(0, EVERYTHING)
         await bench.until_known()
         assert await bench.forget(25)
 

@@ -117,6 +117,13 @@ def test_nothing_goes_out_translated_once_that_is_over():
     assert not wants
 
 
+@pytest.mark.parametrize("cycle", range(LATENCY + 1))
+def test_a_lookup_counts_if_translations_were_usable_ever_since(cycle):
+    """The command is looked up in cycle 0, and its fate known in cycle 3; in ``cycle`` translations are not usable."""
+    ((address, *_),), _ = result([(0x5100, 60, BUFFER)], table=TABLE, usable=lambda now: now != cycle)
+    assert address == (0x5100 if cycle <= LOOKUP_CYCLES + 1 else 0x77100)
+
+
 def test_one_a_cycle():
     bench = Bench(CarriedUse(CONFIG, write=True), table=TABLE)
     bench.commands = [(0x5000 + 64 * i, 60, BUFFER) for i in range(50)]
