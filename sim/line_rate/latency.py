@@ -137,7 +137,9 @@ class _Idle:
 
     def _receive(self) -> dict[str, int]:
         buffers = Buffers(BUFFERS, RX_BUFFER, 0, RX_BUFFER, ENTRIES)
-        receiver = Receiver(self._memory, self._mailbox, self._registers, 0, RINGS, buffers, self._frames)
+        receiver = Receiver(
+            self._memory, self._mailbox, self._registers, 0, RINGS, buffers, self._frames, entries=ENTRIES
+        )
         receiver.start(mac_value(queue_mac(0)))
         self._rest()
         start = self._backend.cycle + AHEAD

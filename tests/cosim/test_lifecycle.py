@@ -101,7 +101,7 @@ def stop_rx(run: Interrupted) -> None:
     run.platform.run(run.platform.now + MIDDLE)
     silent = run.in_process("stop rx 1", partial(run.stop_direction, 1, "rx"))
     run.finish()
-    for memory in (first.fill.memory, first.completions.memory):
+    for memory in (first.supply.ring.memory, first.completions.memory):
         assert touching(run.log, ring(memory, 64), 0)
         assert not touching(run.log, ring(memory, 64), stopped)
     assert touching(run.log, ring(second.completions.memory, 64), stopped)

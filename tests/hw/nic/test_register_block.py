@@ -172,7 +172,7 @@ def test_port_registers_are_outputs_and_pulses_last_a_cycle():
 @pytest.mark.parametrize(
     ("address", "response"),
     [
-        (MAP.address("pool_capabilities") + 8, Response.DECERR),
+        (MAP.address("ats_status") + 8, Response.DECERR),
         (0x3F8, Response.DECERR),
         (0xFF8, Response.DECERR),
         (MAP.address("tx_pools", 0) + 8, Response.DECERR),

@@ -75,7 +75,7 @@ def test_what_is_measured_is_by_direction() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"direction": "up"}, "direction must be one of rx, tx, both, not 'up'"),
+        ({"direction": "up"}, "direction must be one of rx, tx, both, forward, not 'up'"),
         ({"size": 63}, r"size must be in 64..9220, not 63"),
         ({"queues": 17}, r"queues must be in 1..16, not 17"),
         ({"page": 8192}, r"page must be 0 or one of 4096, 65536, 2097152, not 8192"),
