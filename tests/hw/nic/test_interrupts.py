@@ -4,16 +4,16 @@
 import random
 
 import pytest
-from amaranth.sim import Simulator
 
 from hw.config import preset
 from hw.nic.interrupts import Interrupts
+from tests.hw.block_bench import BlockBench
 from tests.hw.nic.queue_writes import begin_write, end_write
 
 QUEUES = 3
 
 
-class Bench:
+class Bench(BlockBench):
     """Interrupts with what happens in a cycle set by method calls and taken back by :meth:`tick`."""
 
     def __init__(self, queues=QUEUES):
@@ -23,16 +23,8 @@ class Bench:
         self.cycle = 0
         self.failed = {"rx": 0, "tx": 0}
 
-    def run(self, bench):
-        async def testbench(ctx):
-            self.ctx = ctx
-            ctx.set(self.dut.interrupt.ready, 1)
-            await bench(self)
-
-        sim = Simulator(self.dut)
-        sim.add_clock(1e-6)
-        sim.add_testbench(testbench)
-        sim.run()
+    async def set_up(self):
+        self.ctx.set(self.dut.interrupt.ready, 1)
 
     def write(self, name, queue, **fields):
         begin_write(self.ctx, self.dut.write, name, queue, **fields)

@@ -4,16 +4,16 @@
 import random
 
 import pytest
-from amaranth.sim import Simulator
 
 from hw.config import preset
 from hw.nic.interrupts import Interrupts
+from tests.hw.block_bench import BlockBench
 from tests.hw.nic.queue_writes import begin_write, end_write
 
 POOL = 0x8000  #: vectors from here on are pools'
 
 
-class Bench:
+class Bench(BlockBench):
     """Interrupts with a list of vectors that pools have, and all messages that the host took: ``messages`` has cycle,
     vector, and queue for which it was counted."""
 
@@ -23,19 +23,11 @@ class Bench:
         self.vectors, self.messages = [], []
         self.cycle = 0
 
-    def run(self, bench):
-        async def testbench(ctx):
-            self.ctx = ctx
-            ctx.set(self.dut.interrupt.ready, 1)
-            for queue in range(self.queues):
-                begin_write(ctx, self.dut.write, "moderation", queue, vector=queue)
-                await self.tick()
-            await bench(self)
-
-        sim = Simulator(self.dut)
-        sim.add_clock(1e-6)
-        sim.add_testbench(testbench)
-        sim.run()
+    async def set_up(self):
+        self.ctx.set(self.dut.interrupt.ready, 1)
+        for queue in range(self.queues):
+            begin_write(self.ctx, self.dut.write, "moderation", queue, vector=queue)
+            await self.tick()
 
     def arm(self, queue):
         """Arm such that the pair fires at once."""

@@ -4,33 +4,23 @@
 from itertools import permutations
 
 import pytest
-from amaranth.sim import Simulator
 
 from hw.abi.rings import QueueError, QueueState
 from hw.config import preset
 from hw.nic.interfaces import WRITE_CYCLES
 from hw.nic.lifecycle import RINGS, Lifecycle
+from tests.hw.block_bench import BlockBench
 from tests.hw.nic.queue_writes import write_register
 
 QUEUES = 3
 
 
-class Bench:
+class Bench(BlockBench):
     """A lifecycle with two blocks and three fault ports."""
 
     def __init__(self, direction, pools=0):
         self.direction = direction
         self.dut = Lifecycle(preset("10g", queues=QUEUES, pools=pools), direction, blocks=2, faults=3)
-
-    def run(self, bench):
-        async def testbench(ctx):
-            self.ctx = ctx
-            await bench(self)
-
-        sim = Simulator(self.dut)
-        sim.add_clock(1e-6)
-        sim.add_testbench(testbench)
-        sim.run()
 
     async def write(self, name, queue=1, **fields):
         """One register write, as soon after the last as they come; returns one cycle after it."""

@@ -1,19 +1,18 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """PoolLimits with what happens in a cycle set by method calls."""
 
-from amaranth.sim import Simulator
-
 from hw.config import preset
 from hw.nic.recycle.interfaces import VISIT_CYCLES
 from hw.nic.recycle.limits import PoolLimits
 from hw.nic.recycle.pool_counter import SINGLE_EVENTS
+from tests.hw.block_bench import BlockBench
 from tests.hw.nic.recycle.pool_writes import begin_write, end_write
 
 POOLS = 3
 EVENTS = (*SINGLE_EVENTS, "given", "dropped")
 
 
-class Bench:
+class Bench(BlockBench):
     """PoolLimits, visited as :class:`SteadyState` does, with events set by calls and taken back by :meth:`tick`."""
 
     def __init__(self, pools=POOLS, **parameters):
@@ -21,16 +20,8 @@ class Bench:
         self.limit, self.resume = [0] * pools, [0] * pools
         self.cycle = 0
 
-    def run(self, bench):
-        async def testbench(ctx):
-            self.ctx = ctx
-            self._visit()
-            await bench(self)
-
-        sim = Simulator(self.dut)
-        sim.add_clock(1e-6)
-        sim.add_testbench(testbench)
-        sim.run()
+    async def set_up(self):
+        self._visit()
 
     def event(self, name, pool, count=1):
         port = getattr(self.dut, name)

@@ -5,11 +5,11 @@ import random
 from collections import Counter
 
 import pytest
-from amaranth.sim import Simulator
 
 from hw.abi.pools import BufferState, PoolCommand, RecycleError
 from hw.config import preset
 from hw.nic.recycle.commands import PoolCommands
+from tests.hw.block_bench import BlockBench
 from tests.hw.nic.recycle.pool_writes import REGISTERS, write_register
 from tests.hw.nic.recycle.standins import DELAYS, Buffers, serve
 
@@ -20,7 +20,7 @@ LONGEST = 9 + 3 * 2 * DELAYS[1]  # cycles of a command once it is its turn
 OWNER, AGE = 7, 123
 
 
-class Bench:
+class Bench(BlockBench):
     """Commands with stand-ins for all that they ask. ``log`` has what they did, in order; ``refused`` the misuse."""
 
     def __init__(self, seed=0):
@@ -30,20 +30,13 @@ class Bench:
         self.overdue = []  # pools and ids
         self.log, self.refused, self.table = [], [], {}
 
-    def run(self, bench):
-        async def testbench(ctx):
-            self.ctx = ctx
-            ctx.set(self.dut.enabled, ~0)
-            ctx.set(self.dut.live, ~0)
-            await bench(self)
+    async def set_up(self):
+        self.ctx.set(self.dut.enabled, ~0)
+        self.ctx.set(self.dut.live, ~0)
 
-        sim = Simulator(self.dut)
-        sim.add_clock(1e-6)
-        for port, answer in (("requests", self._request), ("take", self._take), ("owners", self._owner)):
-            sim.add_testbench(serve(getattr(self.dut, port), answer, self.rng), background=True)
-        sim.add_testbench(self._watch, background=True)
-        sim.add_testbench(testbench)
-        sim.run()
+    def stand_ins(self):
+        answers = {"requests": self._request, "take": self._take, "owners": self._owner}
+        return [*(serve(getattr(self.dut, port), answer, self.rng) for port, answer in answers.items()), self._watch]
 
     def _request(self, request):
         answer = self.buffers.answer(request)

@@ -4,32 +4,22 @@
 import random
 
 import pytest
-from amaranth.sim import Simulator
 
 from hw.abi.pools import PoolState
 from hw.config import preset
 from hw.nic.recycle.lifecycle import SETTLE_CYCLES, PoolLifecycle
+from tests.hw.block_bench import BlockBench
 from tests.hw.nic.recycle.pool_writes import begin_write, end_write
 
 POOLS = 3
 DISABLED, CLEARING, ENABLED, DRAINING = PoolState
 
 
-class Bench:
+class Bench(BlockBench):
     """Pools of which pool 1 is looked at; what is not it must stay DISABLED unless told otherwise."""
 
     def __init__(self):
         self.dut = PoolLifecycle(preset("10g", pools=POOLS, pool_buffers=16))
-
-    def run(self, bench):
-        async def testbench(ctx):
-            self.ctx = ctx
-            await bench(self)
-
-        sim = Simulator(self.dut)
-        sim.add_clock(1e-6)
-        sim.add_testbench(testbench)
-        sim.run()
 
     def set(self, **bits):
         for name, value in bits.items():

@@ -5,17 +5,17 @@ import random
 from itertools import pairwise
 
 import pytest
-from amaranth.sim import Simulator
 
 from hw.abi.registers import register_map
 from hw.config import preset
 from hw.nic.recycle.low_water import LowWater, LowWaterMark
+from tests.hw.block_bench import BlockBench
 from tests.hw.nic.recycle.pool_writes import begin_write, end_write
 
 POOLS = 3
 
 
-class Bench:
+class Bench(BlockBench):
     """LowWater with all that comes in a cycle set by method calls; ``sent`` has cycle and vector of each message."""
 
     def __init__(self, pools=POOLS):
@@ -24,16 +24,8 @@ class Bench:
         self.sent = []
         self.cycle = 0
 
-    def run(self, bench):
-        async def testbench(ctx):
-            self.ctx = ctx
-            ctx.set(self.dut.interrupt.ready, 1)
-            await bench(self)
-
-        sim = Simulator(self.dut)
-        sim.add_clock(1e-6)
-        sim.add_testbench(testbench)
-        sim.run()
+    async def set_up(self):
+        self.ctx.set(self.dut.interrupt.ready, 1)
 
     def write(self, pool, threshold, vector=7, arm=1):
         begin_write(self.ctx, self.dut.write, "low_water", pool, threshold=threshold, vector=vector, arm=arm)

@@ -4,32 +4,22 @@
 import random
 
 import pytest
-from amaranth.sim import Simulator
 
 from hw.abi.pools import RecycleError, RecycleSource
 from hw.config import preset
 from hw.nic.recycle.misuse import MisuseRecord
+from tests.hw.block_bench import BlockBench
 from tests.hw.nic.recycle.pool_writes import REGISTERS, begin_write, end_write
 
 POOLS = 3
 LATENCY = 2
 
 
-class Bench:
+class Bench(BlockBench):
     """MisuseRecord with what happens in a cycle set by method calls and taken back by :meth:`tick`."""
 
     def __init__(self):
         self.dut = MisuseRecord(preset("10g", pools=POOLS, pool_buffers=16, queues=8))
-
-    def run(self, bench):
-        async def testbench(ctx):
-            self.ctx = ctx
-            await bench(self)
-
-        sim = Simulator(self.dut)
-        sim.add_clock(1e-6)
-        sim.add_testbench(testbench)
-        sim.run()
 
     def verdict(self, pool, id, error, source=RecycleSource.TRANSMIT, queue=0):
         claim = {"pool": pool, "id": id, "queue": queue, "source": source, "error": RecycleError.NONE}

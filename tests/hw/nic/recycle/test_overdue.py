@@ -4,11 +4,11 @@
 import random
 
 import pytest
-from amaranth.sim import Simulator
 
 from hw.abi.pools import BufferState
 from hw.config import preset
 from hw.nic.recycle.overdue import MAX_AGE, Overdue
+from tests.hw.block_bench import BlockBench
 from tests.hw.nic.recycle.pool_writes import write_register
 from tests.hw.nic.recycle.standins import DELAYS, Buffers, serve
 
@@ -17,7 +17,7 @@ STEP = 8 + 2 * DELAYS[1]  # most cycles that the walk takes for an id
 RECORDED = 2  # cycles after a hand-over
 
 
-class Bench:
+class Bench(BlockBench):
     """Overdue with buffers that are handed over and come back by method calls. ``since`` has the cycle of the last
     hand-over of each buffer, and its owner."""
 
@@ -27,23 +27,16 @@ class Bench:
         self.rng = random.Random(seed)
         self.buffers = Buffers(ids)
         self.since = {}
+        self.traffic = []
         self.cycle = 0
         self.live = live & (1 << pools) - 1
         self.walk = 2 * pools * ids * STEP  # most cycles until a walk that begins from now on is finished
 
-    def run(self, bench, traffic=None):
-        async def testbench(ctx):
-            self.ctx = ctx
-            ctx.set(self.dut.live, self.live)
-            await bench(self)
+    async def set_up(self):
+        self.ctx.set(self.dut.live, self.live)
 
-        sim = Simulator(self.dut)
-        sim.add_clock(1e-6)
-        sim.add_testbench(serve(self.dut.requests, self.buffers.answer, self.rng), background=True)
-        if traffic:
-            sim.add_testbench(traffic, background=True)
-        sim.add_testbench(testbench)
-        sim.run()
+    def stand_ins(self):
+        return [serve(self.dut.requests, self.buffers.answer, self.rng), *self.traffic]
 
     async def tick(self, cycles=1):
         await self.ctx.tick().repeat(cycles)
@@ -267,7 +260,8 @@ def test_a_hand_over_while_its_buffer_is_looked_at(search):
             elif hand_over[0] < b.cycle - 4:
                 assert answer[1] == hand_over[0] & 255
 
-    bench.run(run, traffic)
+    bench.traffic.append(traffic)
+    bench.run(run)
 
 
 def test_random_traffic():
@@ -322,4 +316,5 @@ def test_random_traffic():
                 b.check(pool, answer, before)
         assert found > 50
 
-    bench.run(run, traffic)
+    bench.traffic.append(traffic)
+    bench.run(run)

@@ -4,35 +4,25 @@
 import random
 
 import pytest
-from amaranth.sim import Simulator
 
 from hw.abi.pools import RecycleError, RecycleSource
 from hw.config import preset
 from hw.nic.interfaces import WRITE_CYCLES
 from hw.nic.recycle.return_words import WORDS, ReturnWords
+from tests.hw.block_bench import BlockBench
 from tests.hw.nic.recycle.pool_writes import begin_write, end_write
 
 POOLS = 3
 LATENCY = 3
 
 
-class Bench:
+class Bench(BlockBench):
     """Writes words; ``claimed`` holds pool and id of what was claimed, with its cycle."""
 
     def __init__(self):
         self.dut = ReturnWords(preset("10g", pools=POOLS, pool_buffers=16))
         self.claimed = []
         self.cycle = 0
-
-    def run(self, bench):
-        async def testbench(ctx):
-            self.ctx = ctx
-            await bench(self)
-
-        sim = Simulator(self.dut)
-        sim.add_clock(1e-6)
-        sim.add_testbench(testbench)
-        sim.run()
 
     def begin(self, pool, ids, *, beyond=0xDEAD):
         """The word's ids, and ``beyond`` where the register takes none."""
