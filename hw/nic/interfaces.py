@@ -16,13 +16,8 @@ from hw.abi.rings import (
     ENTRY_BYTES,
     INDEX_BITS,
     AddressType,
-    CompletionError,
-    DropReason,
-    NetworkLayer,
     QueueError,
-    TransportLayer,
 )
-from hw.abi.steering import RSS_KEY_BYTES, RSS_TABLE_ENTRIES, RSS_TABLE_ROW, RuleError
 from hw.config import NicConfig
 from hw.nic.register_set import queue_registers
 
@@ -245,140 +240,6 @@ class Published(wiring.Signature):
                 "queue": Out(range(config.queues)),
                 "producer": Out(INDEX_BITS),
                 "count": Out(3),
-            }
-        )
-
-
-class RxFrameEvent(wiring.Signature):
-    """One frame's fate at RX, for the port's counters: ``strobe`` for one cycle with length, kind of destination and,
-    if ``dropped``, the reason (a port reason of :class:`hw.abi.rings.DropReason`)."""
-
-    def __init__(self, config: NicConfig):
-        super().__init__(
-            {
-                "strobe": Out(1),
-                "length": Out(16),
-                "multicast": Out(1),
-                "broadcast": Out(1),
-                "dropped": Out(1),
-                "reason": Out(DropReason),
-            }
-        )
-
-
-class TxFrameEvent(wiring.Signature):
-    """One frame left towards the wire, for the port's counters."""
-
-    def __init__(self, config: NicConfig):
-        super().__init__({"strobe": Out(1), "length": Out(16), "multicast": Out(1), "broadcast": Out(1)})
-
-
-class QueueRxEvent(wiring.Signature):
-    """One steered frame's fate, for its queue's counters: delivered (all completions handed to the completion writer;
-    ``fault`` if one carries WRITE_FAULT), or ``dropped`` with a queue reason. ``length`` of a delivered frame is that
-    on the wire, of a dropped one that in the packet buffer."""
-
-    def __init__(self, config: NicConfig):
-        super().__init__(
-            {
-                "strobe": Out(1),
-                "queue": Out(range(config.queues)),
-                "length": Out(16),
-                "fault": Out(1),
-                "dropped": Out(1),
-                "reason": Out(DropReason),
-            }
-        )
-
-
-class QueueTxEvent(wiring.Signature):
-    """One frame of a TX ring: sent whole (``error`` NONE, not ``aborted``), not sent with the error of its completion,
-    or ``aborted`` because its queue stopped."""
-
-    def __init__(self, config: NicConfig):
-        super().__init__(
-            {
-                "strobe": Out(1),
-                "queue": Out(range(config.queues)),
-                "length": Out(16),
-                "error": Out(CompletionError),
-                "aborted": Out(1),
-            }
-        )
-
-
-class HeaderSetting(data.Struct):
-    """Low bits of register RX_HEADER."""
-
-    enable: 1
-    size: 2
-
-
-class HeaderArea(data.Struct):
-    """Register RX_HEADER."""
-
-    setting: HeaderSetting
-    below: 3
-    address: 58
-
-
-class HashTypes(data.Struct):
-    """Register RSS_TYPES."""
-
-    ipv4: 1
-    tcp_ipv4: 1
-    udp_ipv4: 1
-    ipv6: 1
-    tcp_ipv6: 1
-    udp_ipv6: 1
-
-
-class IndirectionPort(wiring.Signature):
-    """Software's access to the RSS indirection table, seen from the registers: eight entries at once, 8 bits each.
-
-    With ``write``, ``data`` replaces the ``row``; every entry names a queue that exists. ``value`` is the row that was
-    asked for in the cycle before.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(
-            {
-                "row": Out(range(RSS_TABLE_ENTRIES // RSS_TABLE_ROW)),
-                "write": Out(1),
-                "data": Out(8 * RSS_TABLE_ROW),
-                "value": In(8 * RSS_TABLE_ROW),
-            }
-        )
-
-
-class RssControl(wiring.Signature):
-    """Registers of receive-side scaling: the types of packets that are hashed, the key, its first byte lowest, and the
-    indirection table."""
-
-    def __init__(self) -> None:
-        super().__init__({"types": Out(HashTypes), "key": Out(8 * RSS_KEY_BYTES), "table": Out(IndirectionPort())})
-
-
-class RuleWindow(wiring.Signature):
-    """Registers of exact steering, seen from them: the rule that is to be inserted, and the command, one cycle of
-    ``insert`` or ``remove`` (``insert`` counts where both are set). ``busy`` and ``error`` are register RULE_STATUS;
-    ``error`` is about the last command, from the cycle after it on."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            {
-                "source": Out(128),
-                "destination": Out(128),
-                "source_port": Out(16),
-                "destination_port": Out(16),
-                "network": Out(NetworkLayer),
-                "transport": Out(TransportLayer),
-                "queue": Out(8),
-                "index": Out(16),
-                "insert": Out(1),
-                "remove": Out(1),
-                "busy": In(1),
-                "error": In(RuleError),
             }
         )
 

@@ -15,7 +15,7 @@ from hw.abi.rings import QueueState
 from hw.bus.axi4 import Response
 from hw.bus.axi_lite import DATA_WIDTH, AXILiteSignature
 from hw.config import NicConfig
-from hw.nic.interfaces import IndirectionPort, QueueWrite
+from hw.nic.interfaces import QueueWrite
 from hw.nic.lifecycle import RINGS, QueueStatus
 from hw.nic.recycle.interfaces import PoolWrite
 from hw.nic.register_decoder import RegisterDecoder, strobe
@@ -30,6 +30,7 @@ from hw.nic.register_set import (
     register_pages,
 )
 from hw.nic.register_shadow import RegisterShadow
+from hw.nic.rx.interfaces import IndirectionPort
 
 _OFFSET_LSB = exact_log2(WORD_BYTES)
 
@@ -77,7 +78,7 @@ class RegisterBlock(wiring.Component):
     capabilities, pool_capabilities, status, rule_status : In
         Registers of the port whose value the hardware gives.
     rss_table : Out
-        The indirection table, where RSS is built in: :class:`hw.nic.interfaces.IndirectionPort`.
+        The indirection table, where RSS is built in: :class:`hw.nic.rx.interfaces.IndirectionPort`.
     write : Out
         Accepted writes to a queue pair's page, in the cycle after the first in which their response is offered. The
         next access is judged, and reads, by the state that this one led to.

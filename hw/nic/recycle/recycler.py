@@ -14,7 +14,7 @@ from hw.abi.rings import DropReason
 from hw.bus.join import join
 from hw.bus.skid import SkidBuffer
 from hw.config import NicConfig
-from hw.nic.interfaces import DescriptorTake, QueueControl, QueueRxEvent, QueueWrite
+from hw.nic.interfaces import DescriptorTake, QueueControl, QueueWrite
 from hw.nic.interrupts import VECTOR_BITS
 from hw.nic.recycle.commands import PoolCommands
 from hw.nic.recycle.interfaces import (
@@ -40,6 +40,7 @@ from hw.nic.recycle.supply import RecycleSupply
 from hw.nic.recycle.unused import UnusedBuffers
 from hw.nic.register_block import register_layout
 from hw.nic.register_set import pool_registers
+from hw.nic.stats.events import QueueRxEvent
 
 _LIMITED_LONGER = 5  #: cycles that a queue is limited, from each in which its pool is
 TAKEN = 255  #: owner of a buffer that software took

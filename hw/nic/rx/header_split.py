@@ -9,9 +9,10 @@ from amaranth.utils import exact_log2
 from hw.abi.rings import INDEX_BITS, LINE_BYTES
 from hw.bus.skid import SkidBuffer
 from hw.config import NicConfig
-from hw.nic.interfaces import HeaderArea, QueueWrite
+from hw.nic.interfaces import QueueWrite
 from hw.nic.queue_memory import QueueMemory
 from hw.nic.queue_register import QueueRegister
+from hw.nic.rx.interfaces import HeaderArea
 from hw.nic.rx.layouts import PlannedSegment, Segment
 
 _LINE_BITS = exact_log2(LINE_BYTES)

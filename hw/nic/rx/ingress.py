@@ -11,11 +11,12 @@ from hw.abi.rings import LINE_BYTES, DropReason
 from hw.bus.packet import packet_stream
 from hw.config import NicConfig
 from hw.nic.commit_fifo import CommitFifo
-from hw.nic.interfaces import RxFrameEvent, TracePoint
+from hw.nic.interfaces import TracePoint
 from hw.nic.rx.headers import TAG_BYTES, ObservedBeat
 from hw.nic.rx.layouts import RxFrame
 from hw.nic.rx.pipeline import register_stage
 from hw.nic.rx.vlan_strip import VlanStrip
+from hw.nic.stats.events import RxFrameEvent
 
 ADDRESS_BYTES = 6
 MAX_COUNTED_LENGTH = (1 << 16) - 1

@@ -9,9 +9,10 @@ from amaranth.lib.wiring import In, Out
 
 from hw.abi.rings import DropReason
 from hw.config import NicConfig
-from hw.nic.interfaces import HeaderSetting, QueueWrite
+from hw.nic.interfaces import QueueWrite
 from hw.nic.queue_register import QueueRegister
 from hw.nic.rx.frame_window import FrameKey
+from hw.nic.rx.interfaces import HeaderSetting
 
 
 class Lookup(data.StructLayout):

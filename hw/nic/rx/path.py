@@ -16,11 +16,7 @@ from hw.nic.interfaces import (
     CompletionPort,
     DescriptorPort,
     QueueControl,
-    QueueRxEvent,
     QueueWrite,
-    RssControl,
-    RuleWindow,
-    RxFrameEvent,
     TracePoint,
     WritePort,
     queue_fault_stream,
@@ -31,9 +27,11 @@ from hw.nic.recycle.interfaces import DeliveredBuffer
 from hw.nic.rx.aligner import WriteBeat
 from hw.nic.rx.classifier import RxClassifier
 from hw.nic.rx.ingress import RxIngress
+from hw.nic.rx.interfaces import RssControl, RuleWindow
 from hw.nic.rx.planner import RxPlanner
 from hw.nic.rx.steering import RxSteering
 from hw.nic.rx.writer import RxWriter
+from hw.nic.stats.events import QueueRxEvent, RxFrameEvent
 
 
 class RxPath(wiring.Component):

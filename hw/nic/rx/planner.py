@@ -8,14 +8,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from hw.abi.rings import QueueError
 from hw.config import NicConfig
 from hw.nic.commit_fifo import CommitFifo
-from hw.nic.interfaces import (
-    CompletionSlots,
-    DescriptorPort,
-    QueueRxEvent,
-    QueueWrite,
-    TracePoint,
-    queue_fault_stream,
-)
+from hw.nic.interfaces import CompletionSlots, DescriptorPort, QueueWrite, TracePoint, queue_fault_stream
 from hw.nic.rings.faults import QueueFaults
 from hw.nic.rx.decision import RxDecision
 from hw.nic.rx.fill_supply import FillSupply
@@ -24,6 +17,7 @@ from hw.nic.rx.header_split import RxHeaderSplit
 from hw.nic.rx.layouts import PlannedSegment, Segment, SteeredFrame
 from hw.nic.rx.lookups import RxLookups
 from hw.nic.rx.slot_supply import SlotSupply
+from hw.nic.stats.events import QueueRxEvent
 
 _UNSEEN = 4  #: more than the lookups of which ``room`` does not know yet
 

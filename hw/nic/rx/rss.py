@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from hw.abi.rings import NetworkLayer, PacketType, TransportLayer
 from hw.abi.steering import RSS_TABLE_ENTRIES, RSS_TABLE_ROW
 from hw.config import NicConfig
-from hw.nic.interfaces import RssControl
+from hw.nic.rx.interfaces import RssControl
 from hw.nic.rx.layouts import FlowTuple
 from hw.nic.rx.toeplitz import Toeplitz
 

@@ -14,7 +14,7 @@ from amaranth.lib.wiring import In, Out
 from hw.abi.rings import NetworkLayer, PacketType, TransportLayer
 from hw.abi.steering import RULE_BANKS, RULE_MESSAGE_BYTES, RuleError, rule_hash, rule_slots
 from hw.config import NicConfig
-from hw.nic.interfaces import RuleWindow
+from hw.nic.rx.interfaces import RuleWindow
 from hw.nic.rx.layouts import FlowTuple
 
 _WAITING = 4  #: packets whose places are being found and read

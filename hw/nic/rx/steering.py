@@ -11,7 +11,8 @@ from amaranth.lib.wiring import In, Out, flipped
 from hw.abi.registers import register_map
 from hw.bus.join import join
 from hw.config import NicConfig
-from hw.nic.interfaces import QueueWrite, RssControl, RuleWindow
+from hw.nic.interfaces import QueueWrite
+from hw.nic.rx.interfaces import RssControl, RuleWindow
 from hw.nic.rx.layouts import ParsedFrame, SteeredFrame
 from hw.nic.rx.rss import RssResult, RxRss
 from hw.nic.rx.rules import RuleResult, RuleTable

@@ -11,11 +11,12 @@ from hw.abi.rings import BUFFER_ID_BITS, CompletionError, RxCompletion
 from hw.bus.join import join
 from hw.config import NicConfig
 from hw.nic.commit_fifo import CommitFifo
-from hw.nic.interfaces import Command, CompletionPort, QueueRxEvent, TracePoint, WritePort
+from hw.nic.interfaces import Command, CompletionPort, TracePoint, WritePort
 from hw.nic.rx.aligner import RxAligner, WriteBeat
 from hw.nic.rx.headers import TAG_BYTES
 from hw.nic.rx.layouts import PacketInfo, Segment
 from hw.nic.rx.pipeline import register_stage
+from hw.nic.stats.events import QueueRxEvent
 
 _PLANS = 8  #: segments taken in whose command has not been offered
 _AHEAD = 4  #: commands offered ahead of the segment whose bytes are moved

@@ -17,8 +17,8 @@ from amaranth.utils import exact_log2
 from hw.abi.registers import WORD_BYTES, RegisterMap, register_map
 from hw.abi.rings import CompletionError, DropReason
 from hw.config import NicConfig
-from hw.nic.interfaces import QueueRxEvent, QueueTxEvent, RxFrameEvent, TxFrameEvent
 from hw.nic.stats.bank import AccumulatorBank
+from hw.nic.stats.events import QueueRxEvent, QueueTxEvent, RxFrameEvent, TxFrameEvent
 from hw.nic.stats.totals import COUNTER_BITS, Step, Totals
 
 #: Longest frame in memory of each RMON size class but the last, which has no bound.

@@ -10,7 +10,8 @@ from hw.bus.join import join
 from hw.bus.packet import packet_stream
 from hw.bus.skid import SkidBuffer
 from hw.config import NicConfig
-from hw.nic.interfaces import TracePoint, TxFrameEvent
+from hw.nic.interfaces import TracePoint
+from hw.nic.stats.events import TxFrameEvent
 from hw.nic.tx.layouts import PATCH_OFFSET_BITS, SendBeat, TxFrame
 from hw.nic.tx.rewrite import TxRewrite
 

@@ -10,8 +10,9 @@ from hw.abi.rings import BUFFER_ID_BITS, INDEX_BITS, CompletionError, TxCompleti
 from hw.bus.skid import SkidBuffer
 from hw.config import NicConfig
 from hw.nic.commit_fifo import CommitFifo
-from hw.nic.interfaces import Bytes, Command, CompletionPort, QueueTxEvent, ReadPort, TracePoint
+from hw.nic.interfaces import Bytes, Command, CompletionPort, ReadPort, TracePoint
 from hw.nic.recycle.interfaces import BufferEvent
+from hw.nic.stats.events import QueueTxEvent
 from hw.nic.tx.checksums import TxChecksums
 from hw.nic.tx.delay import delay
 from hw.nic.tx.frame_beats import BEATS_STAGES, FrameBeats

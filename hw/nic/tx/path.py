@@ -13,16 +13,15 @@ from hw.nic.interfaces import (
     CompletionPort,
     DescriptorPort,
     QueueControl,
-    QueueTxEvent,
     QueueWrite,
     ReadPort,
     TracePoint,
-    TxFrameEvent,
     queue_fault_stream,
 )
 from hw.nic.packet_buffer import PacketBuffer
 from hw.nic.probes import TX_STREAMS, Probes, handshakes, show
 from hw.nic.recycle.interfaces import BufferEvent, Verdict, claim_stream
+from hw.nic.stats.events import QueueTxEvent, TxFrameEvent
 from hw.nic.tx.claims import WAITING, TxClaims
 from hw.nic.tx.egress import TxEgress
 from hw.nic.tx.emitter import JOBS

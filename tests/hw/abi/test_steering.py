@@ -22,8 +22,8 @@ from hw.abi.steering import (
     rule_places,
     rule_slots,
 )
-from hw.nic.interfaces import HashTypes, RuleWindow
 from hw.nic.register_block import register_layout
+from hw.nic.rx.interfaces import HashTypes, RuleWindow
 from tests.hw.nic.rx.flows import SUITE, SUITE_KEY
 
 

@@ -11,10 +11,10 @@ from hw.abi.registers import register_map
 from hw.abi.rings import QueueState
 from hw.bus.axi4 import Response
 from hw.config import preset
-from hw.nic.interfaces import HeaderArea, HeaderSetting
 from hw.nic.lifecycle import QueueStatus
 from hw.nic.register_block import RegisterBlock, register_layout
 from hw.nic.register_set import pulses
+from hw.nic.rx.interfaces import HeaderArea, HeaderSetting
 from tests.hw.axi_lite import RegisterMaster
 
 QUEUES, POOLS = 5, 3
