@@ -11,6 +11,7 @@ import json
 import os
 import pickle
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -195,7 +196,9 @@ def _compile(verilog: Path, folder: Path, flags: tuple[str, ...], make_flags: st
         work,
     )
     _copy_objects(runtime, work)  # newer than their sources
-    _run(["make", "-j", str(os.cpu_count() or 1), "-C", str(work), "-f", "Vtop.mk"], environment, work)
+    # Verilator's makefile would call one by a name that not every system has.
+    python = f"PYTHON3={shlex.quote(sys.executable)}"
+    _run(["make", "-j", str(os.cpu_count() or 1), "-C", str(work), "-f", "Vtop.mk", python], environment, work)
     if not runtime.exists():
         kept = _work_folder()
         _copy_objects(work, kept)

@@ -55,6 +55,17 @@ def test_what_models_share_is_compiled_once() -> None:
         assert sum(f"-o {shared}" in log for log in logs) <= 1
 
 
+def test_no_command_named_python_is_needed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As on Debian, which has ``python3`` only."""
+    decoy = tmp_path / "bin" / "python"
+    decoy.parent.mkdir()
+    decoy.write_text("#!/bin/sh\nexit 127\n")
+    decoy.chmod(0o755)
+    monkeypatch.setenv("PATH", str(decoy.parent), prepend=":")
+    monkeypatch.setenv("PAGEWHEEL_BUILD", str(tmp_path))
+    assert build.model(CopierDesign()).folder.is_relative_to(tmp_path)
+
+
 def test_slower_of_two_builds_gives_way(tmp_path: Path) -> None:
     target = tmp_path / "model"
     for text in ("first", "second"):
