@@ -19,7 +19,9 @@ class DeviceInvalidations(wiring.Component):
 
     Tags are given in turn; a new invalidation waits while its tag is in use. One that is not acknowledged within
     ``ats_timeout_cycles`` after it was taken gives its tag back and sets ``timed_out`` (up to ``TAGS`` cycles later).
-    Acknowledgements of anything else, or from another device, are ignored.
+    Acknowledgements of tags that are not in use, or from another device, are ignored. One that comes later than its
+    timeout, after the tags have gone round, counts for the invalidation that has its tag then: software resets a device
+    that let one time out.
 
     Ports
     -----

@@ -55,7 +55,8 @@ class PoolCommands(wiring.Component):
 
     A pool is ``busy`` from the cycle after its command is written until ``result`` has all of it. The next command
     begins at most as many cycles after the one before as there are pools. It takes at most nine cycles, and what the
-    blocks take that it asks: JOIN and QUERY ask two times, and a search takes longest.
+    blocks take that it asks: JOIN and QUERY ask two times, and a search takes longest. Commands that have waited since
+    before their pool was cleared are refused with POOL.
 
     Ports
     -----
@@ -63,6 +64,8 @@ class PoolCommands(wiring.Component):
         Accepted register writes; while a pool is busy, none to its COMMAND and BUFFER_ADDRESS.
     enabled, live : In
         Bit per pool, from :class:`hw.nic.recycle.lifecycle.PoolLifecycle`.
+    clear : In
+        Bit per pool: it begins anew.
     requests : Out
         To the tracker. What QUERY tells of an id that has not joined may be the error UNKNOWN or the state NONE alone.
     take : Out
@@ -88,6 +91,7 @@ class PoolCommands(wiring.Component):
                 "write": In(PoolWrite(config)),
                 "enabled": In(pools),
                 "live": In(pools),
+                "clear": In(pools),
                 "requests": Out(RequestPort(config)),
                 "take": Out(TakePort(config)),
                 "owners": Out(OwnerPort(config)),
@@ -113,7 +117,10 @@ class PoolCommands(wiring.Component):
             ]
         with m.If(self.write.at.command):
             m.d.sync += self.result[self.write.pool].busy.eq(1)
+        outdated = Signal(config.pools)  # commands of before their pool was cleared
         m.d.comb += self.busy.eq(Cat(self.result[p].busy for p in range(config.pools)))
+        m.d.sync += outdated.eq((outdated | self.clear) & self.busy)
+        late = outdated.bit_select(pool, 1)
 
         # The command in hand, and what is found out about it.
         word, enabled, live, in_range = Signal(CommandWord), Signal(), Signal(), Signal()
@@ -178,6 +185,8 @@ class PoolCommands(wiring.Component):
                             refuse(RecycleError.RANGE)
                     with m.Default():
                         refuse(RecycleError.COMMAND)
+                with m.If(late):
+                    refuse(RecycleError.POOL)
             with m.State("REQUEST"):
                 m.d.comb += request.request.valid.eq(1)
                 with m.If(request.request.ready):
@@ -197,6 +206,8 @@ class PoolCommands(wiring.Component):
                         with m.If(joining):
                             with m.If(found.error == RecycleError.NONE):
                                 m.d.sync += found.state.eq(BufferState.NIC)
+                        with m.Elif(late):
+                            m.d.sync += found.error.eq(RecycleError.POOL)
                         with m.Elif(unknown & (found.state == BufferState.NONE)):
                             m.d.comb += self.table.strobe.eq(1)
                             m.d.sync += joining.eq(1)

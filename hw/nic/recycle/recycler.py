@@ -131,7 +131,7 @@ class Recycler(wiring.Component):
         join(m, flipped(self.queue_write), queues.write)
         for block in (lifecycle, limits, steady_state, low_water, commands, misuse, overdue):
             join(m, flipped(self.write), block.write)
-        for block in (fifo, limits, steady_state, low_water, misuse, overdue):
+        for block in (fifo, limits, steady_state, low_water, commands, misuse, overdue):
             m.d.comb += block.clear.eq(lifecycle.clear)
         for source, sink in (
             (commands.requests, fifo.commands),

@@ -196,6 +196,47 @@ def test_remove_query_take_and_overdue_tell_what_software_must_know(bench):
     bench.run(run)
 
 
+@pytest.mark.parametrize("command", [JOIN, REMOVE, TAKE, QUERY, OVERDUE])
+def test_a_command_that_waits_while_its_pool_begins_anew_is_refused(bench, command):
+    async def run(b):
+        b.buffers.states |= {(0, 2): OUT, (1, 3): OUT, (1, 4): NIC}
+        b.overdue.append((1, 3))
+        await b.begin(QUERY, 2, pool=0)
+        await b.begin(command, 5 if command is JOIN else 3)
+        b.ctx.set(b.dut.clear, 2)
+        await b.ctx.tick()
+        b.ctx.set(b.dut.clear, 0)
+        assert b.read(0)["busy"], "pool 0's command is to take longer than that"
+        id = 5 if command is JOIN else 3
+        assert await b.end(1, POOLS * (LONGEST + POOLS)) == (RecycleError.POOL, NONE, id, 0, 0)
+        assert {each[1] for each in b.log} == {0}
+        assert b.refused == [(1, id, RecycleError.POOL)]
+        assert (await b.do(JOIN, 5))[:2] == (RecycleError.NONE, NIC)
+
+    bench.run(run)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("wait", range(1, LONGEST, 2))
+def test_nothing_joins_by_a_command_of_long_before(seed, wait):
+    """JOIN is in hand when the pool begins anew: the tracker is asked for it soon, or not at all."""
+    bench = Bench(seed)
+
+    async def run(b):
+        await b.begin(JOIN, 5)
+        await b.ctx.tick().repeat(wait)
+        b.ctx.set(b.dut.clear, 2)
+        await b.ctx.tick()
+        b.ctx.set(b.dut.clear, 0)
+        await b.ctx.tick().repeat(2 + 2 * DELAYS[1])
+        before = (JOIN, 1, 5) in b.log
+        if b.read(1)["busy"]:
+            await b.end(1)
+        assert ((JOIN, 1, 5) in b.log) == before
+
+    bench.run(run)
+
+
 def test_query_that_tells_of_no_buffer_by_its_state_alone(bench):
     """A tracker may answer so; JOIN takes it for an id that is free to join."""
 
