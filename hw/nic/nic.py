@@ -159,11 +159,13 @@ class Nic(wiring.Component):
         stats = add("stats", Stats(config))
 
         # Read clients: RX descriptors, TX descriptors, TX data. Write clients: RX data, RX completions, TX completions.
+        listeners = [rx.queue_write, reader.queue_write, writer.queue_write, interrupts.write]
         carried = add("carried", CarriedTranslations(config)) if config.ats else None
         if carried is None:
             join(m, rx.write, writer.clients[0])
             join(m, tx.read, reader.clients[2])
-        listeners = [rx.queue_write, reader.queue_write, writer.queue_write, interrupts.write]
+        else:
+            listeners.append(carried.queue_write)
         recycler = add("recycler", Recycler(config)) if config.pools else None
         lifecycles = []
         rings = {}
@@ -220,7 +222,7 @@ class Nic(wiring.Component):
             join(m, flipped(self.ats_invalidate), carried.invalidate)
             join(m, carried.invalidated, flipped(self.ats_invalidated))
             quiet &= carried.idle
-            m.d.comb += carried.hold.eq(reset.hold)
+            m.d.comb += [carried.hold.eq(reset.closing), carried.device_id.eq(registers.device.device_id)]
         self._set_registers(m, registers, rx, tx, reader, writer, stats, reset)
         self._set_steering(m, registers, rx)
         self._join_ports(m, registers, rx, tx, reader, writer, interrupts)

@@ -15,8 +15,9 @@ from hw.nic.queue_register import QueueRegister
 class SidebandTable(wiring.Component):
     """The sideband of each queue's accesses: the port's device, and the process of the queue's CONTEXT register.
 
-    All addresses are untranslated, where commands do not say otherwise. The lookup is combinational; a write to CONTEXT
-    counts from the next cycle.
+    All addresses are untranslated, where commands do not say otherwise. Those that are translated, or are to be, have
+    no process: a translation can be carried for others. The lookup is combinational; a write to CONTEXT counts from the
+    next cycle.
 
     Members
     -------
@@ -45,12 +46,13 @@ class SidebandTable(wiring.Component):
         width = max(process_id.lsb + process_id.width, valid.lsb + valid.width)
         m.submodules.context = context = QueueRegister(self._config, "context", width=width)
         wiring.connect(m, context.write, wiring.flipped(self.write))
-        value = context.reads[0].value
+        value, kind = context.reads[0].value, self.address_type
+        has_process = (kind == AddressType.UNTRANSLATED) | (kind == AddressType.PREFETCH)
         m.d.comb += [
             context.reads[0].queue.eq(self.queue),
             self.sideband.device_id.eq(self.device_id),
             self.sideband.process_id.eq(value[process_id.lsb :][: process_id.width]),
-            self.sideband.process_id_valid.eq(value[valid.lsb]),
-            self.sideband.address_type.eq(self.address_type),
+            self.sideband.process_id_valid.eq(value[valid.lsb] & has_process),
+            self.sideband.address_type.eq(kind),
         ]
         return m

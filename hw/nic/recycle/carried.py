@@ -6,8 +6,9 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.abi.iommu import InvalidationCompletion, InvalidationRequest
+from hw.abi.registers import register_map
 from hw.config import NicConfig
-from hw.nic.interfaces import Command, QueueControl, ReadPort
+from hw.nic.interfaces import Command, QueueControl, QueueWrite, ReadPort
 from hw.nic.recycle.carried_table import CarriedTable
 from hw.nic.recycle.carried_use import CarriedUse
 from hw.nic.recycle.translation_requests import PrefetchWant, TranslationRequests
@@ -31,16 +32,22 @@ class CarriedTranslations(wiring.Component):
     IOTLB have nothing to do with them, and **who may access what rests on this block**, until an invalidation that
     covers the page comes.
 
-    **Invalidation.** From the fourth cycle after one is taken, nothing goes out translated; it is acknowledged as soon
-    as every translated transfer that was under way is over, and no answer to an earlier request will be used. Only then
-    are buffers looked through for those that must forget, a cycle each, while all transfers go out untranslated. One
-    that covers no page that any buffer has carried is acknowledged five cycles after it was taken, and disturbs
-    nothing. If another comes while buffers are looked through, all forget all.
+    **Who asks.** A translation is the device's. Queues with a process neither use any nor ask for one, and when
+    ``device_id`` changes all buffers forget all.
+
+    **Invalidation.** From the fourth cycle after one is taken, no more transfers are translated, and buffers are looked
+    through for those that must forget, a cycle each, while all transfers go out untranslated. It is acknowledged as
+    soon as every transfer that had come before is over, and no answer to an earlier request will be used. One that
+    covers no page that any buffer has carried is acknowledged four cycles after it was taken, and disturbs nothing. If
+    another comes while buffers are looked through, all forget all: so invalidations between the lowest page that is
+    carried and the highest that follow each other faster than buffers are looked through leave nothing carried.
 
     Members
     -------
+    queue_write : listens to CONTEXT
     rx_control, tx_control : lifecycles of the queues, which are busy while requests for them are under way
-    enable : translations may be carried; while it is low all goes out untranslated. Its rise ends ``refused``
+    enable : translations may be carried; while it is low no more transfers are translated. Its rise ends ``refused``
+    device_id : register DEVICE; must not change while transfers are under way
     refused : the IOMMU refused a request, and none is sent any more
     hold : no invalidation is taken
     idle : nothing is asked, and no invalidation that was taken waits for its acknowledgement
@@ -57,9 +64,11 @@ class CarriedTranslations(wiring.Component):
         command = stream.Signature(Command(config))
         super().__init__(
             {
+                "queue_write": In(QueueWrite(config)),
                 "rx_control": In(QueueControl(config)),
                 "tx_control": In(QueueControl(config)),
                 "enable": In(1),
+                "device_id": In(24),
                 "refused": Out(1),
                 "hold": In(1),
                 "idle": Out(1),
@@ -82,9 +91,15 @@ class CarriedTranslations(wiring.Component):
         m.submodules.requests = requests = TranslationRequests(self._config)
         m.submodules.write_use = write_use = CarriedUse(self._config, write=True)
         m.submodules.read_use = read_use = CarriedUse(self._config, write=False)
-        usable, enabled = Signal(), Signal()
+        usable, enabled, renamed = Signal(), Signal(), Signal()
+        process, context = Signal(self._config.queues), self.queue_write
+        valid = register_map(self._config.queues).queue["context"].fields["process_id_valid"].lsb
+        with m.If(context.at.context):
+            m.d.sync += process.bit_select(context.queue, 1).eq(context.data[valid])
         connect(m, requests.read, flipped(self.read))
         for outer, inner in zip(self.prefetches, requests.prefetches, strict=True):
+            connect(m, flipped(outer), inner)
+        for outer, inner in zip((self.rx_control, self.tx_control), requests.controls, strict=True):
             connect(m, flipped(outer), inner)
         connect(m, requests.write, table.write)
         for number, (use, given, out, over) in enumerate(
@@ -94,6 +109,10 @@ class CarriedTranslations(wiring.Component):
             )
         ):
             connect(m, flipped(given), use.input)
+            # Others are those of no buffer.
+            m.d.comb += use.input.payload.named.eq(
+                given.payload.named & ~process.bit_select(given.payload.queue, 1),
+            )
             connect(m, use.output, flipped(out))
             connect(m, use.want, requests.wants[number])
             m.d.comb += [
@@ -104,20 +123,25 @@ class CarriedTranslations(wiring.Component):
             ]
         m.d.sync += enabled.eq(self.enable)
         m.d.comb += [
-            usable.eq(self.enable & ~table.forgetting),
+            usable.eq(self.enable & ~table.forgetting & ~renamed),
             self.refused.eq(requests.refused),
             requests.retry.eq(self.enable & ~enabled),
-            requests.enable.eq(self.rx_control.enable | self.tx_control.enable),
-            *(control.busy.eq(requests.busy) for control in (self.rx_control, self.tx_control)),
         ]
-        self._invalidate(m, table, requests, (write_use, read_use))
+        self._invalidate(m, table, requests, (write_use, read_use), renamed)
         return m
 
     def _invalidate(
-        self, m: Module, table: CarriedTable, requests: TranslationRequests, uses: tuple[CarriedUse, ...]
+        self,
+        m: Module,
+        table: CarriedTable,
+        requests: TranslationRequests,
+        uses: tuple[CarriedUse, ...],
+        renamed: Signal,
     ) -> None:
-        """Take an invalidation, and acknowledge it when nothing uses any more what it ends."""
+        """Take an invalidation, and acknowledge it when nothing uses any more what it ends; one of everything that
+        nobody waits for, if the device is ``renamed``."""
         message = Signal(InvalidationRequest)
+        name, changed, own = Signal.like(self.device_id), Signal(), Signal()
         wait = Signal(range(_ELSEWHERE_CYCLES + 1))
         address, done = message.address, self.invalidated
         m.d.comb += [
@@ -126,13 +150,21 @@ class CarriedTranslations(wiring.Component):
             table.pages.mask.eq(Mux(message.size, address ^ (address + 1), 0)),
             done.payload.tag.eq(message.tag),
             done.payload.device_id.eq(message.device_id),
+            renamed.eq(changed | own),
         ]
+        m.d.sync += changed.eq(name != self.device_id)
         with m.FSM():
             with m.State("IDLE"):
                 # What waits meanwhile is taken after the reset, which would forget what had just been taken.
-                m.d.comb += [self.invalidate.ready.eq(~self.hold), self.idle.eq(requests.idle)]
+                m.d.comb += [
+                    self.invalidate.ready.eq(~self.hold & ~changed),
+                    self.idle.eq(requests.idle & ~changed),
+                ]
                 m.d.sync += [message.eq(self.invalidate.payload), wait.eq(_ELSEWHERE_CYCLES)]
-                with m.If(self.invalidate.valid & ~self.hold):
+                with m.If(changed):
+                    m.d.sync += [own.eq(1), name.eq(self.device_id), message.size.eq(1), message.address.eq(~0)]
+                    m.next = "LOOK"
+                with m.Elif(self.invalidate.valid & ~self.hold):
                     m.next = "LOOK"
             with m.State("LOOK"):
                 m.d.comb += requests.stale.eq(1)
@@ -149,6 +181,7 @@ class CarriedTranslations(wiring.Component):
                 with m.If(uses[0].drained & uses[1].drained):
                     m.next = "ACKNOWLEDGE"
             with m.State("ACKNOWLEDGE"):
-                m.d.comb += done.valid.eq(1)
-                with m.If(done.ready):
+                m.d.comb += done.valid.eq(~own)
+                with m.If(own | done.ready):
+                    m.d.sync += own.eq(0)
                     m.next = "IDLE"

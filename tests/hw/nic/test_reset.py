@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A function reset waits for everything, then comes once."""
 
+import pytest
 from amaranth.sim import Simulator
 
 from hw.nic.reset import QUIET_CYCLES, FunctionReset
@@ -108,6 +109,31 @@ def test_dma_after_all_begins_the_wait_anew():
             assert outputs(ctx, reset) == (1, 1, 0)
             await ctx.tick()
         assert outputs(ctx, reset) == (1, 1, 1)
+
+    simulate(bench)
+
+
+@pytest.mark.parametrize("late", range(3 * QUIET_CYCLES))
+def test_what_is_taken_before_the_closing_cycles_is_waited_for(late):
+    """Something is offered from then on; it is taken unless ``closing``, and keeps the NIC from being quiet a while."""
+
+    async def bench(ctx, reset):
+        ctx.set(reset.drained, 1)
+        await request(ctx, reset)
+        taken, busy = False, 0
+        for cycle in range(6 * QUIET_CYCLES):
+            ctx.set(reset.quiet, busy == 0)
+            busy = max(0, busy - 1)
+            if ctx.get(reset.reset):
+                assert ctx.get(reset.closing)
+                assert busy == 0, "reset while something that was taken is under way"
+                break
+            if cycle >= late and not taken and not ctx.get(reset.closing):
+                taken, busy = True, 5
+            await ctx.tick()
+        else:
+            raise AssertionError("no reset")
+        assert taken or late > QUIET_CYCLES
 
     simulate(bench)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 from amaranth.sim import Simulator
 
+from hw.abi.rings import AddressType
 from hw.config import preset
 from hw.nic.dma.read import DmaReader
 from tests.hw.axi_memory import AxiMemory
@@ -280,6 +281,23 @@ def test_sideband_names_device_and_process():
     bench.sim.add_testbench(testbench)
     bench.sim.run()
     assert [burst.user for burst in memory.reads] == [0x123456, 0x123456 | 0xABCDE << 24 | 1 << 44]
+
+
+@pytest.mark.parametrize("kind", AddressType)
+def test_what_can_be_carried_for_others_has_no_process(kind):
+    memory = AxiMemory(SIZE)
+    bench = Bench(preset("10g", pools=1, ats=True), [1], memory)
+
+    async def testbench(ctx):
+        await write_register(ctx, bench.dut.queue_write, "context", 1, process_id=7, process_id_valid=1)
+        command = {"address": 0, "length": 8, "queue": 1, "address_type": kind}
+        await send(ctx, bench.dut.clients[0].command, command | {"named": 0, "pool": 0, "buffer_id": 0})
+        await receive(ctx, bench.dut.clients[0].data)
+
+    bench.sim.add_testbench(testbench)
+    bench.sim.run()
+    valid = kind in (AddressType.UNTRANSLATED, AddressType.PREFETCH)
+    assert [burst.user >> 44 for burst in memory.reads] == [kind.value << 1 | valid]
 
 
 def test_parameters_are_checked():

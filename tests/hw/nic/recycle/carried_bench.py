@@ -75,10 +75,12 @@ class World:
     dma: tuple = (10, 10)
     refuses: bool = False
     enable: int = 1
-    queues: int = 3
+    queues: tuple = (3, 3)  # enabled ones, of RX and TX
+    contexts: dict = field(default_factory=dict)  # written in a cycle: queue, and the register's value
+    device: int = 0
     prefetch: float = 0.0
     cycle: int = 0
-    busy: int = 0
+    busy: tuple = (0, 0)
     idle: int = 0
     refused: int = 0
     taken_meanwhile: int = 0  # commands while an invalidation was not acknowledged
@@ -130,8 +132,15 @@ class Bench:
     def _cycle(self, ctx):
         world, dut = self.world, self.dut
         ctx.set(dut.enable, world.enable)
-        for control in (dut.rx_control, dut.tx_control):
-            ctx.set(control.enable, world.queues)
+        ctx.set(dut.device_id, world.device)
+        for control, queues in zip((dut.rx_control, dut.tx_control), world.queues, strict=True):
+            ctx.set(control.enable, queues)
+        write = dut.queue_write
+        process = world.contexts.get(world.cycle)
+        ctx.set(write.at.context, process is not None)
+        if process is not None:
+            ctx.set(write.queue, process[0])
+            ctx.set(write.data, process[1])
         for want in dut.prefetches:
             ctx.set(want.strobe, world.rng.random() < world.prefetch)
             ctx.set(want.address, world.rng.randrange(1 << 16))
@@ -162,7 +171,7 @@ class Bench:
             assert world.cycle - waiting.sent < ACKNOWLEDGED, (
                 f"seed {world.seed}: not acknowledged within {ACKNOWLEDGED} cycles: {waiting}"
             )
-        world.busy = ctx.get(dut.rx_control.busy) | ctx.get(dut.tx_control.busy)
+        world.busy = (ctx.get(dut.rx_control.busy), ctx.get(dut.tx_control.busy))
         world.idle, world.refused = ctx.get(dut.idle), ctx.get(dut.refused)
 
     def _offer(self, ctx, number):

@@ -10,7 +10,7 @@ from hw.nic.reset import FunctionReset
 from tests.hw.nic.recycle.carried_bench import BUFFERS, CONFIG, EVERYTHING, TRANSLATED, Bench, Leaf, World
 
 READY = 60  #: cycles after a reset until all buffers have forgotten
-BUFFER, PAGE, FRAME, OTHER = (1, 3), 0x40, 0x900, 0x901
+BUFFER, OTHER_BUFFER, PAGE, FRAME, OTHER = (1, 3), (0, 7), 0x40, 0x900, 0x901
 AT = PAGE << 12 | 0x100
 MESSAGE = ("tag", "process_id", "process_id_valid", "device_id", "everywhere", "size", "address")
 
@@ -175,18 +175,111 @@ def test_a_queue_that_stops_is_busy_until_its_requests_are_answered():
         if world.cycle == READY:
             world.offered[0].extend(((PAGE + number) << 12, 60, (0, number)) for number in range(8))
         if world.cycle == READY + 10:
-            world.queues = 0
+            world.queues = (0, 0)
         if world.cycle > READY + 12:
-            assert world.busy or not world.requests
-            seen.append((world.busy, world.asked))
+            assert any(world.busy) or not world.requests
+            seen.append(world.asked)
 
     seen = []
     leaves = {PAGE + number: Leaf(FRAME + number) for number in range(8)}
     world = Bench(World(leaves=leaves, answer=(50, 50)), act).run(READY + 200)
     assert 0 < world.asked < 8
-    assert not world.busy
-    assert {asked for _, asked in seen} == {world.asked}
+    assert not any(world.busy)
+    assert set(seen) == {world.asked}
     assert world.idle
+
+
+@pytest.mark.parametrize("stops", [0, 1], ids=["rx", "tx"])
+def test_a_direction_stops_while_the_other_goes_on_asking(stops):
+    """Of one queue, whose buffers never carry anything: no page is mapped."""
+
+    def act(world):
+        world.offered[0].append((AT, 60, BUFFERS[0]))
+        world.offered[1].append((AT, 60, BUFFERS[1]))
+        if world.cycle == READY + 100:
+            world.queues = (2, 3) if stops == 0 else (3, 1)
+        seen.append(world.busy[stops])
+        others.append(world.busy[1 - stops])
+
+    seen, others = [], []
+    world = Bench(World(answer=(50, 50), queues=(3, 3)), act).run(READY + 400)
+    mask = (1, 2)[stops]
+    assert any(busy & mask for busy in seen[: READY + 100])
+    assert not any(busy & mask for busy in seen[READY + 200 :])
+    assert any(others[READY + 200 :])
+    assert world.asked > 30
+
+
+def test_queues_with_a_process_neither_use_translations_nor_ask():
+    def act(world):
+        carrying(world)
+        if world.cycle > READY + 50:
+            world.offered[0].append((AT, 60, BUFFER))
+
+    world = World(leaves={PAGE: Leaf(FRAME)}, contexts={READY + 100: (0, 1 << 20 | 7), READY + 200: (0, 7)})
+    Bench(world, act).run(READY + 300)
+    assert translated(world, before=READY + 100)
+    assert not translated(world, after=READY + 130, before=READY + 200)
+    assert translated(world, after=READY + 230)
+    assert world.asked == 1
+
+
+def test_buffers_forget_all_when_the_device_is_another():
+    def act(world):
+        carrying(world)
+        if world.cycle == READY + 60:
+            world.leaves[PAGE] = Leaf(OTHER)
+            world.device = 6
+        if world.cycle == READY + 61:
+            world.invalidate(PAGE + 1, [])
+        if world.cycle > READY + 60:
+            world.offered[0].append((AT, 60, BUFFER))
+
+    world = Bench(World(leaves={PAGE: Leaf(FRAME)}, answer=(20, 20)), act).run(READY + 300)
+    assert {address >> 12 for address in translated(world, before=READY + 60)} == {FRAME}
+    assert {address >> 12 for address in translated(world, after=READY + 60)} == {OTHER}
+    assert len(world.acknowledged) == 1
+    assert world.idle
+
+
+def test_an_answer_to_the_device_of_before_is_not_used():
+    """Asked for by the one, answered when it is the other."""
+
+    def act(world):
+        if world.cycle == READY:
+            world.offered[0].append((AT, 60, BUFFER))
+        if world.cycle == READY + 30:
+            world.device = 6
+        if world.cycle in (READY + 200, READY + 230):
+            world.offered[0].append((AT, 60, BUFFER))
+
+    world = Bench(World(leaves={PAGE: Leaf(FRAME)}, answer=(60, 60)), act).run(READY + 300)
+    assert world.asked == 3
+    assert not translated(world)
+
+
+def test_an_error_from_before_translations_were_enabled_anew_refuses_nothing():
+    """Two requests are refused; when the second is, software has mended the device's context."""
+
+    def act(world):
+        if world.cycle == READY:
+            world.offered[0].append((AT, 60, BUFFER))
+        if world.cycle == READY + 1:
+            world.offered[0].append((AT + 4096, 60, OTHER_BUFFER))
+        world.refuses = world.cycle < READY + 30
+        world.answer = (5, 5) if world.asked == 0 else (80, 80)
+        world.enable = not READY + 40 <= world.cycle < READY + 42
+        if READY + 42 < world.cycle < READY + 120:
+            assert not world.refused or world.cycle < READY + 46
+        if world.cycle in (READY + 120, READY + 220):
+            world.offered[0].append((AT, 60, BUFFER))
+        seen.append(world.refused)
+
+    seen = []
+    world = Bench(World(leaves={PAGE: Leaf(FRAME)}), act).run(READY + 300)
+    assert seen[READY + 39]
+    assert not any(seen[READY + 46 :])
+    assert len(translated(world)) == 1
 
 
 def test_an_invalidation_that_comes_while_all_is_reset_is_acknowledged():
@@ -194,7 +287,7 @@ def test_an_invalidation_that_comes_while_all_is_reset_is_acknowledged():
     m.submodules.reset = reset = FunctionReset()
     dut = CarriedTranslations(CONFIG)
     m.submodules.dut = ResetInserter(reset.reset)(dut)
-    m.d.comb += [reset.drained.eq(1), reset.quiet.eq(dut.idle), dut.hold.eq(reset.hold), dut.invalidated.ready.eq(1)]
+    m.d.comb += [reset.drained.eq(1), reset.quiet.eq(dut.idle), dut.hold.eq(reset.closing), dut.invalidated.ready.eq(1)]
     sim = Simulator(m)
     sim.add_clock(1e-6)
 
