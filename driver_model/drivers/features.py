@@ -60,6 +60,7 @@ class Capabilities:
     header_split : headers of received packets can go to buffers of their own
     tx_offload, segmentation : checksums and tags can be inserted, TCP can be segmented
     pools, pool_buffers : pools of buffers that recycle in hardware, and how many buffers each can have
+    pool_ahead : buffers of a pool that a queue holds in advance
     """
 
     queues: int
@@ -73,6 +74,7 @@ class Capabilities:
     segmentation: bool = False
     pools: int = 0
     pool_buffers: int = 0
+    pool_ahead: int = 0
 
     @classmethod
     def decode(cls, registers: RegisterMap, capabilities: int, frame_limits: int, pools: int = 0) -> "Capabilities":
@@ -86,6 +88,7 @@ class Capabilities:
             rules=register.get(capabilities, "steering_rules"),
             pools=recycling.get(pools, "pools"),
             pool_buffers=1 << recycling.get(pools, "id_bits") if pools else 0,
+            pool_ahead=recycling.get(pools, "ahead"),
             **{name: bool(register.get(capabilities, name)) for name in built},
         )
 

@@ -49,6 +49,7 @@ class HardwarePool:
         self.ids = ids
         self.returned = 0  #: ids given back
         self.return_writes = 0  #: register writes that took
+        self.resume: int | None = None  #: a closed loop opens when no more are outstanding; None: without a limit
         self._registers = registers.pool
         self._at = {name: registers.address(name, pool=pool) for name in registers.pool}
         self._batch: list[int] = []
@@ -57,12 +58,17 @@ class HardwarePool:
         self._op_return = core.op("recycle.return")
         loop = registers.pool["loop"].fields
         self._loop = {"track": 0, "close": 0, "window": loop["window"].reset, "slack": loop["slack"].reset}
+        self._fixed: int | None = None  # where the loop opens again, if it does not track
 
     # Lifecycle
 
     def enable(self, *, lifo: bool = False) -> None:
-        """Make it an empty pool, which buffers can join; ``lifo``: what came back last goes first."""
+        """Make it an empty pool, which buffers can join, without a limit, a loop or a bound, be it of who had it
+        before; ``lifo``: what came back last goes first."""
         self._batch.clear()
+        self.set_limit(0)
+        self._change_loop(open=1, track=0, close=0)
+        self.set_overdue_bound(0)
         self._write("control", enable=1, lifo=lifo)
         self._wait_state(PoolState.ENABLED)
 
@@ -101,8 +107,10 @@ class HardwarePool:
         return report
 
     def overdue(self) -> list[BufferReport]:
-        """Every buffer that has been out for longer than the bound of :meth:`set_overdue_bound`, by id."""
+        """Every buffer that has been out for longer than the bound of :meth:`set_overdue_bound`, by id; what waits is
+        handed back before."""
         found: list[BufferReport] = []
+        self.settle()
         buffer_id = 0
         while buffer_id < self.ids:
             error, report = self._command(PoolCommand.OVERDUE, buffer_id)
@@ -118,6 +126,8 @@ class HardwarePool:
     def give_back(self, buffer_id: int) -> None:
         """Hand a buffer back: at once where it is the fourth, else with those that come, at the latest by
         :meth:`flush`."""
+        if not 0 <= buffer_id < 1 << ID_BITS:
+            raise ValueError(f"A buffer's id must be in 0..{(1 << ID_BITS) - 1}, not {buffer_id!r}")
         batch = self._batch
         self.core.spend(self._op_batch)
         batch.append(buffer_id)
@@ -138,6 +148,11 @@ class HardwarePool:
             self.return_writes += 1
             self.core.mmio_write(self._returns[len(batch) - 1], _word(batch), op=self._op_return)
 
+    def settle(self) -> None:
+        """Hand back what waits, and let the device take it: commands do not wait for return registers."""
+        self.flush()
+        self.core.sleep_until(self.core.time + POLL_STEP_PS)
+
     def forget(self) -> None:
         """The device has been reset: nothing waits any more."""
         self._batch.clear()
@@ -147,7 +162,10 @@ class HardwarePool:
     def set_limit(self, limit: int, resume: int | None = None) -> None:
         """No more than ``limit`` buffers outstanding (0: any number); a loop that closed opens again at ``resume``,
         three quarters of that by default."""
-        self._write("limit", limit=limit, resume=limit * 3 // 4 if resume is None else resume)
+        resume = limit * 3 // 4 if resume is None else resume
+        self._write("limit", limit=limit, resume=resume)
+        self._fixed = resume if limit else None
+        self._note_resume()
 
     def track(self, *, window: int, slack: int) -> None:
         """The limit follows the steady state, in windows of ``1 << window`` cycles, with ``slack`` buffers more."""
@@ -163,8 +181,7 @@ class HardwarePool:
 
     def open_loop(self) -> None:
         """Refuse none, unless the limit says so again."""
-        self._loop["close"] = 0
-        self._write("loop", open=1, **self._loop)
+        self._change_loop(open=1, close=0)
 
     def arm_low_water(self, threshold: int, vector: int) -> None:
         """One interrupt of ``vector`` as soon as fewer than ``threshold`` buffers are free."""
@@ -211,9 +228,15 @@ class HardwarePool:
 
     # Registers
 
-    def _change_loop(self, **values: int) -> None:
-        self._loop |= values
-        self._write("loop", **self._loop)
+    def _change_loop(self, *, open: int = 0, **values: int) -> None:
+        loop = self._loop | values
+        self._write("loop", open=open, **loop)
+        self._loop = loop
+        self._note_resume()
+
+    def _note_resume(self) -> None:
+        # Where it tracks, only the device knows.
+        self.resume = 0 if self._loop["track"] else self._fixed
 
     def _command(self, command: Any, buffer_id: int = 0, length: int = 0) -> tuple[RecycleError, BufferReport]:
         self._write("command", command=command.value, id=buffer_id, length=length)

@@ -172,6 +172,8 @@ class RiscvIommu:
         self.commands.stop(self.dev)
         self.faults.stop(self.dev)
         self.directory.free(self.dev)
+        self._attached.clear()
+        self._ats.clear()
         self._on = False
 
     def _set_directory(self, mode: int, ppn: int) -> None:
@@ -206,8 +208,8 @@ class RiscvIommu:
         """Let an attached device ask for translations, keep them and send accesses with them: from now on whatever is
         invalidated in its domain is invalidated in the device as well, which must acknowledge it."""
         self._need_ats()
+        self._ats.add(device_id)  # before it can have any
         self.directory.set_ats(self.core, device_id, ats=True)
-        self._ats.add(device_id)
         self.commands.execute(self.core, [invalidate_context(device_id)])
 
     def disable_ats(self, device_id: int) -> None:
@@ -354,6 +356,7 @@ class RiscvIommu:
             "iommu_fences": self.commands.fences,
             "iommu_page_invalidations": self.page_invalidations,
             "iommu_space_invalidations": self.space_invalidations,
+            "iommu_device_invalidations": self.device_invalidations,
             "iommu_faults": self.faults.count,
             "iommu_fault_overflows": self.faults.overflows,
         }

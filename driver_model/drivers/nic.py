@@ -116,9 +116,10 @@ class NicDriver:
     def open(self) -> None:
         """Start all queue pairs, then reception and transmission.
 
-        Raises ``OSError`` ENOMEM where there is no memory for all of them: those that had started are stopped again,
-        and nothing is left. If one of them does not stop, that :class:`DeviceError` comes instead, and the device
-        counts as open: :meth:`reset` brings everything back. Raises ``OSError`` as :meth:`QueueConfig.check` does for
+        Raises ``OSError`` ENOMEM where there is no memory for all of them, and :class:`DeviceError` where the device
+        does not answer or refuses: those that had started are stopped again, and nothing is left. If one of them does
+        not stop, that :class:`DeviceError` comes instead, and the device counts as open: :meth:`reset` brings
+        everything back. Raises ``OSError`` as :meth:`QueueConfig.check` does for
         a device without the pools that the strategy needs.
         """
         if self._wanted is None or self.registers.queues < self._wanted:
@@ -126,7 +127,7 @@ class NicDriver:
         if self._opened:
             raise DeviceError("The device is open already")
         capabilities = self.netdev.capabilities
-        self.config.check(self._wanted, capabilities.pools, capabilities.pool_buffers)
+        self.config.check(self._wanted, capabilities.pools, capabilities.pool_buffers, capabilities.pool_ahead)
         self.ethtool.restore()
         timeouts = self.registers.port["timeouts"]
         word = timeouts.pack(starvation=timeouts.fields["starvation"].reset, completion=self.config.completion_cycles)
@@ -141,6 +142,9 @@ class NicDriver:
         except MemoryError as error:
             self._stop_all()
             raise OSError(errno.ENOMEM, str(error)) from error
+        except DeviceError:
+            self._stop_all()
+            raise
         self.netdev.running = True
         self._enable(rx=True, tx=True)
 

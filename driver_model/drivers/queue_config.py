@@ -69,9 +69,9 @@ class QueueConfig:
             if not isinstance(value, int) or not 0 <= value <= MAX_POOL_BUFFERS:
                 raise ValueError(f"{name} must be in 0..{MAX_POOL_BUFFERS}, not {value!r}")
 
-    def check(self, queues: int, pools: int, pool_buffers: int) -> None:
-        """Raise ``OSError`` unless a device with so many pools, of so many buffers each, can do this for so many
-        queues."""
+    def check(self, queues: int, pools: int, pool_buffers: int, ahead: int) -> None:
+        """Raise ``OSError`` unless a device with so many pools, of so many buffers each, of which each queue holds up
+        to ``ahead`` in advance, can do this for so many queues."""
         if not issubclass(self.strategy, PooledStrategy):
             return
         if pools < queues:
@@ -84,6 +84,13 @@ class QueueConfig:
             value = getattr(self, name)
             if value > pool_buffers:
                 raise OSError(errno.EINVAL, f"{name} must be in 0..{pool_buffers} on this device, not {value}")
+        # With fewer, all of them may be held in advance or wait to be handed back.
+        if self.pool_buffers(pool_buffers) < 2 * ahead:
+            raise OSError(
+                errno.EINVAL,
+                f"pool_size must be at least {2 * ahead} on this device, whose queues hold {ahead} buffers in "
+                f"advance, not {self.pool_buffers(pool_buffers)}",
+            )
 
     def pool_buffers(self, most: int) -> int:
         """How many buffers a queue has in its pool, which can have so many."""

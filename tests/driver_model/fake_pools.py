@@ -195,7 +195,8 @@ class FakePool:
                 buffer_id = self.pop()
                 self.deliver(buffer_id, NO_QUEUE)
         elif command is PoolCommand.OVERDUE:
-            late = [at for at in sorted(self.out) if at >= buffer_id and self._age(at) > self.values["overdue_bound"]]
+            bound = self.values["overdue_bound"]
+            late = [at for at in sorted(self.out) if at >= buffer_id and bound and self._age(at) > bound]
             error = RecycleError.NONE if late else RecycleError.EMPTY
             buffer_id = late[0] if late else buffer_id
         elif command is PoolCommand.QUERY and buffer_id >= self.ids:

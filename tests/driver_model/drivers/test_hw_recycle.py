@@ -3,6 +3,7 @@
 
 import pytest
 
+from driver_model.memory.ownership import OwnershipError
 from hw.abi.pools import PoolState
 from hw.abi.rings import QueueError
 from tests.driver_model.bench import Bench, frames
@@ -115,10 +116,13 @@ def test_a_buffer_that_is_given_back_twice_is_refused_and_reported() -> None:
     def run() -> None:
         kit.start()
         kit.receive(1)
-        kit.driver.queues[0].release(kit.kept[0])
+        buffer = kit.kept[0]
         kit.release()
+        with pytest.raises(OwnershipError, match="double put"):
+            kit.driver.queues[0].release(buffer)
         pool = kit.strategy.pool
         assert pool is not None
+        pool.give_back(buffer.id)
         pool.flush()
         report = pool.misuse()
         assert str(report).startswith(f"Pool 0 refused buffer {SIZE - 1} from a return register: the NIC has it")

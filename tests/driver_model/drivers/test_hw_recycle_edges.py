@@ -13,7 +13,7 @@ from driver_model.memory.ownership import OwnershipError
 from driver_model.net.xdp import XdpAction, XdpBuff, XdpProgram
 from hw.abi.pools import PoolState
 from tests.driver_model.bench import Bench, frames
-from tests.driver_model.recycle_kit import SIZE, Kit
+from tests.driver_model.recycle_kit import Kit
 
 
 @pytest.mark.parametrize(
@@ -103,38 +103,6 @@ def test_another_strategy_leaves_the_pools_of_a_device_alone() -> None:
         bench.finish()
 
     bench.run(run)
-
-
-@pytest.mark.parametrize("reserve", [False, True])
-@pytest.mark.parametrize("send", [False, True])
-def test_a_page_with_another_user_or_of_the_reserve_does_not_recycle(reserve: bool, send: bool) -> None:
-    kit = Kit("pass")
-
-    def run() -> None:
-        kit.start()
-        kit.receive(3)
-        buffer, queue, pages = kit.kept[0], kit.driver.queues[0], kit.host.pages[0]
-        buffer.page.pfmemalloc = reserve
-        if not reserve:
-            pages.get_page(buffer.page)
-        if send:
-            assert queue.xmit([(kit.kept.pop(0), 60)], TxRequest())
-            queue.tx.flush()
-            kit.wait(lambda: buffer.page.pp is None, "its page to leave")
-        kit.release()
-        assert buffer.page.pp is None
-        kit.receive(SIZE - 1)
-        assert buffer.id not in {other.id for other in kit.kept}, "the device must not have it again"
-        kit.release()
-        assert kit.driver.ethtool_statistics()["rx_pp_recycle_released_ref"] == 1
-        if not reserve:
-            pages.put_page(buffer.page)
-        kit.finish()
-
-    kit.run(run)
-    statistics = kit.driver.ethtool_statistics()
-    assert (statistics["hwp_given_up"], statistics["hwp_kept"], statistics["hwp_refused"]) == (1, 0, 0)
-    assert kit.strategy.warnings == []
 
 
 class Touches(HwRecycle):

@@ -295,6 +295,7 @@ def test_statistics() -> None:
         "iommu_fences": 2 + 1 + 1,
         "iommu_page_invalidations": 3,
         "iommu_space_invalidations": 1 + 1,
+        "iommu_device_invalidations": 0,
         "iommu_faults": 0,
         "iommu_fault_overflows": 0,
     }
