@@ -286,10 +286,11 @@ class Scenario:
         return expected
 
     def _check_device(self) -> None:
-        """Neither the device nor the IOMMU reported an error."""
+        """Neither the device nor the IOMMU reported an error, or was asked for what it must refuse."""
         self._check_iommu()
-        if self.driver.faults:
-            raise RunError("; ".join(f"The device reported an error: {fault}" for fault in self.driver.faults))
+        faults = [f"The device reported an error: {fault}" for fault in self.driver.faults]
+        if problems := faults + self.driver.warnings:
+            raise RunError("; ".join(problems))
         if self.platform.refused:
             names = Counter(self.driver.registers.describe(write.offset) for write in self.platform.refused)
             refused = ", ".join(f"{count} to {name}" for name, count in names.items())

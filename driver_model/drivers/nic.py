@@ -209,6 +209,12 @@ class NicDriver:
         return values
 
     @property
+    def warnings(self) -> list[str]:
+        """What went wrong with hardware pools, in words; complete when the device was stopped or reset."""
+        strategies = [queue.strategy for queue in self.queues]
+        return [text for each in strategies if isinstance(each, PooledStrategy) for text in each.warnings]
+
+    @property
     def in_flight(self) -> int:
         """Pages that the queues' strategies hold or lent out."""
         return sum(queue.strategy.in_flight for queue in self.queues)

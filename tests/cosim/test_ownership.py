@@ -6,6 +6,7 @@ from unittest import mock
 
 import pytest
 
+from driver_model.drivers.hardware_pool import ID_BITS, HardwarePool
 from driver_model.drivers.strategies.page_per_packet import PagePerPacket
 from driver_model.drivers.strategies.page_pool import PagePoolStrategy
 from driver_model.memory.dma import DmaDirection, dma_map_page
@@ -57,3 +58,24 @@ def test_a_broken_driver_is_caught_at_its_line(rule: str) -> None:
     assert error.value.reason.startswith(f"{rule}: ")
     assert BROKEN[rule][3] in error.value.reason
     assert "\n" not in error.value.reason
+
+
+def returns_twice(pool: HardwarePool, buffer_id: int) -> None:
+    """Gives each buffer back to the NIC twice, which no checker of memory can see."""
+    pool.core.mmio_write(pool._returns[1], buffer_id << ID_BITS | buffer_id)
+
+
+def play_recycled(backend: Backend, machine: MachineConfig, _: None) -> None:
+    """A run with that driver."""
+    config = RunConfig(Traffic("64", frames=FRAMES), strategy="hw_recycle", verdict="drop", ring=64)
+    with mock.patch.object(HardwarePool, "give_back", returns_twice):
+        Scenario(backend, machine, config).run()
+
+
+def test_a_driver_whose_hand_backs_the_device_refuses_is_told_in_its_words() -> None:
+    with pytest.raises(JobError) as error:
+        launch("verilator", preset("10g-recycle", access_log=True), f"{HERE}:play_recycled", None)
+    assert error.value.kind == "sim.scenario.RunError"
+    assert "Pool 0 refused buffer" in error.value.reason
+    assert "from a return register: the NIC has it: it was handed back a second time" in error.value.reason
+    assert f"({FRAMES} refused in all)" in error.value.reason

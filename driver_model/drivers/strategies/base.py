@@ -92,6 +92,8 @@ class PooledStrategy(BufferStrategy):
     :meth:`release`, :meth:`transmitted`, or :meth:`recycle`.
     """
 
+    warnings: list[str]  #: what went wrong with the pool, in words
+
     @abstractmethod
     def attach(self, pool: HardwarePool, buffers: int, most: int, vector: int) -> None:
         """Put so many buffers into the pool, and more, to have ``most`` in all, as it runs low, which an interrupt of

@@ -83,7 +83,7 @@ class HwRecycle(PooledStrategy):
             )
         )
         self.pool: HardwarePool | None = None  #: from the first :meth:`attach` on
-        self.warnings: list[str] = []
+        self.warnings = []
         self.recycled = self.lost = self.kept = self.refused = self.given_up = 0
         self._attached = False  # buffers go round
         self._enabled = False  # the device has the pool

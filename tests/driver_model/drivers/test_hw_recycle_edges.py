@@ -105,6 +105,31 @@ def test_another_strategy_leaves_the_pools_of_a_device_alone() -> None:
     bench.run(run)
 
 
+@pytest.mark.parametrize(("size", "entries"), [(31, 64), (0, 8)])
+def test_a_pool_that_may_be_held_in_advance_as_a_whole_is_refused(size: int, entries: int) -> None:
+    drop = XdpProgram("drop", lambda xdp: XdpAction.DROP)
+    config = QueueConfig(HwRecycle, drop, None, entries, entries, pool_size=size)
+    with pytest.raises(
+        OSError, match="at least 32 on this device, whose queues hold 16 buffers in advance, not"
+    ) as error:
+        config.check(1, 1, 1024, 16)
+    assert error.value.errno == errno.EINVAL
+
+
+@pytest.mark.parametrize("size", [1, 3, 4])
+def test_the_smallest_pools_go_round(size: int) -> None:
+    """Of a device that holds none in advance."""
+    kit = Kit(pool_size=size)
+
+    def run() -> None:
+        kit.start()
+        for number in range(10):
+            kit.receive(size, number)
+        kit.finish()
+
+    kit.run(run)
+
+
 class Touches(HwRecycle):
     """A bug: software looks at a buffer that is the device's again."""
 

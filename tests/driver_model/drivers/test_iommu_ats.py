@@ -123,3 +123,19 @@ def test_an_iommu_without_ats() -> None:
             b.iommu.attach(3, None, ats=True)
 
     b.run_open(body)
+
+
+def test_a_device_keeps_nothing_from_before_the_driver_was_closed() -> None:
+    b = bench()
+
+    def body() -> None:
+        b.iommu.attach(3, None, ats=True)
+        b.iommu.close()
+        b.iommu.open()
+        domain = b.iommu.new_domain()
+        b.iommu.attach(3, domain)
+        done = len(b.hardware.executed)
+        b.iommu.invalidate_space(b.core, domain.pscid)
+        assert Opcode.ATS.value not in {each.opcode for each in b.hardware.executed[done:]}
+
+    b.run_open(body, close=False)
