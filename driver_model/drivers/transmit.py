@@ -42,8 +42,8 @@ class TransmitRing:
     counted, and ignored.
 
     Each descriptor costs ``tx.descriptor`` and, when it is done, ``tx.clean``; where the device takes buffers back, a
-    completion costs ``tx.clean`` once, however many descriptors it is of, and those whose buffers it does not take back
-    the rest.
+    completion costs ``tx.clean`` once, however many descriptors it is of (a driver that keeps running totals of packets
+    and bytes with its slots looks at the last), and those whose buffers it does not take back the rest.
 
     Parameters
     ----------
@@ -170,7 +170,7 @@ class TransmitRing:
         for left, (dma_address, (buffer, length)) in enumerate(zip(addresses, fragments, strict=True), 1 - count):
             slot &= mask
             control = TX_DATA if left else last
-            mark = None if recycle is None else recycle(buffer)
+            mark = None if recycle is None else recycle(buffer, own=request is None)
             if mark is None:
                 name, owned, posted = slot, buffer, length
             else:

@@ -112,9 +112,10 @@ class PooledStrategy(BufferStrategy):
         """A poll ends: give the device what was released."""
 
     @abstractmethod
-    def recycle(self, buffer: Any) -> tuple[int, int] | None:
+    def recycle(self, buffer: Any, *, own: bool) -> tuple[int, int] | None:
         """A buffer behind :meth:`transmit` goes back to the pool by itself when it was sent, without
-        :meth:`transmitted`: the buffer's id and the bits of the control word for its descriptor. None: it does not."""
+        :meth:`transmitted`: the buffer's id and the bits of the control word for its descriptor. None: it does not.
+        ``own``: nobody but the driver has had it since it was received."""
 
     @abstractmethod
     def detach(self) -> None:

@@ -53,11 +53,12 @@ class HwRecycle(PooledStrategy):
     What is charged: the syncs of a frame that arrived and of one that leaves, as page_pool does; for a buffer that
     software gives back, ``dma.sync_for_device``, ``recycle.batch``, and a share of ``recycle.return``. For one that
     the NIC takes back, nothing beside: its descriptor is the transmit ring's, and the CPU had no part in it since
-    :meth:`transmit`, so that there is nothing to sync when it comes back.
+    :meth:`transmit`, so that there is nothing to sync when it comes back. Only of one that somebody else has had since
+    it was received, the page is looked at, for a ``recycle.batch``: others that joined have no user but the pool.
 
     A buffer that has several users (``pp_ref_count``) is given back by the last of them. A page that somebody else has,
     too, or of the emergency reserve does not recycle, as in a page_pool: it leaves, and a process has a fresh page join
-    under its id.
+    under its id. None of the reserve joins.
 
     A buffer is taken for the device's from :meth:`recycle` on. If the frame is never sent, :meth:`detach` finds it, as
     it finds those whose completion was lost. Where it finds that a consumer has kept one, ``warnings`` says which; its
@@ -94,6 +95,7 @@ class HwRecycle(PooledStrategy):
         self._vacant: list[int] = []  # ids that have been removed since
         self._growth: PoolGrowth | None = None
         self._control = 0
+        self._op_look = dev.core.op("recycle.batch")
 
     def attach(self, pool: HardwarePool, buffers: int, most: int, vector: int) -> None:
         """Enable the pool, last in, first out, as page_pool's cache; let pages join, and more when it runs low."""
@@ -140,6 +142,9 @@ class HwRecycle(PooledStrategy):
         """Let a page join, under the next id or that of one that has left; whether there was one."""
         page = page_pool_alloc_pages(self.pages)
         if page is None:
+            return False
+        if page.pfmemalloc:
+            page_pool_put_full_page(self.pages, page, False)
             return False
         assert self.pool is not None
         buffer = PoolBuffer(buffer_id, page.address, page.dma_addr + self.headroom, page)
@@ -214,10 +219,12 @@ class HwRecycle(PooledStrategy):
         dma_sync_single_for_device(self.dev, buffer.dma_address, length, _BIDIRECTIONAL)
         return buffer.dma_address
 
-    def recycle(self, buffer: PoolBuffer) -> tuple[int, int] | None:
+    def recycle(self, buffer: PoolBuffer, *, own: bool) -> tuple[int, int] | None:
         """All of the buffer is the device's from now on, unless its page must not recycle."""
-        if not _recyclable(buffer.page):
-            return None
+        if not own:
+            self.dev.core.spend(self._op_look)
+            if not _recyclable(buffer.page):
+                return None
         self.recycled += 1
         self._out -= 1
         self._device[buffer.id] = buffer

@@ -150,9 +150,9 @@ class TouchesReleased(Touches):
 class TouchesRecycled(Touches):
     """After its descriptor was written."""
 
-    def recycle(self, buffer: PoolBuffer) -> tuple[int, int] | None:
+    def recycle(self, buffer: PoolBuffer, *, own: bool) -> tuple[int, int] | None:
         """And look."""
-        found = super().recycle(buffer)
+        found = super().recycle(buffer, own=own)
         self.look(buffer)
         return found
 

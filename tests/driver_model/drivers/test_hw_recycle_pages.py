@@ -9,6 +9,8 @@ from driver_model.drivers.offload import TxRequest
 from driver_model.drivers.pool_growth import GROWTH_RETRY_PS
 from driver_model.drivers.strategies.hw_recycle import PoolBuffer
 from driver_model.memory.ownership import OwnershipError
+from driver_model.memory.page import Page
+from driver_model.memory.page_pool import PagePool, page_pool_alloc_pages
 from tests.driver_model.bench import frames
 from tests.driver_model.recycle_kit import SIZE, Kit
 
@@ -154,5 +156,48 @@ def test_a_buffer_of_another_queue_is_reported_where_it_is_given_back() -> None:
         kit.wait(lambda: kept[0], "the frame")
         with pytest.raises(OwnershipError, match="wrong pool"):
             kit.driver.queues[1].release(kept[0][0])
+
+    kit.run(run)
+
+
+def test_only_of_what_others_have_had_the_page_is_looked_at() -> None:
+    """Forwarded by XDP, or sent by a consumer."""
+    for verdict, looks in (("tx", 0), ("pass", 20)):
+
+        def answer(queue: Any, fragments: Any, metadata: Any) -> None:
+            assert queue.xmit([(buffer, length) for buffer, _, length in fragments], TxRequest())
+
+        kit = Kit(verdict, consumer=answer)
+
+        def run(kit: Kit = kit) -> None:
+            kit.start()
+            kit.receive(20)
+            kit.wait(lambda: kit.pool.free and not kit.pool.sending, "every frame to be sent")
+            kit.finish()
+
+        kit.run(run)
+        assert kit.driver.ethtool_statistics()["hwp_recycled"] == 20
+        assert kit.system.operations().get("recycle.batch", (0, 0))[0] == looks
+
+
+def test_a_page_of_the_reserve_does_not_join(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = "driver_model.drivers.strategies.hw_recycle.page_pool_alloc_pages"
+
+    def reserved(pool: PagePool) -> Page | None:
+        page = page_pool_alloc_pages(pool)
+        if page is not None:
+            page.pfmemalloc = len(seen) == SIZE // 2
+            seen.append(page)
+        return page
+
+    seen: list[Page] = []
+    monkeypatch.setattr(module, reserved)
+    kit = Kit()
+
+    def run() -> None:
+        kit.driver.probe()
+        with pytest.raises(OSError, match=f"only for {SIZE // 2}"):
+            kit.driver.open()
+        kit.nothing_left()
 
     kit.run(run)
