@@ -35,7 +35,7 @@ from sim.traffic.steering import queue_by_address, queue_by_hash
 MICROSECOND = 10**6  #: in picoseconds
 STEP = 8 * MICROSECOND  #: between two looks at how far a run is, and two batches for the ownership checker
 STALLED = 4  #: times as long where everything is held back at random
-SETUP_LIMIT = 100_000 * MICROSECOND
+SETUP_LIMIT = 1_000_000 * MICROSECOND  #: 65,536 buffers join in a third of it
 SETTLE_LIMIT = 20_000 * MICROSECOND  #: after the wire's last frame, plus
 SETTLE_FRAME = 20 * MICROSECOND  #: for each frame that software may still have to work on
 SHOWN_FAULTS = 3

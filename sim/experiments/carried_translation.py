@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from amaranth.hdl import Shape
 
+from hw.abi.rings import MIN_RING_ENTRIES
 from hw.config import IOMMU_PRESETS, RECYCLE, CacheConfig, IommuConfig
 from hw.iommu.interfaces import PageSize
 from hw.iommu.tlb import LeafRules
@@ -79,6 +80,10 @@ class CarriedTranslation(Experiment):
             iommu = replace(machine.iommu, tlb_4k=CacheConfig(sets, WAYS))
             for pool in settings["pools"]:
                 buffers = parse_integer("pools", pool)
+                if not MIN_RING_ENTRIES <= buffers <= MOST_BUFFERS:
+                    raise SettingError(
+                        f"Parameter pools must be integers in {MIN_RING_ENTRIES}..{MOST_BUFFERS}, not {pool!r}"
+                    )
                 for kind in settings["kinds"]:
                     translation, page = KINDS[kind]
                     run = LineRun(
@@ -89,7 +94,7 @@ class CarriedTranslation(Experiment):
                         size=settings["size"],
                         frames=settings["frames"],
                         warm=LAPS * buffers,
-                        ring=min(RING, buffers),
+                        ring=min(RING, 1 << buffers.bit_length() - 1),
                         page=page,
                         wait=1024,
                         seed=settings["seed"],

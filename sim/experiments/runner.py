@@ -131,9 +131,14 @@ def measure(
     config = {
         "preset": preset_name,
         "backend": backend,
-        "machine": _plain(asdict(planned.machine)),
+        "machine": _plain(asdict(next(iter(groups)) if len(groups) == 1 else planned.machine)),
         "settings": _plain(settings),
     }
+    if len(groups) > 1:
+        config["machines"] = [
+            {"cases": [cases[number].label for number in numbers], "machine": _plain(asdict(machine))}
+            for machine, numbers in groups.items()
+        ]
     if path is not None:
         config["capture"] = {"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     pairs = [(case, measured[number]) for number, case in enumerate(cases)]

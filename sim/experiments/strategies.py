@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from driver_model.drivers.queue_config import COMPLETION_CYCLES
 from driver_model.drivers.strategies import STRATEGIES, hardware_pools
 from driver_model.net.xdp import PROGRAMS
+from hw.abi.pools import MAX_POOL_BUFFERS
 from hw.config import IommuConfig
 from sim.account import account_rows
 from sim.config import MachineConfig, preset
@@ -105,9 +106,11 @@ class Strategies(Experiment):
 
     def cases(self, machine: MachineConfig, settings: Mapping[str, Any], capture: str) -> Sequence[Case]:
         """Verdict by verdict, traffic by traffic, so that strategies stand side by side in the table. If one of them
-        recycles in hardware, all run on a NIC that can."""
+        recycles in hardware, all run on a NIC that can, with pools of as many buffers as both rings have entries."""
         if any(map(hardware_pools, settings["strategies"])):
-            machine = replace(machine, nic=replace(machine.nic, pools=max(machine.nic.pools, machine.nic.queues)))
+            pools, buffers = max(machine.nic.pools, machine.nic.queues), min(2 * settings["ring"], MAX_POOL_BUFFERS)
+            buffers = max(machine.nic.pool_buffers, buffers)
+            machine = replace(machine, nic=replace(machine.nic, pools=pools, pool_buffers=buffers))
         return [
             Case(
                 {"verdict": verdict, "traffic": traffic, "iommu": mode, "strategy": strategy},

@@ -245,6 +245,10 @@ class LineRateRun:
                 raise FrameError(f"Waited {LIMIT} cycles for register {offsets[len(values)]:#x}")
             self._backend.advance(limit)
             self._backend.hits()
+            self._meanwhile()
+
+    def _meanwhile(self) -> None:
+        """What is to be done while registers are read."""
 
     def _settle(self, period: int, receives: bool, sends: bool) -> dict[str, int]:
         """Wait for all that is under way; frames that were dropped, by reason. Nothing else may be missing."""

@@ -51,6 +51,7 @@ class OverloadedRun(LineRateRun):
         for receiver in self._receivers:
             receiver.first = run.buffers
         self._overloaded_at = 0
+        self._offers = False  # frames come, also while registers are read
 
     def overload(self) -> OverloadMeasurement:
         """Set up, run in calm and then in overload, and look whether every frame and every buffer is accounted for."""
@@ -59,6 +60,7 @@ class OverloadedRun(LineRateRun):
         self._close_loops()
         self._begin = self._backend.cycle + AHEAD + int(PERIOD_FRAMES * self._frame_cycles)
         self._overloaded_at = self._begin + run.calm_cycles
+        self._offers = True
         calm = [self._look()]
         while self._backend.cycle < self._overloaded_at:
             calm.append(self._turn())
@@ -67,6 +69,7 @@ class OverloadedRun(LineRateRun):
         looks = [self._look()]
         while looks[-1][SLOW].cycle < run.overload_cycles(self._line):
             looks.append(self._turn())
+        self._offers = False
         if self._player.late:
             raise FrameError(f"{self._player.late} of {self._player.queued} frames came late on the wire: {run!r}")
         dropped = self._end()
@@ -76,6 +79,10 @@ class OverloadedRun(LineRateRun):
                 for queue, drops in enumerate(dropped)
             ]
         )
+
+    def _meanwhile(self) -> None:
+        if self._offers:
+            self._offer()
 
     def _close_loops(self) -> None:
         run, registers = self._overload, self._registers.pool

@@ -69,6 +69,17 @@ class OverloadRun:
                 raise ValueError(f"{name} must be in {low}..{high}, not {value!r}")
         if self.ids & (self.ids - 1):
             raise ValueError(f"ids must be a power of two in 128..{1 << 15}, not {self.ids!r}")
+        if self.loop == "off":
+            return
+        if self.limit >= self.ids:
+            raise ValueError(f"limit must be less than the {self.ids} ids, not {self.limit!r}: else nothing is bounded")
+        # What the slow consumer of queue 0 is offered beyond its rate must exceed the limit for the loop to close.
+        least = -(-self.limit * QUEUES * self.overload // (self.overload - 1))
+        if self.frames < least:
+            raise ValueError(
+                f"frames must be at least {least} for a limit of {self.limit}, not {self.frames!r}: else the loop "
+                f"never closes"
+            )
 
     @property
     def line(self) -> LineRun:

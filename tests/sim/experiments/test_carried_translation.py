@@ -68,3 +68,14 @@ def test_carried_translations_must_hold_line_rate_or_what_large_pages_do(
         found += EXPERIMENT.rows(case.machine, case, took)
     checks = EXPERIMENT.checks(found)
     assert [(row.case["translation"], row.value) for row in checks] == [("carried", holds)]
+
+
+@pytest.mark.parametrize("pools", ["4", "0", "65537"])
+def test_pools_that_cannot_be_are_refused(pools: str) -> None:
+    with pytest.raises(SettingError, match=rf"Parameter pools must be integers in 8\.\.65536, not '{pools}'"):
+        cases(iotlbs="64", pools=pools, kinds="carried")
+
+
+def test_a_pool_need_not_be_a_power_of_two() -> None:
+    (case,) = cases(iotlbs="64", pools="100", kinds="carried")
+    assert (case.run.pool, case.run.ring) == (100, 64)

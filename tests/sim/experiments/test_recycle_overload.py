@@ -91,7 +91,7 @@ def test_when_memory_ends_is_measured_or_extrapolated() -> None:
     begin, end = good.looks["begin"], good.looks["end"]
     some = replace(end, cycle=84_000, outstanding=1040)
     expected = (84_000 + (8192 - 1040) * 84) / 156_250
-    assert float(values("off", replace(good, looks={"begin": begin, "end": some}))["exhausted"]) == expected
+    assert float(values("off", replace(good, looks={"begin": begin, "end": some}))["would_be_exhausted"]) == expected
     looks = {"begin": begin, "exhausted": replace(end, cycle=500_000), "end": end}
     assert float(values("off", replace(good, looks=looks))["exhausted"]) == 3.2
 
@@ -130,6 +130,8 @@ def test_memory_is_shown_over_time(result: Result) -> None:
         ({"loop": "on"}, "loop must be one of off, fixed, track, not 'on'"),
         ({"overload": 1}, "overload must be in 2..100, not 1"),
         ({"frames": 10}, "frames must be in 1000..10000000, not 10"),
+        ({"frames": 8191}, "frames must be at least 8192 for a limit of 1024, not 8191: else the loop never closes"),
+        ({"limit": 8192}, "limit must be less than the 8192 ids, not 8192: else nothing is bounded"),
         ({"ids": 512, "buffers": 513}, "buffers must be in 64..512, not 513"),
         ({"ids": 500}, "ids must be a power of two in 128..32768, not 500"),
         ({"size": 2053}, "size must be in 64..2052, not 2053"),

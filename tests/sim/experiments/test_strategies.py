@@ -3,8 +3,11 @@
 
 from fractions import Fraction
 
+import pytest
+
 from sim.config import preset
 from sim.experiments.base import Case
+from sim.experiments.runner import plan
 from sim.experiments.settings import resolve
 from sim.experiments.strategies import Strategies
 from sim.report import Row
@@ -162,3 +165,10 @@ def test_page_pool_must_keep_up_with_passthrough_in_each_mode() -> None:
     kept = {row.case["iommu"]: row.value for row in rows if row.name == "page_pool_keeps_up"}
     assert kept == {"lazy": True, "strict": False}
     assert "strict_is_well_below" not in {row.name for row in rows}
+
+
+@pytest.mark.parametrize(("ring", "buffers"), [("512", 1024), ("4096", 8192), ("32768", 65536)])
+def test_pools_are_as_large_as_rings(ring: str, buffers: int) -> None:
+    planned = plan(Strategies(), {"ring": ring, "memory_size": str(1 << 30)})
+    machines = {planned.machine_of(case) for case in planned.cases}
+    assert {(machine.nic.pools, machine.nic.pool_buffers) for machine in machines} == {(2, buffers)}
