@@ -37,6 +37,7 @@ from sim.traffic.flows import mac_value, queue_mac
 from sim.traffic.pacing import LineRate
 
 MEMORY = "memory"
+MEANWHILE = 500
 VIRTUAL = 3 << 30  #: where the device sees what lies at ``PHYSICAL``, with an IOMMU
 PERIOD_FRAMES = 128  #: at line rate, in the cycles between two looks at the rings, at most
 LIMIT = 200_000  #: cycles that a register access may take, and a run beside what its frames need
@@ -243,12 +244,12 @@ class LineRateRun:
                 return values
             if self._backend.cycle >= limit:
                 raise FrameError(f"Waited {LIMIT} cycles for register {offsets[len(values)]:#x}")
-            self._backend.advance(limit)
+            self._backend.advance(min(limit, self._backend.cycle + MEANWHILE))
             self._backend.hits()
             self._meanwhile()
 
     def _meanwhile(self) -> None:
-        """What is to be done while registers are read."""
+        """What is to be done every :data:`MEANWHILE` cycles while registers are read."""
 
     def _settle(self, period: int, receives: bool, sends: bool) -> dict[str, int]:
         """Wait for all that is under way; frames that were dropped, by reason. Nothing else may be missing."""

@@ -61,6 +61,7 @@ class OverloadedRun(LineRateRun):
         self._begin = self._backend.cycle + AHEAD + int(PERIOD_FRAMES * self._frame_cycles)
         self._overloaded_at = self._begin + run.calm_cycles
         self._offers = True
+        self._offer()
         calm = [self._look()]
         while self._backend.cycle < self._overloaded_at:
             calm.append(self._turn())
