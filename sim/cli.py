@@ -27,6 +27,8 @@ from sim.config import preset as machine_preset
 from sim.experiments.registry import EXPERIMENTS, experiment
 from sim.experiments.runner import measure, plan, run_experiment
 from sim.experiments.settings import changed, split
+from sim.host.mailbox import MailboxError
+from sim.line_rate.frames import FrameError
 from sim.parameters import allowed, parameters
 from sim.report import Column, Result, decimals, print_table
 from sim.run import IOMMU_MODES
@@ -38,7 +40,8 @@ from sim.trace.table import print_timeline
 TIMELINE_FILE = Path("build/timeline.json")
 USAGE = 2  #: exit code for what the user can put right
 FAILURE = 1
-FAILED_RUN = (RunError, DeviceError, OwnershipError)  #: their messages say all; a traceback adds nothing
+#: Their messages say all; a traceback adds nothing.
+FAILED_RUN = (RunError, DeviceError, OwnershipError, FrameError, MailboxError)
 
 app = typer.Typer(
     help="A cycle-accurate NIC and IOMMU, driven by a model of Linux's packet-memory path.",

@@ -103,7 +103,7 @@ class LineRun:
         if self.pool and not self.recycle:
             raise ValueError(f"pool must be 0 where buffers do not recycle, not {self.pool!r}")
         if self.translation != UNTRANSLATED and not (self.page and machine.nic.ats):
-            raise ValueError(f"Without an IOMMU, or ATS in the NIC, translations cannot be {self.translation}")
+            raise ValueError(f"Without an IOMMU, or nic.ats in the NIC, translations cannot be {self.translation}")
         if self.recycle and self.received_buffers > machine.nic.pool_buffers:
             raise ValueError(
                 f"pool, or ring, must be at most the {machine.nic.pool_buffers} ids of a pool, not "

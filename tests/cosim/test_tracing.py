@@ -23,6 +23,7 @@ HERE = "tests.cosim.test_tracing"
 FRAMES = 250
 PLAIN = preset("10g", access_log=True)
 TRACED = replace(PLAIN, nic=replace(PLAIN.nic, serial_width=SERIAL_BITS))
+RECYCLED = replace(TRACED, nic=replace(TRACED.nic, pools=2))
 WAY = ["arrived", "accepted", "taken", "completed", "received", "verdict"]
 
 
@@ -30,11 +31,12 @@ def observe(backend: Backend, machine: MachineConfig, verdicts: list[str]) -> li
     """Runs on two cores and two queues; all of the device's accesses to memory and all frames sent, with their cycles,
     what the cores did, and with serials the timeline."""
     assert (TRACE in backend.storage) == bool(machine.nic.serial_width)
+    strategy = "hw_recycle" if machine.nic.pools else "page_pool"
     results = []
     for verdict in verdicts:
         backend.reset()
         traffic = Traffic("imix", frames=FRAMES, flows=8, queues=2, seed=3)
-        config = RunConfig(traffic, verdict=verdict, cores=2, queues=2, ring=128, checkers=False)
+        config = RunConfig(traffic, strategy, verdict, cores=2, queues=2, ring=128, checkers=False)
         log = EventLog() if machine.nic.serial_width else None
         scenario = Scenario(backend, machine, config, log=log)
         accesses: list[Access] = []
@@ -71,6 +73,12 @@ def traced() -> dict[str, Any]:
     return dict(zip(verdicts, launch("verilator", TRACED, f"{HERE}:observe", verdicts), strict=True))
 
 
+@pytest.fixture(scope="module")
+def recycled() -> dict[str, Any]:
+    verdicts = ["drop", "tx"]
+    return dict(zip(verdicts, launch("verilator", RECYCLED, f"{HERE}:observe", verdicts), strict=True))
+
+
 def test_tracing_changes_no_cycle(traced: dict[str, Any]) -> None:
     verdicts = list(traced)
     for verdict, plain in zip(verdicts, launch("verilator", PLAIN, f"{HERE}:observe", verdicts), strict=True):
@@ -97,6 +105,20 @@ def test_every_packet_is_followed_to_its_buffers_return(traced: dict[str, Any], 
         rest = {"queued", "gathered", "sent", "cleaned", "returned"} if verdict == "tx" else {"returned"}
         assert times.keys() - set(WAY) == rest, packet
         assert times["returned"] > times["gathered" if verdict == "tx" else "verdict"]
+
+
+@pytest.mark.parametrize("verdict", ["drop", "tx"])
+def test_a_packet_whose_buffer_the_nic_takes_back_is_followed_to_the_wire(
+    recycled: dict[str, Any], verdict: str
+) -> None:
+    """What is sent is the NIC's again from its descriptor on, and nobody cleans it up."""
+    packets = [packet for packet in recycled[verdict]["packets"] if packet["fate"] == verdict]
+    assert len(packets) == recycled[verdict]["measured"]["delivered"] > FRAMES // 2
+    for packet in packets:
+        times = packet["times"]
+        assert list(times)[: len(WAY)] == WAY, packet
+        rest = {"queued", "gathered", "sent", "returned"} if verdict == "tx" else {"returned"}
+        assert times.keys() - set(WAY) == rest, packet
 
 
 def test_steps_agree_with_what_others_saw(traced: dict[str, Any]) -> None:

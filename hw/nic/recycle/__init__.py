@@ -22,4 +22,13 @@ ahead, or in a frame    free list                                       software
 software (*out*)        completion, TAKE                                free list or TX, by a claim; nowhere, by REMOVE
 TX                      a claim                                         free list, when its bytes have been read
 ======================  ==============================================  ================================================
+
+Begin at :mod:`hw.nic.recycle.recycler`, which joins all of it, and :mod:`hw.abi.pools`, which says what software sees.
+
+- Who hands back: ``return_words``; ``joins`` for fills and TX.
+- Where buffers are: ``recycle_fifo`` (``tracker``, ``free_list``), ``pool_table``, ``supply``, ``unused``.
+- What software asks and is told: ``lifecycle``, ``queue_pools``, ``commands`` (JOIN, REMOVE, TAKE, QUERY), ``overdue``,
+  ``misuse``, ``low_water``.
+- What bounds them: ``limits`` (``pool_counter``), ``steady_state``.
+- Translations that ride along: ``carried`` (``carried_use``, ``carried_table``, ``translation_requests``).
 """

@@ -37,8 +37,8 @@ def join_recycler(m: Module, recycler: Recycler, registers: Any, rx: Any, tx: An
         fetch.pooled.eq(recycler.pooled),
         fetch.wanted.eq(recycler.wanted),
         fetch.supplying.eq(recycler.supplying),
-        rx.refused.eq(recycler.refused),
-        rx.limited.eq(recycler.limited),
+        rx.pool_refused.eq(recycler.refused),
+        rx.pool_limited.eq(recycler.limited),
     ]
 
 

@@ -74,7 +74,8 @@ class RxPath(wiring.Component):
     accepted, refused, taken, dropped, completed : trace points: frame stored, dropped by the port; buffer taken; frame
         dropped by its queue; buffer completed
     probes : only where ``config.probes``
-    refused, limited : only where ``config.pools`` is not 0: see :class:`hw.nic.rx.planner.RxPlanner`
+    pool_refused, pool_limited : only where ``config.pools`` is not 0: ``refused`` and ``limited`` of
+        :class:`hw.nic.rx.planner.RxPlanner`
     delivered : only where ``config.pools`` is not 0: buffers of all queues that are software's from now on
     """
 
@@ -108,7 +109,7 @@ class RxPath(wiring.Component):
         if config.steering_rules:
             members["rules"] = In(RuleWindow())
         if config.pools:
-            members |= {"refused": In(config.queues), "limited": In(config.queues)}
+            members |= {"pool_refused": In(config.queues), "pool_limited": In(config.queues)}
             members["delivered"] = Out(DeliveredBuffer(config))
         if config.probes:
             members["probes"] = Out(Probes(RX_STREAMS))
@@ -172,7 +173,7 @@ class RxPath(wiring.Component):
             join(m, flipped(self.queue_write), planner.queue_write)
         if config.pools:
             entry = writer.entry
-            m.d.comb += [planner.refused.eq(self.refused), planner.limited.eq(self.limited)]
+            m.d.comb += [planner.refused.eq(self.pool_refused), planner.limited.eq(self.pool_limited)]
             m.d.sync += [
                 self.delivered.strobe.eq(entry.valid & entry.ready),
                 self.delivered.queue.eq(entry.payload.queue),

@@ -135,13 +135,13 @@ def test_refused_and_limited_queues_drop_and_deliver_nothing():
             await path.steer(ctx, queue, TO_QUEUE[queue])
         await path.post(ctx, [(0x1000, 2048, 1)])
         await path.post(ctx, [(0x2000 + 0x1000 * i, 2048, 10 + i) for i in range(8)], 1)
-        ctx.set(path.path.refused, 0b01)
+        ctx.set(path.path.pool_refused, 0b01)
         for count in (1, 2, 3):
             for queue in range(2):
                 await path.send(ctx, bytes_of(rng, queue, 60))
             await path.settle(ctx, 2 * count)
-            ctx.set(path.path.refused, 0)
-            ctx.set(path.path.limited, 0b01)
+            ctx.set(path.path.pool_refused, 0)
+            ctx.set(path.path.pool_limited, 0b01)
 
     bench.run(scenario)
     bench.check()
