@@ -50,7 +50,7 @@ def test_both_directions_are_at_line_rate_when_no_descriptor_is_read(measured: A
     [
         ({"pool": 64}, "pool must be 0 where buffers do not recycle, not 64"),
         ({"recycle": True}, "queues must be at most the 0 pools of the NIC, not 1"),
-        ({"translation": CARRIED}, "Without an IOMMU, or ATS in the NIC, translations cannot be carried"),
+        ({"translation": CARRIED}, "Without an IOMMU, or nic.ats in the NIC, translations cannot be carried"),
     ],
 )
 def test_what_does_not_fit_the_machine_is_refused(given: dict[str, Any], message: str) -> None:
