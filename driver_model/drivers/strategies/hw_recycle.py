@@ -130,8 +130,9 @@ class HwRecycle(PooledStrategy):
         """Let fresh pages join under the ids of those that have left; whether there was memory for all."""
         assert self.pool is not None
         while self._left:
-            buffer_id = self._left.pop()
+            buffer_id = self._left[0]
             self.pool.remove(buffer_id)
+            self._left.remove(buffer_id)  # not before: if the device does not answer, it has left all the same
             self._vacant.append(buffer_id)
         while self._vacant and self._join(self._vacant[-1]):
             self._vacant.pop()
