@@ -12,7 +12,7 @@ from driver_model.drivers.queue_config import COMPLETION_CYCLES
 from driver_model.drivers.ring import check_entries
 from driver_model.drivers.strategies import STRATEGIES, hardware_pools
 from driver_model.memory.page import PAGE_SIZE
-from driver_model.net.xdp import PROGRAMS
+from driver_model.net.xdp_programs import PROGRAMS
 from sim.backends.base import Backend
 from sim.config import MachineConfig
 from sim.traffic.capture import write_capture

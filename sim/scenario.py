@@ -16,7 +16,8 @@ from driver_model.events import EventLog
 from driver_model.memory.ownership import OwnershipChecker
 from driver_model.memory.page import PAGE_SHIFT
 from driver_model.net.collector import Collector
-from driver_model.net.xdp import PROGRAMS, XdpAction, XdpBuff, XdpProgram
+from driver_model.net.xdp import XdpAction, XdpBuff, XdpProgram
+from driver_model.net.xdp_programs import PROGRAMS
 from hw.abi.registers import register_map
 from hw.abi.rings import LINE_BYTES, DropReason
 from sim.accesses import AccessJoiner

@@ -42,7 +42,8 @@ class Core(Timeline):
     assume:
 
     - :meth:`load`, :meth:`store`, :meth:`copy` assume nothing: the machine is brought to this core's time first.
-    - :meth:`load_owned`, :meth:`store_owned` are for memory that no other party touches now, and do not.
+    - :meth:`load_owned`, :meth:`store_owned`, :meth:`copy_owned` are for memory that no other party touches now, and
+      do not.
     - :meth:`load_latched` is for flags that go one way, and brings them together only when the answer is "not yet".
 
     Parameters
@@ -116,6 +117,10 @@ class Core(Timeline):
         """
         self.spend(self._store, ((address & LINE - 1) + len(data) + LINE - 1) // LINE)
         self._stored(address, data)
+
+    def copy_owned(self, target: int, source: int, length: int) -> None:
+        """Copy memory, as :meth:`load_owned` and :meth:`store_owned` of the whole range."""
+        self.store_owned(target, self.load_owned(source, length))
 
     def load_latched(self, address: int, length: int, ready: Callable[[bytes], object]) -> bytes:
         """Bytes that, once ``ready(bytes)`` is true, cannot change before this core publishes an index.

@@ -61,7 +61,7 @@ class FillRing(BufferSupply):
         self._starved = starved
         self._buffers: list[Any] = [None] * entries
         self._free_ids = list(range(entries - 1, -1, -1))
-        self._op_refill = dev.core.op("rx.refill")
+        self._op_refill = dev.core.op("pmd.refill" if strategy.poll_mode else "rx.refill")
 
     def take(self, buffer_id: int) -> Any:
         """The buffer posted under that id, which is free then."""

@@ -232,10 +232,10 @@ class NicDriver:
         self.queues.append(queue)
         core = queue.core
         setup = {
-            "rx_fill_base": queue.supply.ring.memory.dma_address,
-            "rx_fill_size": queue.supply.ring.entries,
-            "rx_completion_base": queue.completions.memory.dma_address,
-            "rx_completion_size": queue.completions.entries,
+            "rx_fill_base": queue.rx.supply.ring.memory.dma_address,
+            "rx_fill_size": queue.rx.supply.ring.entries,
+            "rx_completion_base": queue.rx.completions.memory.dma_address,
+            "rx_completion_size": queue.rx.completions.entries,
             "tx_ring_base": queue.tx.ring.memory.dma_address,
             "tx_ring_size": queue.tx.entries,
             "tx_completion_base": queue.tx.completions.memory.dma_address,
@@ -255,7 +255,7 @@ class NicDriver:
             self._request(core, vector, partial(self._low_water, index))
             queue.strategy.attach(pool, self.config.pool_buffers(pool.ids), self.config.pool_max, vector)
         if capabilities.header_split:
-            setup["rx_header"] = 0 if queue.headers is None else queue.headers.word(registers.queue["rx_header"])
+            setup["rx_header"] = 0 if queue.rx.headers is None else queue.rx.headers.word(registers.queue["rx_header"])
         setup |= {"rx_control": 1, "tx_control": 1}
         for name, value in setup.items():
             core.mmio_write(registers.address(name, index), value)

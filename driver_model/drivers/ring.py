@@ -5,6 +5,7 @@ Entries are packed and unpacked by formats that are compiled once; :mod:`hw.abi.
 each bit that is used here.
 """
 
+from collections.abc import Callable
 from struct import Struct
 from typing import Any
 
@@ -145,6 +146,12 @@ class CompletionRing(_Ring):
         self._slot = 0
         self._ready = _phase_high
         self._fresh = True
+
+    @property
+    def awaited(self) -> tuple[int, int, Callable[[bytes], object]]:
+        """Where the next completion comes, from an address up to another, and whether those bytes are it."""
+        start = self.memory.address + self._slot * ENTRY_BYTES
+        return start, start + ENTRY_BYTES, self._ready
 
     def next(self) -> tuple[int, ...] | None:
         """Take the next completion, or None if it is not there yet."""

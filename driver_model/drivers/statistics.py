@@ -16,9 +16,10 @@ class QueueStatistics:
 
     rx_packets: int = 0  #: good frames taken from the completion ring
     rx_bytes: int = 0  #: their bytes
-    rx_errors: int = 0  #: frames dropped because the device reported an error or nonsense; by cause:
+    rx_errors: int = 0  #: frames dropped because of an error, mostly the device's; by cause:
     rx_write_fault: int = 0  #: memory refused the device's write
     rx_length_errors: int = 0  #: a length of 0, or beyond what was posted; or headers where none can be
+    rx_alloc_failed: int = 0  #: no memory for the copy of a buffer
     rx_bad_buffer: int = 0  #: an id that is not posted
     rx_csum_bad: int = 0  #: frames without error whose checksum the device found wrong
     rx_csum_unnecessary: int = 0  #: of ``rx_xdp_pass``, handed up as CHECKSUM_UNNECESSARY
@@ -31,6 +32,7 @@ class QueueStatistics:
     rx_xdp_pass: int = 0
     rx_xdp_tx: int = 0  #: queued for sending
     rx_xdp_tx_full: int = 0  #: to be sent, but the ring was full, or mapping or sending impossible: dropped
+    rx_xdp_redirect: int = 0  #: to be sent by some device, which counts what it had no room for
     rx_xdp_frags: int = 0  #: over several buffers, for a program that takes but one: dropped
     rx_xdp_aborted: int = 0  #: the program gave up, or gave no known verdict: dropped
     rx_no_memory: int = 0  #: polls that could not refill the ring
@@ -38,7 +40,9 @@ class QueueStatistics:
     tx_bytes: int = 0  #: their bytes
     tx_errors: int = 0  #: frames that the device refused and was asked to report; ``tx_errors`` of its own has all
     tx_offload_errors: int = 0  #: of those, refused because of an offload
-    tx_dropped: int = 0  #: frames for :meth:`~driver_model.drivers.queue.QueuePair.xmit` that found no room or mapping
+    tx_dropped: int = 0  #: frames and SKBs of the stack that found no room or mapping
+    tx_xdp_xmit: int = 0  #: frames redirected to this queue pair that were queued
+    tx_xdp_xmit_full: int = 0  #: that were not: no room, no mapping, or sending has stopped
     tx_csum_partial: int = 0  #: frames queued with a checksum to insert
     tx_added_vlan_packets: int = 0  #: with a VLAN tag to insert
     tx_tso_packets: int = 0  #: to be segmented; each counts once in ``tx_packets``

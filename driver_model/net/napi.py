@@ -9,6 +9,9 @@ from driver_model.cpu.softirq import SoftirqVector
 
 if TYPE_CHECKING:
     from driver_model.cpu.core import Core
+    from driver_model.net.qdisc import Qdisc
+    from driver_model.net.skb_alloc import SkbAllocator
+    from driver_model.net.skb_free import SkbFreeing
 
 NAPI_POLL_WEIGHT = 64
 NETDEV_BUDGET = 300
@@ -22,7 +25,9 @@ class Softnet:
 
     Attributes
     ----------
+    skbs, freeing : where SKBs of this core are made, and where they end
     processed : packets that polls reported
+    output_queue : qdiscs that were woken, for the softirq NET_TX
     time_squeeze : times that :func:`net_rx_action` stopped for its budget or its time limit
     """
 
@@ -35,6 +40,9 @@ class Softnet:
         self.poll_list: deque[Napi] = deque()
         self.processed = 0
         self.time_squeeze = 0
+        self.output_queue: list[Qdisc] = []
+        self.skbs: SkbAllocator
+        self.freeing: SkbFreeing
         core.softirq.open(SoftirqVector.NET_RX, lambda: net_rx_action(self))
 
 
@@ -153,6 +161,7 @@ def net_rx_action(softnet: Softnet) -> None:
         if budget <= 0 or core.time >= time_limit:
             softnet.time_squeeze += 1
             break
+    softnet.freeing.flush()
     softnet.poll_list = deque([*waiting, *softnet.poll_list, *again])
     if softnet.poll_list:
         core.softirq.raise_(SoftirqVector.NET_RX)

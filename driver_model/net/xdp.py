@@ -4,8 +4,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from driver_model.cpu.core import Core
@@ -22,6 +21,7 @@ class XdpAction(IntEnum):
     DROP = 1
     PASS = 2
     TX = 3
+    REDIRECT = 4
 
 
 class XdpBuff:
@@ -34,14 +34,16 @@ class XdpBuff:
     data_hard_start, data, data_end : physical addresses: start of the buffer, of the frame, and one past its last byte
     touched : bytes of the frame up to here were looked at; what lies beyond is not in the core's cache
     metadata : what the driver tells of the frame beside its bytes, or None: for :mod:`driver_model.net.xdp_metadata`
+    target : where verdict REDIRECT sends it; None: by the device that it came by
     """
 
-    __slots__ = ("core", "data", "data_end", "data_hard_start", "metadata", "queue", "touched")
+    __slots__ = ("core", "data", "data_end", "data_hard_start", "metadata", "queue", "target", "touched")
 
     def __init__(self, core: "Core", queue: int, metadata: "XdpMetadata | None" = None) -> None:
         self.core = core
         self.queue = queue
         self.metadata = metadata
+        self.target: Any = None
         self.data_hard_start = 0
         self.data = 0
         self.data_end = 0
@@ -98,18 +100,3 @@ class XdpProgram:
 
 def _always(action: XdpAction) -> XdpProgram:
     return XdpProgram(action.name.lower(), lambda xdp: action, single_buffer=False)
-
-
-PROGRAMS = MappingProxyType(
-    {
-        name: _always(action)
-        for name, action in (("drop", XdpAction.DROP), ("tx", XdpAction.TX), ("pass", XdpAction.PASS))
-    }
-)
-
-
-def program(name: str) -> XdpProgram:
-    """A built-in program, which gives every frame the same verdict."""
-    if name not in PROGRAMS:
-        raise ValueError(f"XDP program must be one of {', '.join(PROGRAMS)}, not {name!r}")
-    return PROGRAMS[name]

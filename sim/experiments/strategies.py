@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from driver_model.drivers.queue_config import COMPLETION_CYCLES
 from driver_model.drivers.strategies import STRATEGIES, hardware_pools
-from driver_model.net.xdp import PROGRAMS
+from driver_model.net.xdp_programs import PROGRAMS
 from hw.abi.pools import MAX_POOL_BUFFERS
 from hw.config import IommuConfig
 from sim.account import account_rows

@@ -57,7 +57,7 @@ class Watched(Scenario):
         super()._open()
         self.visible = Collector(self._expected())
         for queue in self.driver.queues:
-            memory = queue.completions.memory
+            memory = queue.rx.completions.memory
             watcher = Watcher(self, queue)
             self.platform.watch(memory.address, memory.address + memory.size, watcher.look)
 
@@ -74,13 +74,13 @@ class Watcher:
         read, queue = self.run.platform.read, self.queue
         while True:
             lap, slot = divmod(self.next, queue.config.rx_entries)
-            raw = read(queue.completions.memory.address + slot * ENTRY_BYTES, ENTRY_BYTES)
+            raw = read(queue.rx.completions.memory.address + slot * ENTRY_BYTES, ENTRY_BYTES)
             buffer_id, length, *_, error, flags = RX_FORMAT.unpack(raw)
             if bool(flags & PHASE) == bool(lap % 2):
                 return
             assert not error
             assert flags & RX_END_OF_PACKET
-            buffer = queue.supply._buffers[buffer_id]
+            buffer = queue.rx.supply._buffers[buffer_id]
             self.run.visible.check(queue.index, read(buffer.address + queue.strategy.headroom, length))
             self.next += 1
 

@@ -101,10 +101,10 @@ def stop_rx(run: Interrupted) -> None:
     run.platform.run(run.platform.now + MIDDLE)
     silent = run.in_process("stop rx 1", partial(run.stop_direction, 1, "rx"))
     run.finish()
-    for memory in (first.supply.ring.memory, first.completions.memory):
+    for memory in (first.rx.supply.ring.memory, first.rx.completions.memory):
         assert touching(run.log, ring(memory, 64), 0)
         assert not touching(run.log, ring(memory, 64), stopped)
-    assert touching(run.log, ring(second.completions.memory, 64), stopped)
+    assert touching(run.log, ring(second.rx.completions.memory, 64), stopped)
     assert not [access for access in run.log if access.cycle > silent]
     dropped = run._dropped()
     assert dropped["queue_disabled"] > 50

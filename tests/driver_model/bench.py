@@ -13,7 +13,7 @@ from driver_model.drivers.queue_config import QueueConfig
 from driver_model.drivers.strategies import hardware_pools, strategy
 from driver_model.memory.ownership import OwnershipChecker
 from driver_model.net.collector import Collector
-from driver_model.net.xdp import program
+from driver_model.net.xdp_programs import program
 from hw.abi.registers import MAX_FRAME
 from tests.driver_model.fake_nic import FakeNic
 from tests.driver_model.fake_platform import CYCLE_PS, FakePlatform

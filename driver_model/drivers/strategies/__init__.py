@@ -4,12 +4,19 @@
 from types import MappingProxyType
 
 from driver_model.drivers.strategies.base import BufferStrategy, PooledStrategy
+from driver_model.drivers.strategies.bypass import Bypass
+from driver_model.drivers.strategies.copybreak import Copybreak
+from driver_model.drivers.strategies.fragments import Fragments
 from driver_model.drivers.strategies.hw_recycle import HwRecycle
+from driver_model.drivers.strategies.page_flip import PageFlip
 from driver_model.drivers.strategies.page_per_packet import PagePerPacket
 from driver_model.drivers.strategies.page_pool import PagePoolStrategy
 
 STRATEGIES: MappingProxyType[str, type[BufferStrategy]] = MappingProxyType(
-    {strategy.name: strategy for strategy in (PagePerPacket, PagePoolStrategy, HwRecycle)}
+    {
+        strategy.name: strategy
+        for strategy in (PagePerPacket, PageFlip, Fragments, Copybreak, PagePoolStrategy, HwRecycle, Bypass)
+    }
 )
 
 

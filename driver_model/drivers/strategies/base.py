@@ -2,15 +2,18 @@
 """What the driver asks of a buffer strategy."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from driver_model.drivers.hardware_pool import HardwarePool
 from driver_model.memory.dma import Device
 from driver_model.memory.page import PAGE_SIZE
 from driver_model.net.napi import Napi
+from driver_model.net.skb import SIZEOF_SHARED_INFO
+from driver_model.net.skb_memory import ReceivedBuffer
 from driver_model.net.xdp import XDP_PACKET_HEADROOM
 
-SKB_TAILROOM = 320  #: ``SKB_DATA_ALIGN(sizeof(struct skb_shared_info))``: an SKB may be built around the buffer
+SKB_TAILROOM = SIZEOF_SHARED_INFO  #: behind what the device may fill: an SKB may be built around the buffer
 RX_BUFFER_LENGTH = PAGE_SIZE - XDP_PACKET_HEADROOM - SKB_TAILROOM  #: bytes of a page that the device may fill
 
 
@@ -34,6 +37,9 @@ class BufferStrategy(ABC):
     """
 
     name: ClassVar[str]  #: as users give it
+    writable: ClassVar[bool] = True  #: the CPU may write to a received buffer, all of it, so an SKB can be built there
+    poll_mode: ClassVar[bool] = False  #: its queues are polled by a process, and never interrupt
+    recycles: ClassVar[bool] = False  #: a received buffer goes back to a page_pool (``skb->pp_recycle``)
     headroom: ClassVar[int] = XDP_PACKET_HEADROOM  #: bytes before the frame; a multiple of 64, so that data is aligned
     buffer_length: ClassVar[int] = RX_BUFFER_LENGTH  #: bytes posted to the device
 
@@ -41,13 +47,33 @@ class BufferStrategy(ABC):
         self.dev = dev
         self.napi = napi
 
+    @property
+    def buffer_size(self) -> int:
+        """Bytes of a buffer, from its ``address`` on: headroom, what the device may fill, room for shared info."""
+        return self.headroom + self.buffer_length + SKB_TAILROOM
+
+    @property
+    def truesize(self) -> int:
+        """Bytes of memory that a received buffer keeps from others."""
+        return self.buffer_size
+
+    def memory(self, owner: Any, buffer: Any) -> ReceivedBuffer:
+        """A received buffer as memory of an SKB; ``owner`` is the queue pair."""
+        return ReceivedBuffer(owner, buffer, self.buffer_size, writable=self.writable, recycles=self.recycles)
+
     @abstractmethod
-    def received(self, buffer: Any, length: int) -> None:
-        """The device filled ``length`` bytes: make them the CPU's."""
+    def received(self, buffer: Any, length: int) -> Any:
+        """The device filled ``length`` bytes: make them the CPU's. Returns the buffer to hand up: this one, or another
+        with the same bytes at the same place (None: there was no memory for it; this one is taken care of)."""
 
     @abstractmethod
     def release(self, buffer: Any) -> None:
         """Give back a received buffer."""
+
+    def release_bulk(self, buffers: Sequence[Any]) -> None:
+        """Give back several."""
+        for buffer in buffers:
+            self.release(buffer)
 
     @abstractmethod
     def transmit(self, buffer: Any, length: int) -> int | None:

@@ -69,6 +69,7 @@ class HwRecycle(PooledStrategy):
     """
 
     name = "hw_recycle"
+    recycles = True
 
     def __init__(self, dev: Device, ring_entries: int, napi: Napi) -> None:
         super().__init__(dev, ring_entries, napi)
@@ -174,9 +175,10 @@ class HwRecycle(PooledStrategy):
                 self.dev.checker.pool_taken(buffer.page)
         return buffer
 
-    def received(self, buffer: PoolBuffer, length: int) -> None:
+    def received(self, buffer: PoolBuffer, length: int) -> PoolBuffer:
         """The bytes are the CPU's."""
         dma_sync_single_for_cpu(self.dev, buffer.dma_address, length, _BIDIRECTIONAL)
+        return buffer
 
     def release(self, buffer: PoolBuffer) -> None:
         """Back to the hardware pool by its last user; to the page_pool if that is closed, or must not recycle it."""

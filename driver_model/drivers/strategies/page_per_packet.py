@@ -38,9 +38,10 @@ class PagePerPacket(PostedStrategy):
         self._in_flight += 1
         return dma_address, page
 
-    def received(self, buffer: Page, length: int) -> None:
+    def received(self, buffer: Page, length: int) -> Page:
         """Unmap the whole buffer: the page will not be posted again."""
         dma_unmap_page(self.dev, buffer.dma_addr, self.buffer_length, DmaDirection.FROM_DEVICE)
+        return buffer
 
     def release(self, buffer: Page) -> None:
         """Free the page."""

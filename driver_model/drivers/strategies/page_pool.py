@@ -29,6 +29,7 @@ class PagePoolStrategy(PostedStrategy):
     arrived."""
 
     name = "page_pool"
+    recycles = True
 
     def __init__(self, dev: Device, ring_entries: int, napi: Napi) -> None:
         super().__init__(dev, ring_entries, napi)
@@ -49,9 +50,10 @@ class PagePoolStrategy(PostedStrategy):
         page = page_pool_alloc_pages(self.pool)
         return None if page is None else (page.dma_addr + self.headroom, page)
 
-    def received(self, buffer: Page, length: int) -> None:
+    def received(self, buffer: Page, length: int) -> Page:
         """Sync what was written."""
         dma_sync_single_for_cpu(self.dev, buffer.dma_addr + self.headroom, length, DmaDirection.BIDIRECTIONAL)
+        return buffer
 
     def release(self, buffer: Page) -> None:
         """Back to the pool: into its cache where the caller runs in the queue's NAPI, else into its ring."""

@@ -40,7 +40,7 @@ def test_forwarding_costs_nothing_for_buffers_but_the_syncs_of_the_frame() -> No
         kit.finish()
 
     kit.run(run)
-    assert kit.driver.queues[0].supply.ring.producer == 0, "no descriptor was posted"
+    assert kit.driver.queues[0].rx.supply.ring.producer == 0, "no descriptor was posted"
     assert kit.driver.ethtool_statistics()["hwp_recycled"] == 1000 + SIZE
 
 

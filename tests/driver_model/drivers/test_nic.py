@@ -9,7 +9,7 @@ from driver_model.drivers.device import DeviceError
 from driver_model.drivers.nic import NicDriver
 from driver_model.drivers.queue_config import QueueConfig
 from driver_model.drivers.strategies import STRATEGIES, strategy
-from driver_model.net.xdp import program
+from driver_model.net.xdp_programs import program
 from hw.abi.rings import QueueError, QueueState
 from tests.driver_model.bench import Bench, frames
 

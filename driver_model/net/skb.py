@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""``struct sk_buff``: a packet on its way through the stack (``include/linux/skbuff.h``).
+
+Positions are physical addresses. Bytes are reached through a core, as all memory is; of a packet that the device wrote,
+the first touch of each line pays what ``core.device_line`` says.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from driver_model.net.skb_memory import PacketMemory
+
+if TYPE_CHECKING:
+    from driver_model.cpu.core import Core
+    from driver_model.memory.slab import SlabObject
+
+LINE = 64  #: ``SMP_CACHE_BYTES``
+MAX_SKB_FRAGS = 17
+NET_SKB_PAD = 64  #: bytes kept free before the data of an SKB with a head of its own
+
+
+def skb_data_align(size: int) -> int:
+    """``SKB_DATA_ALIGN``."""
+    return -(-size // LINE) * LINE
+
+
+SIZEOF_SK_BUFF = skb_data_align(232)  #: as a slab object, and as it counts in truesize
+SIZEOF_SHARED_INFO = skb_data_align(320)  #: of ``struct skb_shared_info``
+SK_BUFF_LINES = SIZEOF_SK_BUFF // LINE
+
+
+def skb_truesize(size: int) -> int:
+    """``SKB_TRUESIZE``: what an SKB with so many bytes of data takes in memory."""
+    return size + SIZEOF_SK_BUFF + SIZEOF_SHARED_INFO
+
+
+class SkbError(RuntimeError):
+    """What the kernel would have panicked over, or never noticed."""
+
+
+class SkbFrag(NamedTuple):
+    """``skb_frag_t``: bytes of a packet that lie in memory of their own."""
+
+    memory: PacketMemory
+    address: int
+    length: int
+    truesize: int
+
+
+class SkbSharedInfo:
+    """``struct skb_shared_info``: what an SKB and its clones share. It lies behind the head's bytes."""
+
+    __slots__ = ("dataref", "frags")
+
+    def __init__(self) -> None:
+        self.dataref = 1
+        self.frags: list[SkbFrag] = []
+
+
+class SkBuff:
+    """A packet: bytes from ``data`` to ``tail`` in its head, and then those of the fragments.
+
+    Attributes
+    ----------
+    struct : where the sk_buff itself lies: an object of the slab, or None inside of the packet's own buffer
+    head, end : memory of the linear part, and the address at which its room ends, where the shared info begins
+    data, tail : addresses of the linear part
+    len, data_len : all bytes, and those in fragments
+    truesize : bytes of memory that the packet keeps from others, as the kernel counts them
+    pp_recycle : its memory goes back to a page_pool
+    cloned : shares its head with another
+    users : references to the sk_buff itself
+    uncleared : cache lines of the sk_buff that were not set to zero yet
+    touched : bytes of the linear part up to here have been looked at by the CPU
+    network_header : where IP begins
+    queue : the queue pair that it came from
+    metadata : what the device said about it, or None
+    sk : the socket that it is charged to, or None
+    holder : who has it now, in words, for those who look for a leak
+    """
+
+    __slots__ = (
+        "cloned",
+        "data",
+        "data_len",
+        "end",
+        "head",
+        "holder",
+        "len",
+        "metadata",
+        "network_header",
+        "pp_recycle",
+        "queue",
+        "shinfo",
+        "sk",
+        "struct",
+        "tail",
+        "touched",
+        "truesize",
+        "uncleared",
+        "users",
+    )
+
+    def __init__(self, struct: SlabObject | None, head: PacketMemory, data: int, end: int, truesize: int) -> None:
+        self.struct = struct
+        self.head = head
+        self.data = self.tail = self.touched = self.network_header = data
+        self.end = end
+        self.len = self.data_len = 0
+        self.truesize = truesize
+        self.pp_recycle = False
+        self.cloned = False
+        self.users = 1
+        self.uncleared = 0
+        self.shinfo = SkbSharedInfo()
+        self.queue: Any = None
+        self.metadata: Any = None
+        self.sk: Any = None
+        self.holder = ""
+
+    @property
+    def headlen(self) -> int:
+        """``skb_headlen``: bytes of the linear part."""
+        return self.len - self.data_len
+
+    @property
+    def headroom(self) -> int:
+        """``skb_headroom``: bytes free before the data."""
+        return self.data - self.head.address
+
+    @property
+    def tailroom(self) -> int:
+        """``skb_tailroom``: bytes free behind the data; none where fragments follow."""
+        return 0 if self.data_len else self.end - self.tail
+
+    @property
+    def writable(self) -> bool:
+        """The linear part's bytes are this SKB's alone, and the CPU's."""
+        return self.head.writable and not (self.cloned and self.shinfo.dataref > 1)
+
+    def __repr__(self) -> str:
+        held = f", held by {self.holder}" if self.holder else ""
+        return f"sk_buff of {self.len} bytes at {self.data:#x} (truesize {self.truesize}{held})"
+
+
+def skb_reserve(skb: SkBuff, length: int) -> None:
+    """Move the data of an empty SKB."""
+    skb.data += length
+    skb.tail = skb.touched = skb.network_header = skb.data
+
+
+def skb_put(skb: SkBuff, length: int) -> int:
+    """Add bytes at the end of the linear part; where they are to go. Raises :class:`SkbError` where there is no
+    room."""
+    tail = skb.tail
+    if length < 0 or tail + length > skb.end or skb.data_len:
+        raise SkbError(f"skb_over_panic: {length!r} bytes do not fit behind {skb!r}, which ends at {skb.end:#x}")
+    skb.tail = tail + length
+    skb.len += length
+    return tail
+
+
+def skb_push(skb: SkBuff, length: int) -> int:
+    """Add bytes before the data; where they are to go. Raises :class:`SkbError` where there is no room."""
+    if length < 0 or skb.data - length < skb.head.address:
+        raise SkbError(f"skb_under_panic: {length!r} bytes do not fit before {skb!r}, {skb.headroom} are free")
+    skb.data -= length
+    skb.len += length
+    return skb.data
+
+
+def skb_pull(skb: SkBuff, length: int) -> None:
+    """Take bytes off the front of the linear part."""
+    if not 0 <= length <= skb.headlen:
+        raise SkbError(f"skb_pull of {length!r} bytes from {skb!r}, of which {skb.headlen} are linear")
+    skb.data += length
+    skb.len -= length
+
+
+def pskb_trim(core: Core, skb: SkBuff, length: int) -> None:
+    """Cut the packet to so many bytes; of fragments, those that are left with none are given back."""
+    if not 0 <= length <= skb.len:
+        raise SkbError(f"{skb!r} cannot be cut to {length!r} bytes")
+    frags = skb.shinfo.frags
+    while skb.len > length and frags:
+        last = frags.pop()
+        kept = max(0, last.length - (skb.len - length))
+        skb.len -= last.length - kept
+        skb.data_len -= last.length - kept
+        if kept:
+            frags.append(last._replace(length=kept))
+        else:
+            last.memory.put(core)
+    skb.tail -= skb.len - length
+    skb.len = length
+
+
+def skb_add_rx_frag(core: Core, skb: SkBuff, memory: PacketMemory, address: int, length: int, truesize: int) -> None:
+    """Attach received bytes as a fragment. The SKB takes over the caller's reference to the memory."""
+    frags = skb.shinfo.frags
+    if len(frags) == MAX_SKB_FRAGS:
+        raise SkbError(f"{skb!r} has {MAX_SKB_FRAGS} fragments already")
+    core.spend(core.op("skb.frag"))
+    frags.append(SkbFrag(memory, address, length, truesize))
+    skb.len += length
+    skb.data_len += length
+    skb.truesize += truesize
+
+
+def skb_touch(core: Core, skb: SkBuff, stop: int) -> None:
+    """The CPU looks at the linear part up to an address: lines that it has not yet, the device wrote last."""
+    if stop > skb.touched:
+        lines = -(-stop // LINE) - -(-skb.touched // LINE)
+        if lines:
+            core.spend(core.device_line, lines)
+        skb.touched = stop
+
+
+def skb_load(core: Core, skb: SkBuff, offset: int, length: int) -> bytes:
+    """``skb_copy_bits``: bytes of the packet, from ``data`` on, wherever they lie. Raises :class:`SkbError` beyond the
+    end. Of fragments nothing is remembered: each look pays for lines that the device wrote."""
+    if offset < 0 or length < 0 or offset + length > skb.len:
+        raise SkbError(f"{length!r} bytes at {offset!r} pass the end of {skb!r}")
+    headlen = skb.headlen
+    if offset + length <= headlen:
+        skb_touch(core, skb, skb.data + offset + length)
+        return core.load_owned(skb.data + offset, length)
+    pieces = []
+    if offset < headlen:
+        pieces.append(skb_load(core, skb, offset, headlen - offset))
+        length -= headlen - offset
+        offset = headlen
+    offset -= headlen
+    for frag in skb.shinfo.frags:
+        if not length:
+            break
+        if offset >= frag.length:
+            offset -= frag.length
+            continue
+        count = min(length, frag.length - offset)
+        start = frag.address + offset
+        core.spend(core.device_line, -(-(start % LINE + count) // LINE))
+        pieces.append(core.load_owned(start, count))
+        length -= count
+        offset = 0
+    return b"".join(pieces)
+
+
+def skb_store(core: Core, skb: SkBuff, offset: int, data: bytes) -> None:
+    """``skb_store_bits`` in the linear part. Raises :class:`SkbError` beyond it, or where the bytes are not this SKB's
+    to write: see :func:`driver_model.net.skb_edit.skb_ensure_writable`."""
+    if offset < 0 or offset + len(data) > skb.headlen:
+        raise SkbError(f"{len(data)} bytes at {offset!r} pass the linear part of {skb!r}")
+    if not skb.writable:
+        why = "it is cloned" if skb.head.writable else "its page is read-only"
+        raise SkbError(f"Write to {skb!r}, but {why}")
+    skb_touch(core, skb, skb.data + offset + len(data))
+    core.store_owned(skb.data + offset, data)

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What the bytes of packets lie in, and how it is given back."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from driver_model.cpu.core import Core
+    from driver_model.memory.page_frag import Fragment, PageFragCache
+    from driver_model.memory.slab import Slab, SlabObject
+
+
+class PacketMemory(ABC):
+    """A piece of memory with users, the last of whom gives it back.
+
+    A user beside the first costs an ``atomic`` when it comes and when it goes, as a page's reference does.
+
+    Attributes
+    ----------
+    address, size : the piece
+    writable : the CPU may write to it
+    recycles : it goes back to a page_pool
+    is_page : it is of a page, so that a fragment may name it (``skb->head_frag``)
+    users : references
+    """
+
+    __slots__ = ("address", "recycles", "size", "users", "writable")
+    is_page: ClassVar[bool] = True
+
+    def __init__(self, address: int, size: int, *, writable: bool = True, recycles: bool = False) -> None:
+        self.address = address
+        self.size = size
+        self.writable = writable
+        self.recycles = recycles
+        self.users = 1
+
+    def get(self, core: Core) -> None:
+        """Another user comes."""
+        core.spend(core.op("atomic"))
+        self.users += 1
+
+    def put(self, core: Core) -> None:
+        """A user goes. Raises ``RuntimeError`` for one more than came."""
+        if self.users <= 0:
+            raise RuntimeError(f"Packet memory at {self.address:#x} was given back more often than it was taken")
+        self.users -= 1
+        if self.users:
+            core.spend(core.op("atomic"))
+        else:
+            self.release(core)
+
+    @abstractmethod
+    def release(self, core: Core) -> None:
+        """The last user went."""
+
+
+class ReceivedBuffer(PacketMemory):
+    """A buffer of a driver's strategy, which takes it back.
+
+    Parameters
+    ----------
+    owner : the queue pair, by its ``release(buffer)``
+    buffer : its name for the buffer, which has an ``address``
+    size : bytes
+    """
+
+    __slots__ = ("buffer", "owner")
+
+    def __init__(self, owner: Any, buffer: Any, size: int, *, writable: bool, recycles: bool) -> None:
+        super().__init__(buffer.address, size, writable=writable, recycles=recycles)
+        self.owner = owner
+        self.buffer = buffer
+
+    def release(self, core: Core) -> None:
+        """Back to the queue pair."""
+        self.owner.release(self.buffer)
+
+
+class KmallocMemory(PacketMemory):
+    """Memory of kmalloc; ``slabs`` are the cores' views of the slab allocator, by core."""
+
+    __slots__ = ("object", "slabs")
+    is_page = False
+
+    def __init__(self, slabs: Sequence[Slab], object_: SlabObject) -> None:
+        super().__init__(object_.address, object_.size)
+        self.slabs = slabs
+        self.object = object_
+
+    def release(self, core: Core) -> None:
+        """``kfree``."""
+        self.slabs[core.index].kfree(self.object)
+
+
+class FragmentMemory(PacketMemory):
+    """A fragment of a page that others have fragments of, too; ``caches`` are the cores', by core."""
+
+    __slots__ = ("caches", "fragment")
+
+    def __init__(self, caches: Sequence[PageFragCache], fragment: Fragment) -> None:
+        super().__init__(fragment.address, fragment.size)
+        self.caches = caches
+        self.fragment = fragment
+
+    def release(self, core: Core) -> None:
+        """``page_frag_free``."""
+        self.caches[core.index].page_frag_free(self.fragment)
