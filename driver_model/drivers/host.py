@@ -22,7 +22,7 @@ class Host:
     checker : ownership checker, or None to run without; it is made the observer of every core
     dma_ops : how the device's addresses come about; without an IOMMU by default
     page_size : of the kernel, 4096 or 65536
-    min_free_kbytes : see :class:`driver_model.memory.zone.Zone`
+    zone : the machine's memory where other rules hold for it than by default; its page size is the kernel's then
 
     Attributes
     ----------
@@ -38,14 +38,14 @@ class Host:
         checker: OwnershipChecker | None = None,
         dma_ops: DmaOps | None = None,
         page_size: int = PAGE_SIZE,
-        min_free_kbytes: int | None = None,
+        zone: Zone | None = None,
     ) -> None:
         if not cores:
             raise ValueError("A host needs at least one core")
         self.cores = tuple(cores)
         self.platform = cores[0].platform
         self.checker = checker
-        self.zone = Zone(self.platform.memory_size, page_size, min_free_kbytes=min_free_kbytes)
+        self.zone = Zone(self.platform.memory_size, page_size) if zone is None else zone
         ops = DirectDma() if dma_ops is None else dma_ops
         self.pages = [PageAllocator(core, self.zone, checker) for core in cores]
         self.timers = [Timers(core) for core in cores]

@@ -246,8 +246,11 @@ class PageAllocator:
         return self.statistics.allocated - self.statistics.freed
 
     def get_page_from_freelist(self, order: int, mark: int) -> Page | None:
-        """A block that is nobody's yet, if more than ``mark`` pages stay free then; for the slow path."""
-        return self._rmqueue(order) if self.zone.watermark_ok(order, mark) else None
+        """A block that is nobody's yet, if more than ``mark`` pages stay free then (below 0: in any case); for the slow path.
+
+        As in the kernel it is the zone that must have a block of the order, whatever the core's lists hold.
+        """
+        return self._rmqueue(order) if mark < 0 or self.zone.watermark_ok(order, mark) else None
 
     def get_page_from_reserve(self, order: int) -> Page | None:
         """A block that is nobody's yet, from the last that there is."""

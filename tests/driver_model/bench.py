@@ -13,6 +13,7 @@ from driver_model.drivers.queue_config import QueueConfig
 from driver_model.drivers.strategies import hardware_pools, strategy
 from driver_model.memory.ownership import OwnershipChecker
 from driver_model.memory.page import PAGE_SIZE
+from driver_model.memory.zone import PAGE_ALLOC_COSTLY_ORDER, Zone
 from driver_model.net.collector import Collector
 from driver_model.net.xdp import program
 from hw.abi.registers import MAX_FRAME
@@ -54,6 +55,7 @@ class Bench:
         pool_buffers: int = 256,
         page_size: int = PAGE_SIZE,
         min_free_kbytes: int | None = 0,
+        pcp_order: int = PAGE_ALLOC_COSTLY_ORDER,
         **config: Any,
     ) -> None:
         self.platform = FakePlatform(memory, log=False)
@@ -64,7 +66,8 @@ class Bench:
             pools = queues if hardware_pools(strategy_name) else 0
         built |= {"pools": pools, "pool_buffers": pool_buffers}
         self.nic = FakeNic(self.platform, queues, access_log=checked, max_frame=max_frame, **built)
-        self.host = Host(self.system.cores, checker=self.checker, page_size=page_size, min_free_kbytes=min_free_kbytes)
+        zone = Zone(memory, page_size, pcp_order=pcp_order, min_free_kbytes=min_free_kbytes)
+        self.host = Host(self.system.cores, checker=self.checker, zone=zone)
         self.collector = Collector(expected)
         self.driver = NicDriver(
             self.host, QueueConfig(strategy(strategy_name), program(verdict), consumer or self.collector, **config)
