@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from driver_model.cpu.core import Core
-    from driver_model.memory.page_frag import Fragment, PageFragCache
+    from driver_model.memory.page_frag import PageFrag, PageFragCache
     from driver_model.memory.slab import Slab, SlabObject
 
 
@@ -100,7 +100,7 @@ class FragmentMemory(PacketMemory):
 
     __slots__ = ("caches", "fragment")
 
-    def __init__(self, caches: Sequence[PageFragCache], fragment: Fragment) -> None:
+    def __init__(self, caches: Sequence[PageFragCache], fragment: PageFrag) -> None:
         super().__init__(fragment.address, fragment.size)
         self.caches = caches
         self.fragment = fragment

@@ -28,8 +28,8 @@ class Bypass(PostedStrategy):
         self.pool = Mempool(dev, POOL_FACTOR * ring_entries, BUFFER_BYTES)
         self._closed = False
 
-    @property
-    def buffer_length(self) -> int:
+    @classmethod
+    def buffer_length_of(cls, page_size: int) -> int:
         """What of a buffer the device may fill."""
         return BUFFER_BYTES - HEADROOM - SKB_TAILROOM
 

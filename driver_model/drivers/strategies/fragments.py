@@ -3,7 +3,7 @@
 
 from driver_model.drivers.strategies.base import SKB_TAILROOM, PostedStrategy
 from driver_model.memory.dma import Device, DmaDirection, dma_map_single, dma_mapping_error, dma_unmap_single
-from driver_model.memory.page_frag import Fragment, PageFragCache
+from driver_model.memory.page_frag import PageFrag, PageFragCache
 from driver_model.net.napi import Napi
 
 BUFFER_BYTES = 2048
@@ -15,7 +15,7 @@ class FragmentBuffer:
 
     __slots__ = ("address", "dma_address", "fragment")
 
-    def __init__(self, fragment: Fragment) -> None:
+    def __init__(self, fragment: PageFrag) -> None:
         self.fragment = fragment
         self.address = fragment.address
         self.dma_address = 0
@@ -39,8 +39,8 @@ class Fragments(PostedStrategy):
         self.cache = PageFragCache(dev.pages)
         self._in_flight = 0
 
-    @property
-    def buffer_length(self) -> int:
+    @classmethod
+    def buffer_length_of(cls, page_size: int) -> int:
         """What of a fragment the device may fill."""
         return BUFFER_BYTES - HEADROOM - SKB_TAILROOM
 

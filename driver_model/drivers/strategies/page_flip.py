@@ -85,8 +85,8 @@ class PageFlip(PostedStrategy):
         self._live = 0
         self._op_atomic = dev.core.op("atomic")
 
-    @property
-    def buffer_length(self) -> int:
+    @classmethod
+    def buffer_length_of(cls, page_size: int) -> int:
         """What of a half the device may fill."""
         return BUFFER_BYTES - HEADROOM - SKB_TAILROOM
 
