@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from driver_model.cpu.core import Core
 from driver_model.cpu.timers import Timers
 from driver_model.memory.dma import Device, DirectDma, DmaOps
+from driver_model.memory.kmalloc import SlabCaches
 from driver_model.memory.ownership import OwnershipChecker
 from driver_model.memory.pages import PageAllocator, Zone
+from driver_model.memory.slab import Slab
 from driver_model.net.napi import Softnet
 
 
@@ -23,8 +25,9 @@ class Host:
     Attributes
     ----------
     zone : the machine's memory
-    pages, timers, softnets, devices : for each core, its page allocator, its timers, its network state, and the device
-        as it sees it
+    slab_caches : the machine's slab caches
+    pages, slabs, timers, softnets, devices : for each core, its page allocator, its slab allocator, its timers, its
+        network state, and the device as it sees it
     """
 
     def __init__(
@@ -38,6 +41,10 @@ class Host:
         self.zone = Zone(self.platform.memory_size)
         ops = DirectDma() if dma_ops is None else dma_ops
         self.pages = [PageAllocator(core, self.zone, checker) for core in cores]
+        self.slab_caches = SlabCaches()
+        self.slabs = [
+            Slab(core, pages, self.slab_caches, checker) for core, pages in zip(cores, self.pages, strict=True)
+        ]
         self.timers = [Timers(core) for core in cores]
         self.softnets = [Softnet(core) for core in cores]
         self.devices = [Device(core, pages, ops, checker) for core, pages in zip(cores, self.pages, strict=True)]
