@@ -1,16 +1,26 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a kernel has before it loads a driver: memory, and on each core an allocator, network state and the DMA API."""
+"""What a kernel has before it loads a driver: memory, and on each core allocators, network state and the DMA API."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from driver_model.cpu.core import Core
+from driver_model.cpu.softirq import SoftirqVector
 from driver_model.cpu.timers import Timers
 from driver_model.memory.dma import Device, DirectDma, DmaOps
+from driver_model.memory.kmalloc import SlabCaches
 from driver_model.memory.ownership import OwnershipChecker
 from driver_model.memory.page import PAGE_SIZE
+from driver_model.memory.page_frag import PageFragCache
 from driver_model.memory.pages import PageAllocator
+from driver_model.memory.slab import Slab
 from driver_model.memory.zone import Zone
 from driver_model.net.napi import Softnet
+from driver_model.net.qdisc import net_tx_action
+from driver_model.net.skb import LINE, SIZEOF_SK_BUFF, SkBuff
+from driver_model.net.skb_alloc import SkbAllocator
+from driver_model.net.skb_free import SkbFreeing
+from driver_model.net.skb_policy import SkbPolicy
 
 
 class Host:
@@ -23,12 +33,14 @@ class Host:
     dma_ops : how the device's addresses come about; without an IOMMU by default
     page_size : of the kernel, 4096 or 65536
     zone : the machine's memory where other rules hold for it than by default; its page size is the kernel's then
+    skb_policy : how SKBs are made and freed
 
     Attributes
     ----------
     zone : the machine's memory
-    pages, timers, softnets, devices : for each core, its page allocator, its timers, its network state, and the device
-        as it sees it
+    slab_caches : the machine's slab caches
+    pages, slabs, frags, timers, softnets, devices : for each core, its page allocator, its slab allocator, its page
+        fragments, its timers, its network state, and the device as it sees it
     """
 
     def __init__(
@@ -39,6 +51,7 @@ class Host:
         dma_ops: DmaOps | None = None,
         page_size: int = PAGE_SIZE,
         zone: Zone | None = None,
+        skb_policy: SkbPolicy | None = None,
     ) -> None:
         if not cores:
             raise ValueError("A host needs at least one core")
@@ -48,9 +61,20 @@ class Host:
         self.zone = Zone(self.platform.memory_size, page_size) if zone is None else zone
         ops = DirectDma() if dma_ops is None else dma_ops
         self.pages = [PageAllocator(core, self.zone, checker) for core in cores]
+        self.slab_caches = SlabCaches(self.zone.page_size)
+        self.slabs = [
+            Slab(core, pages, self.slab_caches, checker) for core, pages in zip(cores, self.pages, strict=True)
+        ]
+        self.frags = [PageFragCache(pages) for pages in self.pages]
         self.timers = [Timers(core) for core in cores]
-        self.softnets = [Softnet(core) for core in cores]
+        self.softnets = [self._softnet(core, slab) for core, slab in zip(cores, self.slabs, strict=True)]
         self.devices = [Device(core, pages, ops, checker) for core, pages in zip(cores, self.pages, strict=True)]
+        self._skbs: dict[SkBuff, None] | None = None if checker is None else {}
+        policy = SkbPolicy() if skb_policy is None else skb_policy
+        sk_buffs = self.slab_caches.kmem_cache_create("skbuff_head_cache", SIZEOF_SK_BUFF, LINE)
+        for softnet, timers in zip(self.softnets, self.timers, strict=True):
+            softnet.skbs = SkbAllocator(softnet.core, sk_buffs, self.slabs, self.frags, policy, live=self._skbs)
+            softnet.freeing = SkbFreeing(softnet.skbs, timers)
         if checker is not None:
             for core in cores:
                 core.access_observer = checker.cpu_access
@@ -60,7 +84,26 @@ class Host:
         for device in self.devices:
             device.ops = ops
 
+    def drain(self) -> None:
+        """Every driver is closed: give back what caches keep. Then what is still in use has leaked."""
+        for softnet in self.softnets:
+            softnet.freeing.drain()
+        for frags in self.frags:
+            frags.drain()
+        for slab in self.slabs:
+            slab.drain()
+
     @property
     def pages_in_use(self) -> int:
-        """Allocations that were not given back: 0 again when every driver is closed."""
+        """Allocations that were not given back: 0 again when every driver is closed and caches are drained."""
         return sum(pages.in_use for pages in self.pages)
+
+    @property
+    def live_skbs(self) -> Sequence[SkBuff]:
+        """SKBs that were not freed, where a checker keeps account of them."""
+        return list(self._skbs or ())
+
+    def _softnet(self, core: Core, slab: Slab) -> Softnet:
+        softnet = Softnet(core, slab)
+        core.softirq.open(SoftirqVector.NET_TX, partial(net_tx_action, softnet))
+        return softnet

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from driver_model.memory.dma import DmaDirection
 from driver_model.memory.mapping import Handover, Mapping, Site, StaleAccess, add, caller, covers, overlap, remove
 from driver_model.memory.page import PAGE_SHIFT, PAGE_SIZE, Page
+from driver_model.memory.slab_checker import SlabChecker
 
 if TYPE_CHECKING:
     from driver_model.cpu.core import Core
@@ -65,6 +66,7 @@ class OwnershipChecker:
         self.stop = stop
         self.violations: list[Violation] = []
         self.stale: list[StaleAccess] = []  #: accesses after unmap and before the IOMMU's flush
+        self.slabs = SlabChecker(self._report)  #: what the slab allocator reports
         self.iommu_frames: set[int] = set()  #: pages that the IOMMU itself uses now: not the device's accesses
         self._allocated: dict[int, Site] = {}
         self._freed: dict[int, Site] = {}
@@ -235,6 +237,8 @@ class OwnershipChecker:
                     "cpu access of free memory",
                     f"{_verb(write)} at {address:#x} at {caller()} on core {core.index}, {time} ps: {before}",
                 )
+            elif frame in self.slabs.frames:
+                self.slabs.cpu_access(core, time, frame, address, stop, _verb(write))
 
     def device_accesses(self, until: int, accesses: Iterable[tuple[int, int, int, bool]]) -> None:
         """Judge device accesses (cycle, physical address, length, is_write), in any order, and forget the history that
