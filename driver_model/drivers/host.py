@@ -7,6 +7,7 @@ from driver_model.cpu.core import Core
 from driver_model.cpu.timers import Timers
 from driver_model.memory.dma import Device, DirectDma, DmaOps
 from driver_model.memory.ownership import OwnershipChecker
+from driver_model.memory.page_pool_list import PagePools
 from driver_model.memory.pages import PageAllocator, Zone
 from driver_model.net.napi import Softnet
 
@@ -23,6 +24,7 @@ class Host:
     Attributes
     ----------
     zone : the machine's memory
+    page_pools : its page_pools
     pages, timers, softnets, devices : for each core, its page allocator, its timers, its network state, and the device
         as it sees it
     """
@@ -36,11 +38,14 @@ class Host:
         self.platform = cores[0].platform
         self.checker = checker
         self.zone = Zone(self.platform.memory_size)
+        self.page_pools = PagePools()
         ops = DirectDma() if dma_ops is None else dma_ops
         self.pages = [PageAllocator(core, self.zone, checker) for core in cores]
         self.timers = [Timers(core) for core in cores]
         self.softnets = [Softnet(core) for core in cores]
-        self.devices = [Device(core, pages, ops, checker) for core, pages in zip(cores, self.pages, strict=True)]
+        self.devices = [
+            Device(core, pages, ops, checker, self.page_pools) for core, pages in zip(cores, self.pages, strict=True)
+        ]
         if checker is not None:
             for core in cores:
                 core.access_observer = checker.cpu_access

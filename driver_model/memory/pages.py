@@ -120,6 +120,11 @@ class PageAllocator:
         self._op_bulk_call = core.op("page.alloc_bulk_call")
         self._op_free = core.op("page.free")
 
+    @property
+    def page_size(self) -> int:
+        """Bytes of a kernel page."""
+        return PAGE_SIZE
+
     def alloc_pages(self, order: int = 0) -> Page | None:
         """A block of ``PAGE_SIZE << order`` bytes with one reference, or None when there is none."""
         if not 0 <= order <= MAX_PAGE_ORDER:

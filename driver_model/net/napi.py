@@ -10,6 +10,7 @@ from driver_model.cpu.softirq import SoftirqVector
 if TYPE_CHECKING:
     from driver_model.cpu.core import Core
 
+MIN_NAPI_ID = 1024  #: lower numbers are cores
 NAPI_POLL_WEIGHT = 64
 NETDEV_BUDGET = 300
 NETDEV_BUDGET_PS = 2 * 10**9  #: ``netdev_budget_usecs`` at HZ=1000, in picoseconds
@@ -22,6 +23,7 @@ class Softnet:
 
     Attributes
     ----------
+    instances : NAPI instances made so far
     processed : packets that polls reported
     time_squeeze : times that :func:`net_rx_action` stopped for its budget or its time limit
     """
@@ -33,6 +35,7 @@ class Softnet:
         self.budget = budget
         self.budget_ps = budget_ps
         self.poll_list: deque[Napi] = deque()
+        self.instances = 0
         self.processed = 0
         self.time_squeeze = 0
         core.softirq.open(SoftirqVector.NET_RX, lambda: net_rx_action(self))
@@ -51,6 +54,7 @@ class Napi:
 
     Attributes
     ----------
+    napi_id : its number, as netlink names it: one for each instance of a kernel, from ``MIN_NAPI_ID`` on
     list_owner : index of the core that polls or is about to poll it, -1 when idle
     polls : calls of ``poll``
     """
@@ -60,6 +64,7 @@ class Napi:
         "list_owner",
         "missed",
         "name",
+        "napi_id",
         "op_complete",
         "op_poll",
         "op_schedule",
@@ -79,6 +84,8 @@ class Napi:
         self.poll = poll
         self.weight = weight
         self.name = name
+        softnet.instances += 1
+        self.napi_id = MIN_NAPI_ID * softnet.instances + softnet.core.index
         self.scheduled = False
         self.missed = False
         self.disabled = True
