@@ -71,7 +71,7 @@ def covers(intervals: Intervals, start: int, stop: int) -> bool:
 
 def overlap(intervals: Intervals, start: int, stop: int) -> bool:
     """Whether a range touches any of the intervals."""
-    return any(low < stop and start < high for low, high in intervals)
+    return bool(intervals) and any(low < stop and start < high for low, high in intervals)
 
 
 class Handover(NamedTuple):

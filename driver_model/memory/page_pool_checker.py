@@ -46,7 +46,8 @@ class PagePoolChecker:
         self._core = pool.core
         self._maps = pool.dma_map and pool.provider is None
         self._ownership = ownership
-        self._members: dict[Page, Taking | None] = {}
+        self._softirq = pool.core.softirq
+        self._members: dict[Page, tuple[int, Site] | None] = {}
         self._synced: set[Page] = set()
         self._cut: Page | None = None
         self._cut_sizes: set[int] = set()
@@ -55,12 +56,12 @@ class PagePoolChecker:
     @property
     def members(self) -> dict[Page, Taking | None]:
         """Pages in flight, and who took each last."""
-        return self._members
+        return {page: taking and Taking(*taking) for page, taking in self._members.items()}
 
     def out(self) -> dict[Page, Taking]:
         """Pages in flight that are not in the pool, and who has each."""
         pooled = self._ownership.pooled
-        return {page: taking for page, taking in self._members.items() if taking and pooled(page) is None}
+        return {page: taking for page, taking in self.members.items() if taking and pooled(page) is None}
 
     # Pages join and leave
 
@@ -77,7 +78,7 @@ class PagePoolChecker:
 
     def released(self) -> None:
         """The pool is gone."""
-        for page, taking in self._members.items():
+        for page, taking in self.members.items():
             self._report("released with pages", f"{self._story(page)}, {taking}")
             return
 
@@ -91,7 +92,7 @@ class PagePoolChecker:
         if page.refcount != 1 or page.pp_ref_count != 1 or page.pfmemalloc or page.pp is not pool or not mapped:
             self._in_use(page)
         self._ownership.pool_taken(page)
-        self._members[page] = Taking(self._core.time, caller())
+        self._members[page] = self._core.time, caller()
 
     def put(self, page: Page) -> None:
         """The last user of a page puts it."""
@@ -170,7 +171,7 @@ class PagePoolChecker:
             where = "in a hardirq"
         elif napi is not None and napi.list_owner not in (core.index, -1):
             where = f"while core {napi.list_owner} polls"
-        elif core.softirq.disabled or (pool.cpuid < 0 if napi is None else napi.disabled):
+        elif self._softirq.active or self._softirq.bh_count or (pool.cpuid < 0 if napi is None else napi.disabled):
             return
         else:
             where = "with softirqs on"
@@ -200,7 +201,7 @@ class PagePoolChecker:
         self._report("cached page in use", f"{self._story(page)}, put at {put}: {', '.join(faults)}")
 
     def _taking(self, page: Page) -> str:
-        taking = self._members.get(page)
+        taking = self.members.get(page)
         return "taken by nobody" if taking is None else str(taking)
 
     def _story(self, page: Page) -> str:
