@@ -12,6 +12,7 @@ from driver_model.memory.kmalloc import SlabCaches
 from driver_model.memory.ownership import OwnershipChecker
 from driver_model.memory.page import PAGE_SIZE
 from driver_model.memory.page_frag import PageFragCache
+from driver_model.memory.page_pool_list import PagePools
 from driver_model.memory.pages import PageAllocator
 from driver_model.memory.slab import Slab
 from driver_model.memory.zone import Zone
@@ -38,7 +39,7 @@ class Host:
     Attributes
     ----------
     zone : the machine's memory
-    slab_caches : the machine's slab caches
+    slab_caches, page_pools : its slab caches and page_pools
     pages, slabs, frags, timers, softnets, devices : for each core, its page allocator, its slab allocator, its page
         fragments, its timers, its network state, and the device as it sees it
     """
@@ -68,7 +69,10 @@ class Host:
         self.frags = [PageFragCache(pages) for pages in self.pages]
         self.timers = [Timers(core) for core in cores]
         self.softnets = [self._softnet(core, slab) for core, slab in zip(cores, self.slabs, strict=True)]
-        self.devices = [Device(core, pages, ops, checker) for core, pages in zip(cores, self.pages, strict=True)]
+        self.page_pools = PagePools()
+        self.devices = [
+            Device(core, pages, ops, checker, self.page_pools) for core, pages in zip(cores, self.pages, strict=True)
+        ]
         self._skbs: dict[SkBuff, None] | None = None if checker is None else {}
         policy = SkbPolicy() if skb_policy is None else skb_policy
         sk_buffs = self.slab_caches.kmem_cache_create("skbuff_head_cache", SIZEOF_SK_BUFF, LINE)
@@ -104,6 +108,7 @@ class Host:
         return list(self._skbs or ())
 
     def _softnet(self, core: Core, slab: Slab) -> Softnet:
-        softnet = Softnet(core, slab)
+        softnet = Softnet(core)
+        softnet.slab = slab
         core.softirq.open(SoftirqVector.NET_TX, partial(net_tx_action, softnet))
         return softnet

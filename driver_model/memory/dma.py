@@ -12,6 +12,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from driver_model.memory.page import Page
+from driver_model.memory.page_pool_list import PagePools
 from driver_model.memory.pages import MAX_PAGE_ORDER, PageAllocator
 
 if TYPE_CHECKING:
@@ -85,17 +86,35 @@ class Device:
     pages : the core's page allocator, for coherent memory
     ops : how addresses are made
     checker : the ownership checker, or None to run without
+    page_pools : the kernel's page_pools, or None for a list of its own
     """
 
-    __slots__ = ("checker", "core", "map_errors", "op_map", "op_sync_cpu", "op_sync_device", "op_unmap", "ops", "pages")
+    __slots__ = (
+        "checker",
+        "core",
+        "map_errors",
+        "op_map",
+        "op_sync_cpu",
+        "op_sync_device",
+        "op_unmap",
+        "ops",
+        "page_pools",
+        "pages",
+    )
 
     def __init__(
-        self, core: "Core", pages: PageAllocator, ops: DmaOps | None = None, checker: "OwnershipChecker | None" = None
+        self,
+        core: "Core",
+        pages: PageAllocator,
+        ops: DmaOps | None = None,
+        checker: "OwnershipChecker | None" = None,
+        page_pools: PagePools | None = None,
     ) -> None:
         self.core = core
         self.pages = pages
         self.ops = DirectDma() if ops is None else ops
         self.checker = checker
+        self.page_pools = PagePools() if page_pools is None else page_pools
         self.map_errors = 0
         self.op_map = core.op("dma.map")
         self.op_unmap = core.op("dma.unmap")

@@ -30,11 +30,12 @@ class Site(NamedTuple):
 
 def caller() -> Site:
     """The innermost line that is neither the memory subsystem's nor the core's: the line that made the call."""
-    frame = sys._getframe(1)
+    frame = sys._getframe(2)  # whoever asks is inside
     while True:
         code = frame.f_code
-        inside = _inside.get(code)
-        if inside is None:
+        try:
+            inside = _inside[code]
+        except KeyError:
             inside = _inside[code] = code.co_filename.startswith(_MACHINERY)
         if not inside or frame.f_back is None:
             return Site(code, frame.f_lineno)
@@ -70,7 +71,7 @@ def covers(intervals: Intervals, start: int, stop: int) -> bool:
 
 def overlap(intervals: Intervals, start: int, stop: int) -> bool:
     """Whether a range touches any of the intervals."""
-    return any(low < stop and start < high for low, high in intervals)
+    return bool(intervals) and any(low < stop and start < high for low, high in intervals)
 
 
 class Handover(NamedTuple):

@@ -48,8 +48,9 @@ class OwnershipChecker:
     access after unmap``, ``device access in the stale window``, ``device access of cpu memory``, ``device access beyond
     the posted length``, ``device access against the direction``, ``double map``, ``double unmap``, ``unmap of what is
     not mapped``, ``sync of what is not mapped``, ``mapping error not tested``, ``wrong size``, ``wrong direction``,
-    ``double free``, ``freed while mapped``, ``freed while in a pool``, ``double put``, ``wrong pool``, ``never
-    unmapped``.
+    ``double free``, ``freed while mapped``, ``freed while in a pool``, ``double put``, ``wrong pool``, ``cpu access of
+    unreadable memory``, ``never unmapped``; and those of
+    :class:`driver_model.memory.page_pool_checker.PagePoolChecker`.
 
     Parameters
     ----------
@@ -71,6 +72,7 @@ class OwnershipChecker:
         self._allocated: dict[int, Site] = {}
         self._freed: dict[int, Site] = {}
         self._pooled: dict[Page, Site] = {}
+        self._unreadable: dict[int, str] = {}
         self._live: dict[int, list[Mapping]] = {}
         self._by_frame: dict[int, list[Mapping]] = {}
         self._ended: list[Mapping] = []
@@ -215,12 +217,35 @@ class OwnershipChecker:
         """A page left a pool's cache or ring."""
         self._pooled.pop(page, None)
 
+    def pooled(self, page: Page) -> Site | None:
+        """Where a page was put that is in a pool's cache or ring; None for others."""
+        return self._pooled.get(page)
+
+    def unreadable(self, page: Page, what: str) -> None:
+        """Memory that no CPU can read from now on, and what it is."""
+        self._unreadable.update(dict.fromkeys(range(page.pfn, page.pfn + (page.size >> PAGE_SHIFT)), what))
+
+    def readable(self, page: Page) -> None:
+        """The end of :meth:`unreadable`."""
+        for frame in range(page.pfn, page.pfn + (page.size >> PAGE_SHIFT)):
+            self._unreadable.pop(frame, None)
+
+    def report(self, rule: str, message: str) -> None:
+        """A rule was broken that a checker of a pool enforces."""
+        self._report(rule, message)
+
     # Accesses
 
     def cpu_access(self, core: "Core", time: int, address: int, length: int, write: bool) -> None:
         """A core touched memory: it must be allocated, and the CPU's."""
         stop = address + length
         for frame in range(address >> PAGE_SHIFT, (stop + PAGE_SIZE - 1) >> PAGE_SHIFT):
+            if frame in self._unreadable:
+                self._report(
+                    "cpu access of unreadable memory",
+                    f"{_verb(write)} at {address:#x} of {self._unreadable[frame]} at {caller()} on core {core.index}, "
+                    f"{time} ps",
+                )
             for mapping in self._by_frame.get(frame, ()):
                 if mapping.ended is not None or mapping.coherent or mapping.stop <= address or stop <= mapping.address:
                     continue

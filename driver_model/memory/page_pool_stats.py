@@ -19,20 +19,69 @@ _ETHTOOL = {
 
 
 @dataclass(slots=True)
-class PagePoolStatistics:
-    """Counters of one pool, as in ``struct page_pool_stats``."""
+class AllocStatistics:
+    """``struct page_pool_alloc_stats``, and what the kernel does not have."""
 
-    alloc_fast: int = 0  #: allocations from the cache
-    alloc_slow: int = 0  #: order-0 allocations that went to the page allocator; one for each batch
-    alloc_slow_high_order: int = 0  #: the same, of higher order
-    alloc_empty: int = 0  #: the ring was empty, so the slow path was taken
-    alloc_refill: int = 0  #: allocations that filled the cache from the ring
-    alloc_waive: int = 0  #: pages from the ring that were given up because they lie on another node
-    recycle_cached: int = 0  #: pages put into the cache
-    recycle_cache_full: int = 0  #: the cache was full, so the ring was tried
-    recycle_ring: int = 0  #: pages put into the ring
-    recycle_ring_full: int = 0  #: pages freed because the ring was full
-    recycle_released_refcnt: int = 0  #: pages freed because somebody else still used them
+    fast: int = 0  #: allocations from the cache
+    slow: int = 0  #: order-0 allocations that went to the page allocator; one for each batch
+    slow_high_order: int = 0  #: the same, of higher order
+    empty: int = 0  #: the ring was empty, so the slow path was taken
+    refill: int = 0  #: allocations that filled the cache from the ring
+    waive: int = 0  #: pages from the ring that were given up because they lie on another node
+    limited: int = 0  #: allocations that the circuit breaker refused
+    shrunk: int = 0  #: pages that the shrinker gave back
+
+
+@dataclass(slots=True)
+class RecycleStatistics:
+    """``struct page_pool_recycle_stats``. The system pools of a kernel share one."""
+
+    cached: int = 0  #: pages put into the cache
+    cache_full: int = 0  #: the cache was full, so the ring was tried
+    ring: int = 0  #: pages put into the ring
+    ring_full: int = 0  #: pages freed because the ring was full; in a bulk put, once for all of them
+    released_refcnt: int = 0  #: pages freed because somebody else still used them, or of the emergency reserve
+
+
+@dataclass(frozen=True, slots=True)
+class PagePoolStatistics:
+    """Counters of one pool at one time (``page_pool_get_stats``); what each counts, the two classes above say.
+
+    The last two are not the kernel's, and appear under none of its names.
+    """
+
+    alloc_fast: int
+    alloc_slow: int
+    alloc_slow_high_order: int
+    alloc_empty: int
+    alloc_refill: int
+    alloc_waive: int
+    recycle_cached: int
+    recycle_cache_full: int
+    recycle_ring: int
+    recycle_ring_full: int
+    recycle_released_refcnt: int
+    alloc_limited: int
+    shrunk: int
+
+    @classmethod
+    def of(cls, alloc: AllocStatistics, recycle: RecycleStatistics) -> "PagePoolStatistics":
+        """What both halves say now."""
+        return cls(
+            alloc.fast,
+            alloc.slow,
+            alloc.slow_high_order,
+            alloc.empty,
+            alloc.refill,
+            alloc.waive,
+            recycle.cached,
+            recycle.cache_full,
+            recycle.ring,
+            recycle.ring_full,
+            recycle.released_refcnt,
+            alloc.limited,
+            alloc.shrunk,
+        )
 
     def ethtool(self) -> dict[str, int]:
         """Names as ``ethtool -S`` shows them."""

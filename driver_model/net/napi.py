@@ -9,10 +9,12 @@ from driver_model.cpu.softirq import SoftirqVector
 
 if TYPE_CHECKING:
     from driver_model.cpu.core import Core
+    from driver_model.memory.slab import Slab
     from driver_model.net.qdisc import Qdisc
     from driver_model.net.skb_alloc import SkbAllocator
     from driver_model.net.skb_free import SkbFreeing
 
+MIN_NAPI_ID = 1024  #: lower numbers are cores
 NAPI_POLL_WEIGHT = 64
 NETDEV_BUDGET = 300
 NETDEV_BUDGET_PS = 2 * 10**9  #: ``netdev_budget_usecs`` at HZ=1000, in picoseconds
@@ -25,6 +27,8 @@ class Softnet:
 
     Attributes
     ----------
+    instances : NAPI instances made so far
+    slab : the core's slab allocator
     skbs, freeing : where SKBs of this core are made, and where they end
     processed : packets that polls reported
     output_queue : qdiscs that were woken, for the softirq NET_TX
@@ -38,9 +42,11 @@ class Softnet:
         self.budget = budget
         self.budget_ps = budget_ps
         self.poll_list: deque[Napi] = deque()
+        self.instances = 0
         self.processed = 0
         self.time_squeeze = 0
         self.output_queue: list[Qdisc] = []
+        self.slab: Slab
         self.skbs: SkbAllocator
         self.freeing: SkbFreeing
         core.softirq.open(SoftirqVector.NET_RX, lambda: net_rx_action(self))
@@ -59,6 +65,7 @@ class Napi:
 
     Attributes
     ----------
+    napi_id : its number, as netlink names it: one for each instance of a kernel, from ``MIN_NAPI_ID`` on
     list_owner : index of the core that polls or is about to poll it, -1 when idle
     polls : calls of ``poll``
     """
@@ -68,6 +75,7 @@ class Napi:
         "list_owner",
         "missed",
         "name",
+        "napi_id",
         "op_complete",
         "op_poll",
         "op_schedule",
@@ -87,6 +95,8 @@ class Napi:
         self.poll = poll
         self.weight = weight
         self.name = name
+        softnet.instances += 1
+        self.napi_id = MIN_NAPI_ID * softnet.instances + softnet.core.index
         self.scheduled = False
         self.missed = False
         self.disabled = True

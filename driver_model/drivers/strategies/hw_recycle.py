@@ -15,17 +15,10 @@ from driver_model.memory.dma import (
     dma_sync_single_for_device,
 )
 from driver_model.memory.page import Page
-from driver_model.memory.page_pool import (
-    PP_FLAG_DMA_MAP,
-    PP_FLAG_DMA_SYNC_DEV,
-    PP_RING_MAX,
-    PagePoolParams,
-    page_pool_alloc_pages,
-    page_pool_create,
-    page_pool_destroy,
-    page_pool_inflight,
-    page_pool_put_full_page,
-)
+from driver_model.memory.page_pool import page_pool_alloc_pages, page_pool_create, page_pool_put_full_page
+from driver_model.memory.page_pool_params import PP_FLAG_DMA_MAP, PP_FLAG_DMA_SYNC_DEV, PP_RING_MAX, PagePoolParams
+from driver_model.memory.page_pool_release import page_pool_destroy
+from driver_model.memory.page_pool_state import page_pool_inflight
 from driver_model.net.napi import Napi
 from hw.abi.pools import BufferState
 
@@ -142,7 +135,10 @@ class HwRecycle(PooledStrategy):
 
     def _join(self, buffer_id: int) -> bool:
         """Let a page join, under the next id or that of one that has left; whether there was one."""
+        softirq = self.dev.core.softirq
+        softirq.disable()  # a poll may put a page into the cache
         page = page_pool_alloc_pages(self.pages)
+        softirq.enable()
         if page is None:
             return False
         if page.pfmemalloc:

@@ -10,17 +10,14 @@ from driver_model.memory.dma import (
 )
 from driver_model.memory.page import Page
 from driver_model.memory.page_pool import (
-    PP_FLAG_DMA_MAP,
-    PP_FLAG_DMA_SYNC_DEV,
-    PP_RING_MAX,
-    PagePoolParams,
     page_pool_alloc_pages,
     page_pool_create,
-    page_pool_destroy,
-    page_pool_inflight,
     page_pool_put_full_page,
     page_pool_put_page,
 )
+from driver_model.memory.page_pool_params import PP_FLAG_DMA_MAP, PP_FLAG_DMA_SYNC_DEV, PP_RING_MAX, PagePoolParams
+from driver_model.memory.page_pool_release import page_pool_destroy
+from driver_model.memory.page_pool_state import page_pool_inflight
 from driver_model.net.napi import Napi
 
 

@@ -20,14 +20,9 @@ from driver_model.memory.dma import (
 )
 from driver_model.memory.ownership import OwnershipChecker, OwnershipError
 from driver_model.memory.page import Page
-from driver_model.memory.page_pool import (
-    PP_FLAG_DMA_MAP,
-    PagePool,
-    PagePoolParams,
-    page_pool_alloc_pages,
-    page_pool_create,
-    page_pool_put_full_page,
-)
+from driver_model.memory.page_pool import page_pool_alloc_pages, page_pool_create, page_pool_put_full_page
+from driver_model.memory.page_pool_params import PP_FLAG_DMA_MAP, PagePoolParams
+from driver_model.memory.page_pool_state import PagePool
 from tests.driver_model.bench import Bench
 from tests.driver_model.fake_platform import CYCLE_PS
 

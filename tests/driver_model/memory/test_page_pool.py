@@ -3,6 +3,7 @@
 
 import errno
 import random
+import re
 from typing import Any
 
 import pytest
@@ -10,21 +11,17 @@ import pytest
 from driver_model.memory.dma import Device, DirectDma, DmaDirection
 from driver_model.memory.page import Page
 from driver_model.memory.page_pool import (
-    DEFER_TIME,
-    PP_FLAG_DMA_MAP,
-    PP_FLAG_DMA_SYNC_DEV,
-    PagePool,
-    PagePoolParams,
     page_pool_alloc_pages,
     page_pool_create,
-    page_pool_destroy,
     page_pool_get_dma_addr,
-    page_pool_inflight,
-    page_pool_info,
     page_pool_put_full_page,
     page_pool_put_page,
     page_pool_recycle_direct,
 )
+from driver_model.memory.page_pool_params import PP_FLAG_DMA_MAP, PP_FLAG_DMA_SYNC_DEV, PagePoolParams
+from driver_model.memory.page_pool_release import DEFER_TIME, page_pool_destroy
+from driver_model.memory.page_pool_state import PagePool, page_pool_inflight
+from driver_model.memory.page_pool_user import page_pool_info
 from driver_model.net.napi import Napi
 from tests.driver_model.bench import Bench
 
@@ -167,6 +164,7 @@ def test_softirq_context_is_a_poll_or_a_process_with_softirqs_disabled() -> None
         napi = Napi(bench.host.softnets[0], lambda budget: 0)
         pool = make(bench, napi=napi)
         for owner, disabled, where in ((0, False, "ring"), (0, True, "cached"), (1, True, "ring"), (-1, True, "ring")):
+            napi.list_owner = -1
             page = take(pool, 1)[0]
             before = nonzero(pool).get(f"rx_pp_recycle_{where}", 0)
             napi.list_owner = owner
@@ -248,9 +246,13 @@ def test_a_destroyed_pool_waits_for_its_last_page_and_warns() -> None:
         assert page_pool_inflight(pool) == 1
         assert not pool.mapped, "nothing stays mapped when the device goes"
         bench.core.sleep_until(bench.core.time + 61 * DEFER_TIME)
-        assert page_pool_info(pool) == {"inflight": 1, "inflight-mem": 4096, "detach-time": 0}
-        assert pool.warnings == ["stalled pool shutdown: 1 inflight"]
-        page_pool_put_full_page(pool, page, True)
+        assert page_pool_info(pool) == {"id": 1, "inflight": 1, "inflight-mem": 4096, "detach-time": 0}
+        assert pool.warnings[0] == "stalled pool shutdown: id 1, 1 inflight 60 sec"
+        assert re.fullmatch(
+            rf"page .* at {page.address:#x}, taken 60\d{{12}} ps ago at .*test_page_pool.py:\d+", pool.warnings[1]
+        )
+        assert len(pool.warnings) == 2
+        page_pool_put_full_page(pool, page, False)
         assert pool.released
         with pytest.raises(RuntimeError, match="was destroyed before"):
             page_pool_destroy(pool)
@@ -292,7 +294,7 @@ def test_random_use_never_loses_a_page() -> None:
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"flags": 1 << 5}, "flags must be within 0x3, not 32"),
+        ({"flags": 1 << 5}, "flags must be within 0xf, not 32"),
         ({"flags": PP_FLAG_DMA_MAP, "dma_dir": DmaDirection.TO_DEVICE}, "FROM_DEVICE or BIDIRECTIONAL, not <DmaDir"),
         ({"flags": PP_FLAG_DMA_SYNC_DEV}, "DMA_SYNC_DEV needs DMA_MAP"),
         ({"max_len": 0}, "needs max_len, not 0"),
