@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
@@ -31,17 +31,25 @@ class Operation:
 
 @dataclass(frozen=True)
 class Cost:
-    """Cost of an operation. Instructions scale with the core's clock, waits for memory do not: two parts.
-
-    ``origin`` names the benchmark that it was solved from; for an assumption it is ``assumption: `` and the reason; for
-    a borrowed cost ``borrowed from``, the lender, the reason, and the origin there.
-    """
+    """Cost of an operation. Instructions scale with the core's clock, waits for memory do not: two parts."""
 
     cycles: Fraction
     ns: Fraction
-    origin: str
-    assumed: bool  #: no published figure stands behind it, be it this machine's or a lender's
-    lender: str | None = None  #: the profile that it is borrowed from
+    basis: str  #: name of the benchmark that it is solved from, or an assumption's reason
+    source: str = ""  #: where the benchmark is published; nothing for an assumption
+    lender: str = ""  #: profile that it is borrowed from, if it is
+    why: str = ""  #: and for what reason
+
+    @property
+    def assumed(self) -> bool:
+        """No published figure stands behind it, be it this machine's or a lender's."""
+        return not self.source
+
+    @property
+    def origin(self) -> str:
+        """The benchmark's name; ``assumption: `` and the reason; ``borrowed from`` a profile, why, and its origin."""
+        there = f"assumption: {self.basis}" if self.assumed else self.basis
+        return f"borrowed from {self.lender}: {self.why}; there {there}" if self.lender else there
 
     def ps(self, khz: int) -> Fraction:
         """Picoseconds at a clock."""
@@ -142,7 +150,7 @@ class _Solver:
             self._open.append(key)
             if operation in file.assumptions:
                 assumed = file.assumptions[operation]
-                self._costs[key] = Cost(assumed.cycles, assumed.ns, f"assumption: {assumed.reason}", assumed=True)
+                self._costs[key] = Cost(assumed.cycles, assumed.ns, assumed.reason)
             elif operation in file.solved:
                 self._solve(file, file.solved[operation])
             else:
@@ -162,18 +170,15 @@ class _Solver:
             )
         for name, share in split.items():
             ps = rest * share / sum(split.values()) / loop[name]
-            cycles, ns = (ps * Fraction(khz, 10**9), Fraction(0))
-            if benchmark.solve_for == "ns":
-                cycles, ns = Fraction(0), ps / 1000
-            self._costs[file.name, name] = Cost(cycles, ns, benchmark.name, assumed=False)
+            in_ns = benchmark.solve_for == "ns"
+            cycles, ns = (Fraction(0), ps / 1000) if in_ns else (ps * Fraction(khz, 10**9), Fraction(0))
+            self._costs[file.name, name] = Cost(cycles, ns, benchmark.name, benchmark.source)
 
     def _borrowed(self, file: ProfileFile, operation: str) -> Cost:
         for borrow in file.borrows:
             lender = self._lender(file, borrow)
             if borrow.covers(operation) and operation in lender.defined:
-                there = self.cost(lender, operation)
-                origin = f"borrowed from {lender.name}: {borrow.reason}; there {there.origin}"
-                return Cost(there.cycles, there.ns, origin, there.assumed, lender.name)
+                return replace(self.cost(lender, operation), lender=lender.name, why=borrow.reason)
         raise ProfileError(f"{file.where}: {operation!r} has no cost")
 
     def _lender(self, file: ProfileFile, borrow: Borrow) -> ProfileFile:

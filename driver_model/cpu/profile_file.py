@@ -185,6 +185,8 @@ class ProfileFile:
         value = _number(entry[unit], f"{where}: {unit}")
         if not value:
             raise ProfileError(f"{where}: {unit} must not be 0")
+        if not entry["source"]:
+            raise ProfileError(f"{where}: source must say where it is published")
         ps = {"cycles": value * Fraction(10**9, self.khz), "ns": value * 1000, "mpps": Fraction(10**6) / value}[unit]
         loop = {name: _number(count, f"{where}: loop: {name}") for name, count in entry["loop"].items()}
         fixed = MappingProxyType(loop), value, unit, ps, entry["source"], entry.get("note", "")

@@ -128,7 +128,7 @@ def test_a_profiles_own_figures_come_before_borrowed_ones_and_these_in_their_ord
     own = assumption("a", "cycles = 3") + borrow("first", '"a", "b"') + borrow("second", '"*"')
     costs = Profile(profile_text(own), folder=tmp_path).costs
     assert {name: (cost.cycles, cost.lender) for name, cost in costs.items()} == {
-        "a": (3, None),
+        "a": (3, ""),
         "b": (1, "first"),
         "c": (2, "second"),
     }

@@ -58,6 +58,7 @@ def test_a_benchmark_beside_borrowed_operations_names_what_it_is_solved_for() ->
             "must split alloc, free, not nap, alloc, free",
         ),
         (profile_text(PAIR.replace("cycles = 60", "cycles = 0")), "cycles must not be 0"),
+        (profile_text(PAIR.replace("a paper", "")), "source must say where it is published"),
         (profile_text(PAIR + LATER.replace('"ns"', '"pages"')), "solve_for must be cycles or ns, not 'pages'"),
         (profile_text(PAIR + LATER.replace("2, slow = 1 }", "2, slow = 0 }")), "cannot be solved for 'slow'"),
         (
