@@ -292,19 +292,32 @@ def verilog(
 
 
 @app.command()
-def costs(profile: Annotated[str, typer.Argument(help="Cost profile.")] = "e5-1650v4") -> None:
-    """Show what each operation costs, and which published figure it comes from."""
+def costs(
+    profile: Annotated[str, typer.Option(help="Machine.", metavar="|".join(Profile.names()))] = "e5-1650v4",
+) -> None:
+    """Show what each operation costs, whether that is solved, assumed or borrowed, and where it comes from."""
     with _explained():
         loaded = Profile.load(profile)
-        table = Table(title=f"{loaded.machine}, {loaded.khz / 1e6:.2f} GHz", title_justify="left", header_style="bold")
+        clock = f"{loaded.khz / 1e6:.2f} GHz" + ("" if loaded.coherent else ", devices not coherent")
+        table = Table(title=f"{loaded.name}: {loaded.machine}, {clock}", title_justify="left", header_style="bold")
         table.add_column("operation")
         table.add_column("cycles", justify="right")
         table.add_column("ns", justify="right")
+        table.add_column("how")
         table.add_column("from")
-        for name, cost in loaded.costs.items():
+        borrowed: dict[tuple[str, str], None] = {}
+        for name, cost in sorted(loaded.costs.items()):
             total = cost.ps(loaded.khz)
-            table.add_row(name, f"{float(total * loaded.khz / 10**9):.1f}", f"{float(total / 1000):.1f}", cost.origin)
+            how = "assumed" if cost.assumed else "solved"
+            if cost.lender:
+                how += f" on {cost.lender}"
+                borrowed[cost.lender, cost.why] = None
+            source = "" if cost.assumed else f" ({cost.source})"
+            numbers = f"{float(total * loaded.khz / 10**9):.1f}", f"{float(total / 1000):.1f}"
+            table.add_row(name, *numbers, how, escape(cost.basis + source))
         console.print(table)
+        for lender, why in borrowed:
+            console.print(f"Borrowed from {lender}: {why}.", markup=False, highlight=False)
 
 
 def main() -> None:

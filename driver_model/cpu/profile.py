@@ -4,19 +4,15 @@
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
-FOLDER = Path(__file__).parent / "profiles"
+from driver_model.cpu.profile_file import FOLDER, Benchmark, Borrow, ProfileError, ProfileFile
 
-
-class ProfileError(ValueError):
-    """A profile that contradicts itself or leaves something open."""
+__all__ = ["Benchmark", "Cost", "Operation", "Profile", "ProfileError"]
 
 
 class Operation:
@@ -35,181 +31,160 @@ class Operation:
 
 @dataclass(frozen=True)
 class Cost:
-    """Cost of a primitive. Instructions scale with the core's clock, waits for memory do not: two parts.
-
-    ``origin`` names the benchmark it was solved from; for an assumption it is ``assumption: `` and the reason.
-    """
+    """Cost of an operation. Instructions scale with the core's clock, waits for memory do not: two parts."""
 
     cycles: Fraction
     ns: Fraction
-    origin: str
+    basis: str  #: name of the benchmark that it is solved from, or an assumption's reason
+    source: str = ""  #: where the benchmark is published; nothing for an assumption
+    lender: str = ""  #: profile that it is borrowed from, if it is
+    why: str = ""  #: and for what reason
 
     @property
     def assumed(self) -> bool:
-        """No published figure stands behind it."""
-        return self.origin.startswith("assumption: ")
+        """No published figure stands behind it, be it this machine's or a lender's."""
+        return not self.source
+
+    @property
+    def origin(self) -> str:
+        """The benchmark's name; ``assumption: `` and the reason; ``borrowed from`` a profile, why, and its origin."""
+        there = f"assumption: {self.basis}" if self.assumed else self.basis
+        return f"borrowed from {self.lender}: {self.why}; there {there}" if self.lender else there
 
     def ps(self, khz: int) -> Fraction:
         """Picoseconds at a clock."""
         return self.cycles * Fraction(10**9, khz) + self.ns * 1000
 
 
-@dataclass(frozen=True)
-class Benchmark:
-    """A published measurement: primitives in one turn of a loop, and the time of a turn."""
-
-    name: str
-    loop: Mapping[str, Fraction]
-    ps: Fraction
-    source: str
-    is_check: bool  #: nothing was solved from it: it only has to come out
-
-
-def _only(table: Mapping[str, Any], where: str, required: set[str], optional: set[str]) -> None:
-    known = sorted(required | optional)
-    for key in table:
-        if key not in known:
-            raise ProfileError(f"{where} has an unknown entry {key!r}; known are {', '.join(known)}")
-    for key in sorted(required):
-        if key not in table:
-            raise ProfileError(f"{where} lacks {key!r}")
-
-
-def _number(value: Any, where: str, *, low: int = 0) -> Fraction:
-    if isinstance(value, bool) or not isinstance(value, int | Fraction):
-        raise ProfileError(f"{where} must be a number, not {value!r}")
-    if value < low:
-        raise ProfileError(f"{where} must be at least {low}, not {value!r}")
-    return Fraction(value)
-
-
 class Profile:
-    """Costs of one machine's operations.
+    """Costs of one machine's operations, from a :class:`driver_model.cpu.profile_file.ProfileFile`.
 
-    A profile is a TOML file: ``name``, ``machine``, ``frequency_khz``, and in this order of evaluation
+    What the known operations of a benchmark's loop leave of its result is the cost of those that it is solved for. A
+    borrowed cost is that of the lender's own assumption or benchmark: its cycles stay cycles, at this machine's clock,
+    and its nanoseconds stay nanoseconds. Two profiles may borrow from each other, as long as no operation depends on
+    itself. A composed profile is one that only borrows.
 
-    - ``[[assumption]]`` with ``name``, ``cycles`` or ``ns``, and ``reason``: what has no published figure;
-    - ``[[benchmark]]`` with ``name``, ``loop`` (count of each primitive in a turn), the result of a turn as
-      ``cycles``, ``ns`` or ``mpps``, and ``source``. What the known primitives leave of the result is the cost of the
-      one that is still unknown; where the loop has several (a pair such as alloc and free, measured together),
-      ``split`` gives their shares. ``solve_for`` is ``cycles`` or ``ns``;
-    - ``[[check]]``, a benchmark without unknowns.
-
-    ``where`` names the file in messages. Raises :class:`ProfileError`.
+    ``where`` names the file in messages; lenders are in ``folder``. Raises :class:`ProfileError`.
     """
 
-    def __init__(self, text: str, where: str = "profile") -> None:
-        try:
-            table = tomllib.loads(text, parse_float=Fraction)
-        except tomllib.TOMLDecodeError as error:
-            raise ProfileError(f"{where}: {error}") from None
-        _only(table, where, {"name", "machine", "frequency_khz"}, {"assumption", "benchmark", "check"})
-        khz = table["frequency_khz"]
-        if not isinstance(khz, int) or isinstance(khz, bool) or khz <= 0:
-            raise ProfileError(f"{where}: frequency_khz must be a positive integer, not {khz!r}")
-        self.name: str = table["name"]
-        self.machine: str = table["machine"]
-        self.khz: int = khz
-        self.digest = hashlib.sha256(text.encode()).hexdigest()  #: of the file, for results
-        self._costs: dict[str, Cost] = {}
-        self._benchmarks: list[Benchmark] = []
-        for entry in table.get("assumption", []):
-            self._assume(entry, where)
-        for entry in table.get("benchmark", []):
-            self._solve(entry, where)
-        for entry in table.get("check", []):
-            self._check(entry, where)
-        self._ps = {name: round(cost.ps(khz)) for name, cost in self._costs.items()}
+    def __init__(self, text: str, where: str = "profile", folder: Path = FOLDER) -> None:
+        file = ProfileFile(text, where)
+        solver = _Solver(file, folder)
+        self.name = file.name
+        self.machine = file.machine
+        self.khz = file.khz
+        self.coherent = file.coherent  #: whether devices see what is in the CPU's caches
+        self.composed = not file.defined
+        self._costs = {operation: solver.cost(file, operation) for operation in solver.operations(file)}
+        self._benchmarks = tuple(file.benchmarks)
+        for benchmark in self._benchmarks:
+            for operation in benchmark.loop:
+                if operation not in self._costs:
+                    raise ProfileError(f"{file.where}: {benchmark.name!r} uses {operation!r}, which has no cost")
+        self.digest = solver.digest  #: of the file and of those borrowed from, for results
+        self._ps = {operation: round(cost.ps(self.khz)) for operation, cost in self._costs.items()}
 
     @classmethod
-    def load(cls, name: str) -> Profile:
+    def load(cls, name: str, folder: Path = FOLDER) -> Profile:
         """A profile that comes with Pagewheel. Raises ``ValueError`` if there is none of that name."""
-        path = FOLDER / f"{name}.toml"
-        known = cls.names()
-        if name not in known:
-            raise ValueError(f"Profile must be one of {', '.join(known)}, not {name!r}")
-        return cls(path.read_text(encoding="utf-8"), path.name)
+        path = ProfileFile.path(name, folder)
+        return cls(path.read_text(encoding="utf-8"), path.name, folder)
 
     @staticmethod
     def names() -> list[str]:
         """Profiles that come with Pagewheel."""
-        return sorted(path.stem for path in FOLDER.glob("*.toml"))
+        return ProfileFile.names()
 
     @property
     def costs(self) -> Mapping[str, Cost]:
-        """Cost of each primitive."""
+        """Cost of each operation."""
         return MappingProxyType(self._costs)
 
     @property
     def benchmarks(self) -> tuple[Benchmark, ...]:
-        """Every benchmark, and every check after them."""
-        return tuple(self._benchmarks)
+        """Every benchmark of the machine, and every check after them."""
+        return self._benchmarks
 
     def ps(self, name: str) -> int:
-        """Picoseconds of a primitive, rounded once. Raises ``KeyError`` for one that the profile does not have."""
+        """Picoseconds of an operation, rounded once. Raises ``KeyError`` for one that the profile does not have."""
         if name not in self._ps:
             raise KeyError(f"Profile {self.name} has no cost for {name!r}; it has {', '.join(sorted(self._ps))}")
         return self._ps[name]
 
-    def _add(self, name: str, cost: Cost, where: str) -> None:
-        if name in self._costs:
-            raise ProfileError(f"{where}: {name!r} already has a cost")
-        self._costs[name] = cost
 
-    def _assume(self, entry: Mapping[str, Any], where: str) -> None:
-        where = f"{where}: assumption {entry.get('name')!r}"
-        _only(entry, where, {"name", "reason"}, {"cycles", "ns"})
-        cycles = _number(entry.get("cycles", 0), f"{where}: cycles")
-        ns = _number(entry.get("ns", 0), f"{where}: ns")
-        if ("cycles" in entry) == ("ns" in entry):
-            raise ProfileError(f"{where} must give cycles or ns")
-        self._add(entry["name"], Cost(cycles, ns, f"assumption: {entry['reason']}"), where)
+class _Solver:
+    """Costs of one profile's operations and, where it borrows, of its lenders': each is solved when it is asked for."""
 
-    def _measured(self, entry: Mapping[str, Any], where: str, *, is_check: bool) -> Benchmark:
-        units = [unit for unit in ("cycles", "ns", "mpps") if unit in entry]
-        if len(units) != 1:
-            raise ProfileError(f"{where} must give its result in one of cycles, ns and mpps")
-        value = _number(entry[units[0]], f"{where}: {units[0]}")
-        if not value:
-            raise ProfileError(f"{where}: {units[0]} must not be 0")
-        ps = {"cycles": value * Fraction(10**9, self.khz), "ns": value * 1000, "mpps": Fraction(10**6) / value}
-        loop = {name: _number(count, f"{where}: loop: {name}") for name, count in entry["loop"].items()}
-        return Benchmark(entry["name"], MappingProxyType(loop), ps[units[0]], entry["source"], is_check)
+    def __init__(self, file: ProfileFile, folder: Path) -> None:
+        self._folder = folder
+        self._files = {file.name: file}
+        self._costs: dict[tuple[str, str], Cost] = {}
+        self._open: list[tuple[str, str]] = []
 
-    def _solve(self, entry: Mapping[str, Any], where: str) -> None:
-        where = f"{where}: benchmark {entry.get('name')!r}"
-        _only(entry, where, {"name", "loop", "source"}, {"cycles", "ns", "mpps", "split", "solve_for"})
-        benchmark = self._measured(entry, where, is_check=False)
-        unknown = [name for name in benchmark.loop if name not in self._costs]
-        split = {name: _number(share, f"{where}: split: {name}") for name, share in entry.get("split", {}).items()}
-        if not unknown:
-            raise ProfileError(f"{where} has no unknown primitive: make it a check")
-        if len(unknown) == 1 and not split:
-            split = {unknown[0]: Fraction(1)}
-        if set(split) != set(unknown) or not sum(split.values()):
-            raise ProfileError(f"{where} must split {', '.join(unknown)}, not {', '.join(split)}")
-        known = sum(count * self._costs[n].ps(self.khz) for n, count in benchmark.loop.items() if n in self._costs)
+    @property
+    def digest(self) -> str:
+        own, *lenders = self._files.values()
+        texts = [own.text, *(file.text for file in sorted(lenders, key=lambda file: file.name))]
+        return hashlib.sha256("".join(texts).encode()).hexdigest()
+
+    def operations(self, file: ProfileFile) -> list[str]:
+        """What a profile has a cost for: its own operations, then the borrowed ones."""
+        names = dict.fromkeys(file.defined)
+        for borrow in file.borrows:
+            lender = self._lender(file, borrow)
+            for pattern in borrow.patterns:
+                found = [each for each in lender.defined if Borrow("", (pattern,), "").covers(each)]
+                if not found:
+                    raise ProfileError(f"{file.where}: {borrow.lender} itself defines nothing that is {pattern!r}")
+                names |= dict.fromkeys(found)
+        return list(names)
+
+    def cost(self, file: ProfileFile, operation: str) -> Cost:
+        """Raises :class:`ProfileError` for an operation that has no cost, or depends on itself."""
+        key = file.name, operation
+        if key not in self._costs:
+            if key in self._open:
+                circle = [*self._open[self._open.index(key) :], key]
+                chain = " <- ".join(f"{name} of {profile}" for profile, name in circle)
+                raise ProfileError(f"{file.where}: {operation!r} depends on itself: {chain}")
+            self._open.append(key)
+            if operation in file.assumptions:
+                assumed = file.assumptions[operation]
+                self._costs[key] = Cost(assumed.cycles, assumed.ns, assumed.reason)
+            elif operation in file.solved:
+                self._solve(file, file.solved[operation])
+            else:
+                self._costs[key] = self._borrowed(file, operation)
+            self._open.pop()
+        return self._costs[key]
+
+    def _solve(self, file: ProfileFile, benchmark: Benchmark) -> None:
+        """Costs of all that a benchmark is solved for."""
+        khz, loop, split = file.khz, benchmark.loop, benchmark.split
+        known = sum(count * self.cost(file, name).ps(khz) for name, count in loop.items() if name not in split)
         rest = benchmark.ps - known
         if rest <= 0:
-            raise ProfileError(f"{where}: known primitives take {float(known):.0f} of {float(benchmark.ps):.0f} ps")
-        solve_for = entry.get("solve_for", "cycles")
-        if solve_for not in ("cycles", "ns"):
-            raise ProfileError(f"{where}: solve_for must be cycles or ns, not {solve_for!r}")
-        for name in unknown:
-            if not benchmark.loop[name]:
-                raise ProfileError(f"{where} cannot be solved for {name!r}, which it does not use")
-            ps = rest * split[name] / sum(split.values()) / benchmark.loop[name]
-            if solve_for == "cycles":
-                self._add(name, Cost(ps * Fraction(self.khz, 10**9), Fraction(0), benchmark.name), where)
-            else:
-                self._add(name, Cost(Fraction(0), ps / 1000, benchmark.name), where)
-        self._benchmarks.append(benchmark)
+            raise ProfileError(
+                f"{file.where}: benchmark {benchmark.name!r}: known operations take {float(known):.0f} of "
+                f"{float(benchmark.ps):.0f} ps"
+            )
+        for name, share in split.items():
+            ps = rest * share / sum(split.values()) / loop[name]
+            in_ns = benchmark.solve_for == "ns"
+            cycles, ns = (Fraction(0), ps / 1000) if in_ns else (ps * Fraction(khz, 10**9), Fraction(0))
+            self._costs[file.name, name] = Cost(cycles, ns, benchmark.name, benchmark.source)
 
-    def _check(self, entry: Mapping[str, Any], where: str) -> None:
-        where = f"{where}: check {entry.get('name')!r}"
-        _only(entry, where, {"name", "loop", "source"}, {"cycles", "ns", "mpps"})
-        benchmark = self._measured(entry, where, is_check=True)
-        for name in benchmark.loop:
-            if name not in self._costs:
-                raise ProfileError(f"{where} uses {name!r}, which has no cost")
-        self._benchmarks.append(benchmark)
+    def _borrowed(self, file: ProfileFile, operation: str) -> Cost:
+        for borrow in file.borrows:
+            lender = self._lender(file, borrow)
+            if borrow.covers(operation) and operation in lender.defined:
+                return replace(self.cost(lender, operation), lender=lender.name, why=borrow.reason)
+        raise ProfileError(f"{file.where}: {operation!r} has no cost")
+
+    def _lender(self, file: ProfileFile, borrow: Borrow) -> ProfileFile:
+        if borrow.lender not in self._files:
+            try:
+                self._files[borrow.lender] = ProfileFile.read(borrow.lender, self._folder)
+            except ValueError as error:
+                raise ProfileError(f"{file.where}: borrow: {error}") from None
+        return self._files[borrow.lender]

@@ -2,6 +2,7 @@
 """The command line: what it refuses, and short runs end to end."""
 
 import json
+import re
 
 import dpkt
 import pytest
@@ -24,6 +25,7 @@ def refusal(*arguments):
     return " ".join(result.stderr.split())
 
 
+PROFILES = "budget-3ghz, cortex-a53, e5-1650v4, e5-2690v3, epyc-9684x, i7-4790k, j16"
 PRESET = "Preset must be one of 10g, 100g, 10g-offload, 100g-offload, 10g-recycle, 100g-recycle"
 
 
@@ -46,7 +48,7 @@ PRESET = "Preset must be one of 10g, 100g, 10g-offload, 100g-offload, 10g-recycl
         (["run", "strategies", "--set", "ring=100"], "ring must be a power of two in 8..32768, not 100"),
         (["run", "strategies", "--set", "queues=3"], "queues must be in 1..2 on this machine, not 3"),
         (["run", "strategies", "--set", "load=2"], "load must be above 0 and at most 1, not '2'"),
-        (["run", "strategies", "--set", "profile=z80"], "profile must be one of e5-1650v4, not 'z80'"),
+        (["run", "strategies", "--set", "profile=z80"], f"profile must be one of {PROFILES}, not 'z80'"),
         (["run", "strategies", "--set", "nic.queues=99"], "nic.queues must be an integer in 1..16, not 99"),
         (["run", "strategies", "--pcap", "none.pcap"], "Capture 'none.pcap' cannot be read"),
         (["run", "strategies", "--sent", "sent.txt"], "name must end in .pcap or .pcapng, not 'sent.txt'"),
@@ -63,7 +65,7 @@ PRESET = "Preset must be one of 10g, 100g, 10g-offload, 100g-offload, 10g-recycl
         ),
         (["verilog", "-o", __file__, "--core", "iommu"], "-o must name a folder, not the file"),
         (["run", "iotlb_window", "--preset", "1g"], f"{PRESET}, not '1g'"),
-        (["costs", "z80"], "Profile must be one of e5-1650v4, not 'z80'"),
+        (["costs", "--profile", "z80"], f"Profile must be one of {PROFILES}, not 'z80'"),
         (["bench", "--preset", "1g"], f"{PRESET}, not '1g'"),
     ],
 )
@@ -89,9 +91,18 @@ def test_list_shows_the_parameters_of_a_part():
 
 
 def test_costs_show_their_sources():
-    output = invoke("costs").output
-    assert "page.alloc" in output
-    assert "assumption" in output
+    output = " ".join(invoke("costs").output.split())
+    assert "e5-1650v4: Intel Xeon E5-1650 v4" in output
+    assert re.search(r"page.alloc +│ +138.0 │ +38.3 │ solved +│ page, order 0", output)
+    assert re.search(r"irq.entry +│ +900.0 │ +250.0 │ assumed", output)
+    assert re.search(r"irq.save +│ +37.0 │ +10.3 │ solved on │", output)
+    assert "Borrowed from j16: higher orders were measured there." in output
+
+
+def test_costs_of_another_machine_say_what_it_is():
+    output = invoke("costs", "--profile", "cortex-a53").output
+    assert "devices not coherent" in output
+    assert "Borrowed from e5-1650v4: no figure is published for this machine" in output
 
 
 def test_a_run_prints_its_table_and_writes_the_same_file_twice(tmp_path):
