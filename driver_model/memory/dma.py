@@ -210,3 +210,16 @@ def dma_free_coherent(dev: Device, memory: Coherent) -> None:
         dev.checker.coherent_freed(dev.core, memory.dma_address)
     dev.ops.unmap(dev, memory.dma_address, memory.page.size, DmaDirection.BIDIRECTIONAL)
     dev.pages.put_page(memory.page)
+
+
+DMA_ATTR_SKIP_CPU_SYNC = 1 << 5
+
+
+def dma_map_page_attrs(dev: Device, page: Page, offset: int, size: int, direction: DmaDirection, attrs: int) -> int:
+    """stub"""
+    return dma_map_page(dev, page, offset, size, direction)
+
+
+def dma_unmap_page_attrs(dev: Device, dma_address: int, size: int, direction: DmaDirection, attrs: int) -> None:
+    """stub"""
+    dma_unmap_page(dev, dma_address, size, direction)
