@@ -73,7 +73,6 @@ class Core(Timeline):
         self.spin_unlock = self.op("spin.unlock")
         self._load = self.op("cpu.load")
         self._store = self.op("cpu.store")
-        self._copy_line = self.op("cpu.copy_line")
         self._mmio_write = self.op("mmio.write")
         self._mmio_read = self.op("mmio.read")
         self._irq_depth = 0
@@ -122,7 +121,7 @@ class Core(Timeline):
 
     def copy_owned(self, target: int, source: int, length: int) -> None:
         """Copy memory that is this core's alone, at ``cpu.copy_line`` for each line of the source."""
-        self.spend(self._copy_line, ((source & LINE - 1) + length + LINE - 1) // LINE)
+        self.spend(self.op("cpu.copy_line"), ((source & LINE - 1) + length + LINE - 1) // LINE)
         self._stored(target, self._loaded(source, length))
 
     def load_latched(self, address: int, length: int, ready: Callable[[bytes], object]) -> bytes:

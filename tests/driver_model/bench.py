@@ -118,7 +118,9 @@ class Bench:
     def nothing_left(self) -> None:
         """No page in use, none mapped, no doorbell written to a queue that was not enabled."""
         assert self.driver.in_flight == 0
+        self.host.drain()
         assert self.host.pages_in_use == 0
+        assert not self.host.live_skbs
         assert self.nic.bad_doorbells == 0
         if self.checker is not None:
             self.checker.finish()

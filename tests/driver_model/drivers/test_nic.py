@@ -148,7 +148,7 @@ def test_it_opens_again_after_a_stop(name: str) -> None:
 
 def test_page_pool_costs_less_than_a_page_per_packet() -> None:
     busy = {}
-    for name in STRATEGIES:
+    for name in ("page_per_packet", "page_pool"):
         sent = frames(1000, 1, high=60)
         bench = Bench(name, "drop", checked=False)
 
@@ -372,9 +372,9 @@ def test_the_wait_of_completions_stays_that_after_a_reset_unless_it_is_set() -> 
 
 
 def test_unknown_strategy_and_bad_queue_count() -> None:
-    expected = "Buffer strategy must be one of page_per_packet, page_pool, hw_recycle, not 'page_flip'"
+    expected = f"Buffer strategy must be one of {', '.join(STRATEGIES)}, not 'order3'"
     with pytest.raises(ValueError, match=expected):
-        strategy("page_flip")
+        strategy("order3")
     bench = Bench()
     with pytest.raises(ValueError, match="queues must be 1 or more, not 0"):
         NicDriver(bench.host, bench.driver.config, queues=0)

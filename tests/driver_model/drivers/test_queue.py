@@ -303,8 +303,9 @@ def test_a_poll_that_finds_nothing_writes_no_doorbell() -> None:
 class ForgetsToSync(PagePoolStrategy):
     """A driver bug: the CPU looks at the frame without sync_for_cpu."""
 
-    def received(self, buffer: Page, length: int) -> None:
-        """Nothing."""
+    def received(self, buffer: Page, length: int) -> Page:
+        """Nothing is synced."""
+        return buffer
 
 
 class ReleasesTwice(PagePoolStrategy):

@@ -16,8 +16,8 @@ def test_built_in_programs(name: str, action: XdpAction) -> None:
 
 
 def test_unknown_program() -> None:
-    with pytest.raises(ValueError, match="XDP program must be one of drop, tx, pass, not 'redirect'"):
-        program("redirect")
+    with pytest.raises(ValueError, match="XDP program must be one of drop, tx, pass, redirect, not 'forward'"):
+        program("forward")
 
 
 def frame() -> tuple[Bench, XdpBuff, Page]:
