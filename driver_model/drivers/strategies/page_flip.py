@@ -171,7 +171,7 @@ class PageFlip(PostedStrategy):
         if buffer is None:
             return
         home = buffer.home
-        if (buffer.released and not home.lent) or self._reusable(home):
+        if buffer.released or self._reusable(home):
             self._kept.append(home)
         else:
             self._give_up(home)
