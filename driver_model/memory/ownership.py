@@ -213,9 +213,9 @@ class OwnershipChecker:
             self._report("wrong pool", f"{page} at {site} belongs to {page.pp!r}, not to {pool!r}")
         self._pooled[page] = site
 
-    def pool_taken(self, page: Page) -> None:
-        """A page left a pool's cache or ring."""
-        self._pooled.pop(page, None)
+    def pool_taken(self, page: Page) -> Site | None:
+        """A page left a pool's cache or ring; where it was put, None if it was in none."""
+        return self._pooled.pop(page, None)
 
     def pooled(self, page: Page) -> Site | None:
         """Where a page was put that is in a pool's cache or ring; None for others."""

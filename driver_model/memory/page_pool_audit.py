@@ -34,8 +34,8 @@ def page_pool_audit(pool: PagePool, posted: Iterable[Page] = (), held: Iterable[
     for page, place in where.items():
         if page.pp is not pool:
             wrong.append(f"{page} in {place} is of {page.pp!r}, not of {pool!r}")
-        if place in ("cache", "ring") and (page.refcount != 1 or page.pp_ref_count != 1 or page.pfmemalloc):
-            wrong.append(f"{page} in {place} is in use: pp_ref_count {page.pp_ref_count}, pfmemalloc {page.pfmemalloc}")
+        if place in ("cache", "ring") and (page.refcount != 1 or page.pp_ref_count != 1):
+            wrong.append(f"{page} in {place} is in use: pp_ref_count {page.pp_ref_count}")
     return wrong
 
 

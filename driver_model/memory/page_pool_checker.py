@@ -26,12 +26,14 @@ class PagePoolChecker:
     """Checks one pool, and reports to the ownership checker; the pool tells it what it does.
 
     Rules: ``double put``, ``wrong pool`` (both the ownership checker's own), ``more puts than users``, ``put in a
-    hardirq``, ``cache outside its consumer``, ``cached page in use``, ``cache overfull``, ``ring overfull``, ``not
-    synced before it is published``, ``synced twice``, ``negative in flight``,
-    ``released with pages``, ``use of a destroyed pool``, ``fragments overlap``, ``truesize below backing``.
+    hardirq``, ``cache outside its consumer``, ``cached page in use``, ``taken twice``, ``cache overfull``, ``ring
+    overfull``, ``not synced before it is published``, ``synced twice``, ``negative in flight``, ``released with
+    pages``, ``use of a destroyed pool``, ``fragments overlap``, ``truesize below backing``.
 
     The consumer's context is a softirq, or a process with softirqs disabled, on the pool's core, while no other core
     polls its NAPI instance; and any but a hardirq while that is disabled, or if there is none and no ``cpuid``.
+
+    A page of the emergency reserve may come from the page allocator, and then be in the cache, but never come back.
 
     Truesize is known to be too small only where all fragments of a page had one size: then each time.
 
@@ -44,6 +46,7 @@ class PagePoolChecker:
     def __init__(self, pool: "PagePool", ownership: "OwnershipChecker") -> None:
         self._pool = pool
         self._core = pool.core
+        self._ring_size = pool.ring_size
         self._maps = pool.dma_map and pool.provider is None
         self._ownership = ownership
         self._softirq = pool.core.softirq
@@ -88,10 +91,16 @@ class PagePoolChecker:
         """A page is handed out."""
         pool = self._pool
         self._consumer("allocation")
-        mapped = not self._maps or page in pool.mapped
-        if page.refcount != 1 or page.pp_ref_count != 1 or page.pfmemalloc or page.pp is not pool or not mapped:
+        if (
+            page.refcount != 1
+            or page.pp_ref_count != 1
+            or page.pp is not pool
+            or page.pfmemalloc
+            or (self._maps and page not in pool.mapped)
+        ):
             self._in_use(page)
-        self._ownership.pool_taken(page)
+        if self._ownership.pool_taken(page) is None:
+            self._report("taken twice", f"{self._story(page)}, {self._taking(page)}")
         self._members[page] = self._core.time, caller()
 
     def put(self, page: Page) -> None:
@@ -126,8 +135,8 @@ class PagePoolChecker:
 
     def published(self, page: Page) -> None:
         """A page went into the ring."""
-        if len(self._pool.ring) > self._pool.ring_size:
-            self._report("ring overfull", f"{self._story(page)}: {len(self._pool.ring)} of {self._pool.ring_size}")
+        if len(self._pool.ring) > self._ring_size:
+            self._report("ring overfull", f"{self._story(page)}: {len(self._pool.ring)} of {self._ring_size} pages")
         self._published(page)
 
     def discarded(self, page: Page) -> None:
@@ -139,11 +148,11 @@ class PagePoolChecker:
 
     def fragment(self, page: Page, offset: int, truesize: int) -> None:
         """A fragment was cut."""
-        if not offset:
+        if page is not self._cut:
             self._cut, self._cut_end, self._cut_sum = page, 0, 0
             self._cut_sizes.clear()
             self._synced.discard(page)
-        if page is not self._cut or offset < self._cut_end:
+        if offset < self._cut_end:
             self._report(
                 "fragments overlap",
                 f"{self._story(page)}: {truesize} bytes at {offset}, but those before reach to {self._cut_end}",
@@ -157,8 +166,9 @@ class PagePoolChecker:
         if page is self._cut and len(self._cut_sizes) == 1 and self._cut_sum < page.size:
             self._report(
                 "truesize below backing",
-                f"{self._story(page)}: fragments of {self._cut_sizes} bytes count {self._cut_sum} of {page.size} bytes",
+                f"{self._story(page)}: fragments of {min(self._cut_sizes)} bytes count {self._cut_sum} of {page.size}",
             )
+        self._cut = None
 
     # Reports
 
@@ -191,12 +201,14 @@ class PagePoolChecker:
         faults = [f"refcount {page.refcount}"] if page.refcount != 1 else []
         if page.pp_ref_count != 1:
             faults.append(f"pp_ref_count {page.pp_ref_count}")
-        if page.pfmemalloc:
+        if page.pfmemalloc and self._members.get(page) is not None:
             faults.append("pfmemalloc")
         if page.pp is not pool:
             faults.append(f"of {page.pp!r}")
         if self._maps and page not in pool.mapped:
             faults.append("not mapped")
+        if not faults:
+            return
         put = self._ownership.pooled(page)
         self._report("cached page in use", f"{self._story(page)}, put at {put}: {', '.join(faults)}")
 

@@ -1,9 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """page_pool: the kernel's rules, its counters, and where each page is."""
 
-import errno
-import random
-import re
 from typing import Any
 
 import pytest
@@ -11,104 +8,26 @@ import pytest
 from driver_model.memory.dma import Device, DirectDma, DmaDirection
 from driver_model.memory.page import Page
 from driver_model.memory.page_pool import (
+    napi_pp_put_page,
     page_pool_alloc_pages,
     page_pool_create,
+    page_pool_create_percpu,
+    page_pool_disable_direct_recycling,
+    page_pool_enable_direct_recycling,
     page_pool_get_dma_addr,
     page_pool_put_full_page,
     page_pool_put_page,
+    page_pool_put_page_bulk,
+    page_pool_put_unrefed_page,
     page_pool_recycle_direct,
+    page_pool_update_nid,
 )
-from driver_model.memory.page_pool_params import PP_FLAG_DMA_MAP, PP_FLAG_DMA_SYNC_DEV, PagePoolParams
-from driver_model.memory.page_pool_release import DEFER_TIME, page_pool_destroy
+from driver_model.memory.page_pool_params import PagePoolParams
 from driver_model.memory.page_pool_state import PagePool, page_pool_inflight
-from driver_model.memory.page_pool_user import page_pool_info
+from driver_model.memory.page_pool_users import page_pool_ref_page, page_pool_unref_page
 from driver_model.net.napi import Napi
 from tests.driver_model.bench import Bench
-
-MAPPED = PP_FLAG_DMA_MAP | PP_FLAG_DMA_SYNC_DEV
-
-
-def make(bench: Bench, **params: Any) -> PagePool:
-    defaults = {"flags": MAPPED, "dma_dir": DmaDirection.BIDIRECTIONAL, "max_len": 2048, "offset": 256}
-    return page_pool_create(PagePoolParams(bench.host.devices[0], **{**defaults, **params}))
-
-
-def take(pool: PagePool, count: int) -> list[Page]:
-    pages = []
-    for _ in range(count):
-        page = page_pool_alloc_pages(pool)
-        assert page is not None
-        pages.append(page)
-    return pages
-
-
-def nonzero(pool: PagePool) -> dict[str, int]:
-    return {name: value for name, value in pool.statistics.ethtool().items() if value}
-
-
-def test_counters_of_a_script() -> None:
-    """Every step derived by hand from the kernel's rules."""
-    bench = Bench()
-    pool = make(bench, pool_size=40)
-
-    def script() -> None:
-        # The first misses cache and ring: 64 pages come in bulk; 63 more are in the cache then.
-        pages = take(pool, 64)
-        assert nonzero(pool) == {"rx_pp_alloc_empty": 1, "rx_pp_alloc_slow": 1, "rx_pp_alloc_fast": 63}
-        # 120 more: two batches of 64, 8 left in the cache.
-        pages += take(pool, 120)
-        assert nonzero(pool) == {"rx_pp_alloc_empty": 3, "rx_pp_alloc_slow": 3, "rx_pp_alloc_fast": 181}
-        assert page_pool_inflight(pool) == 192
-        # 120 go into the cache and fill it (128); the next 40 into the ring; the last 24 are freed.
-        for page in pages:
-            page_pool_recycle_direct(pool, page)
-        assert nonzero(pool) == {
-            "rx_pp_alloc_empty": 3,
-            "rx_pp_alloc_slow": 3,
-            "rx_pp_alloc_fast": 181,
-            "rx_pp_recycle_cached": 120,
-            "rx_pp_recycle_cache_full": 64,
-            "rx_pp_recycle_ring": 40,
-            "rx_pp_recycle_ring_full": 24,
-        }
-        assert page_pool_inflight(pool) == 168
-        # The cache empties; the 129th is pulled from the ring with the other 39.
-        pages = take(pool, 129)
-        assert pool.statistics.alloc_fast == 181 + 128
-        assert pool.statistics.alloc_refill == 1
-        assert len(pool.alloc_cache) == 39
-        assert not pool.ring
-        # A page that someone else still uses leaves the pool.
-        pool.pages.get_page(pages[0])
-        page_pool_put_full_page(pool, pages[0], True)
-        assert pool.statistics.recycle_released_refcnt == 1
-        assert pages[0].pp is None
-        pool.pages.put_page(pages[0])
-        for page in pages[1:]:
-            page_pool_recycle_direct(pool, page)
-        assert page_pool_inflight(pool) == 167
-        page_pool_destroy(pool)
-
-    bench.run(script)
-    assert pool.released
-    assert page_pool_inflight(pool) == 0
-    assert not pool.mapped
-    assert bench.host.pages_in_use == 0
-    assert bench.checker is not None
-    bench.checker.finish()
-    assert pool.statistics.netlink() == {
-        "alloc-fast": 309,
-        "alloc-slow": 3,
-        "alloc-slow-high-order": 0,
-        "alloc-empty": 3,
-        "alloc-refill": 1,
-        "alloc-waive": 0,
-        "recycle-cached": 209,
-        "recycle-cache-full": 103,
-        "recycle-ring": 79,
-        "recycle-ring-full": 24,
-        "recycle-released-refcnt": 1,
-    }
+from tests.driver_model.memory.pool_kit import MAPPED, make, nonzero, take
 
 
 def test_cost_comes_from_what_happened() -> None:
@@ -178,19 +97,6 @@ def test_softirq_context_is_a_poll_or_a_process_with_softirqs_disabled() -> None
     bench.run(script)
 
 
-def test_fragments_return_with_the_last_user() -> None:
-    bench = Bench()
-    pool = make(bench)
-    page = take(pool, 1)[0]
-    page.pp_ref_count = 3
-    page_pool_put_page(pool, page, 100, True)
-    page_pool_put_page(pool, page, 100, True)
-    assert pool.statistics.recycle_cached == 0
-    page_pool_put_page(pool, page, 100, True)
-    assert pool.statistics.recycle_cached == 1
-    assert page.pp_ref_count == 1
-
-
 def test_emergency_and_foreign_pages_do_not_stay() -> None:
     bench = Bench()
     pool = make(bench)
@@ -235,80 +141,205 @@ def test_pages_that_cannot_be_mapped_are_given_back() -> None:
     assert dev.map_errors == 64
 
 
-def test_a_destroyed_pool_waits_for_its_last_page_and_warns() -> None:
+def where(pool: PagePool, put: Any) -> str:
+    """Where a page went that ``put(page)`` gave back."""
+    page = take(pool, 1)[0]
+    put(page)
+    return "cache" if page in pool.alloc_cache else "ring" if page in pool.ring else "out"
+
+
+def test_direct_recycling_ends_when_it_is_disabled() -> None:
     bench = Bench()
     pool = make(bench)
+    other, napi = (Napi(bench.host.softnets[0], lambda budget: 0) for _ in range(2))
+    page_pool_enable_direct_recycling(pool, napi)
+    with pytest.raises(ValueError, match="page_pool 1 cannot be given to"):
+        page_pool_enable_direct_recycling(pool, other)
 
     def script() -> None:
-        page = take(pool, 1)[0]
-        page_pool_destroy(pool)
-        assert not pool.released
-        assert page_pool_inflight(pool) == 1
-        assert not pool.mapped, "nothing stays mapped when the device goes"
-        bench.core.sleep_until(bench.core.time + 61 * DEFER_TIME)
-        assert page_pool_info(pool) == {"id": 1, "inflight": 1, "inflight-mem": 4096, "detach-time": 0}
-        assert pool.warnings[0] == "stalled pool shutdown: id 1, 1 inflight 60 sec"
-        assert re.fullmatch(
-            rf"page .* at {page.address:#x}, taken 60\d{{12}} ps ago at .*test_page_pool.py:\d+", pool.warnings[1]
-        )
-        assert len(pool.warnings) == 2
-        page_pool_put_full_page(pool, page, False)
-        assert pool.released
-        with pytest.raises(RuntimeError, match="was destroyed before"):
-            page_pool_destroy(pool)
+        bench.core.softirq.disable()
+        napi.list_owner = 0
+        assert where(pool, lambda page: page_pool_put_full_page(pool, page, False)) == "cache"
+        page_pool_disable_direct_recycling(pool)
+        assert where(pool, lambda page: page_pool_put_full_page(pool, page, False)) == "ring"
+        bench.core.softirq.enable()
 
-    bench.run(script, limit=100 * DEFER_TIME)
-    assert bench.host.pages_in_use == 0
+    bench.run(script)
+    assert pool.warnings == ["direct recycling disabled while core 0 polls"]
 
 
-def test_in_flight_is_a_difference_of_wrapping_counters() -> None:
-    pool = make(Bench())
-    pool.hold_cnt, pool.release_cnt = 3, (1 << 32) - 2
-    assert page_pool_inflight(pool) == 5
-    pool.hold_cnt, pool.release_cnt = 0, 1
-    assert page_pool_inflight(pool) == -1
-    page_pool_destroy(pool)
-    assert pool.warnings == ["Negative(-1) inflight packet-pages"]
-
-
-def test_random_use_never_loses_a_page() -> None:
-    seed = 11
-    print(f"seed {seed}")
-    rng = random.Random(seed)
+@pytest.mark.parametrize(("cpuid", "expected"), [(0, "cache"), (1, "ring"), (-1, "ring")])
+def test_a_pool_of_a_cpu_recycles_directly_in_its_softirqs(cpuid: int, expected: str) -> None:
     bench = Bench()
-    pool = make(bench, pool_size=100)
-    held: list[Page] = []
-    for _ in range(5000):
-        if held and rng.random() < 0.5:
-            page_pool_put_full_page(pool, held.pop(rng.randrange(len(held))), rng.random() < 0.7)
-        elif len(held) < 600:
-            held += take(pool, 1)
-        assert page_pool_inflight(pool) == len(pool.alloc_cache) + len(pool.ring) + len(held)
-        assert len(pool.alloc_cache) <= 128
-        assert len(pool.ring) <= 100
-    everything = [*pool.alloc_cache, *pool.ring, *held]
-    assert len(set(everything)) == len(everything)
-    assert all(page.pp is pool and page.refcount == 1 for page in everything)
+    pool = page_pool_create_percpu(PagePoolParams(bench.host.devices[0]), cpuid)
+
+    def script() -> None:
+        bench.core.softirq.disable()
+        assert where(pool, lambda page: page_pool_put_full_page(pool, page, False)) == expected
+        bench.core.softirq.enable()
+        page = page_pool_alloc_pages(pool) if cpuid < 0 else None
+        if page is not None:
+            page_pool_put_full_page(pool, page, False)
+            assert page in pool.ring
+
+    bench.run(script)
 
 
-@pytest.mark.parametrize(
-    ("params", "message"),
-    [
-        ({"flags": 1 << 5}, "flags must be within 0xf, not 32"),
-        ({"flags": PP_FLAG_DMA_MAP, "dma_dir": DmaDirection.TO_DEVICE}, "FROM_DEVICE or BIDIRECTIONAL, not <DmaDir"),
-        ({"flags": PP_FLAG_DMA_SYNC_DEV}, "DMA_SYNC_DEV needs DMA_MAP"),
-        ({"max_len": 0}, "needs max_len, not 0"),
-        ({"max_len": 4000}, "must lie within 4096 bytes, not 256 and 4000"),
-        ({"order": 11}, r"order must be in 0\.\.10, not 11"),
-        ({"pool_size": -1}, "pool_size must be 0 or more, not -1"),
-    ],
-)
-def test_bad_parameters(params: dict[str, Any], message: str) -> None:
-    with pytest.raises(OSError, match=message) as refused:
-        make(Bench(), **params)
-    assert refused.value.errno == errno.EINVAL
+def test_a_hardirq_never_recycles_directly() -> None:
+    bench = Bench(checked=False)
+    pool = page_pool_create_percpu(PagePoolParams(bench.host.devices[0]), 0)
+    places: list[str] = []
+
+    def script() -> None:
+        def handler() -> None:
+            places.append(where(pool, lambda page: page_pool_put_full_page(pool, page, False)))
+
+        bench.core.softirq.disable()
+        bench.core.interrupt(handler)
+        bench.core.sync()
+        bench.core.softirq.enable()
+
+    bench.run(script)
+    assert places == ["ring"]
 
 
-@pytest.mark.parametrize(("asked", "size"), [(0, 1024), (7, 7), (100_000, 16384)])
-def test_ring_size(asked: int, size: int) -> None:
-    assert make(Bench(), pool_size=asked).ring_size == size
+def test_a_bulk_of_several_pools_takes_each_lock_once() -> None:
+    bench = Bench()
+    first, second = make(bench), make(bench)
+    pages = [page for pair in zip(take(first, 8), take(second, 8), strict=True) for page in pair]
+    page_pool_ref_page(pages[0])
+    locks = bench.core.op("spin.lock")
+    before = locks.count
+    page_pool_put_page_bulk(pages)
+    assert locks.count == before + 2
+    assert list(first.ring) == pages[2::2]
+    assert list(second.ring) == pages[1::2]
+    assert pages[0].pp_ref_count == 1
+    page_pool_put_page_bulk(pages[:1])
+    assert pages[0] in first.ring
+
+
+def test_a_large_bulk_takes_a_lock_for_each_sixteen() -> None:
+    bench = Bench()
+    pool = make(bench)
+    before = bench.core.op("spin.lock").count
+    page_pool_put_page_bulk(take(pool, 33))
+    assert bench.core.op("spin.lock").count == before + 3
+    assert len(pool.ring) == 33
+
+
+def test_a_bulk_in_the_consumers_context_goes_to_the_cache() -> None:
+    bench = Bench()
+    pool = page_pool_create_percpu(PagePoolParams(bench.host.devices[0]), 0)
+
+    def script() -> None:
+        bench.core.softirq.disable()
+        page_pool_put_page_bulk(take(pool, 5))
+        bench.core.softirq.enable()
+
+    bench.run(script)
+    assert nonzero(pool)["rx_pp_recycle_cached"] == 5
+
+
+def test_a_bulk_refuses_pages_of_no_pool() -> None:
+    bench = Bench()
+    page = bench.host.pages[0].alloc_pages()
+    assert page is not None
+    with pytest.raises(ValueError, match="must be a page_pool's, not None's"):
+        page_pool_put_page_bulk([page])
+
+
+def test_an_skb_finds_the_pool_by_the_page() -> None:
+    bench = Bench()
+    pool = make(bench)
+    page = take(pool, 1)[0]
+    assert napi_pp_put_page(page)
+    assert page in pool.ring
+    other = bench.host.pages[0].alloc_pages()
+    assert other is not None
+    assert not napi_pp_put_page(other)
+    assert other.refcount == 1
+
+
+def test_put_page_returns_a_page_to_a_pool_that_says_so() -> None:
+    """The page allocator calls ``recycle_put_page`` instead of freeing."""
+    bench = Bench()
+    pool = make(bench, put_page_recycles=True)
+    assert pool.put_page_recycles
+    assert not make(bench).put_page_recycles
+    page = take(pool, 1)[0]
+    before = bench.core.op("page_pool.put_page").count
+    pool.recycle_put_page(page)
+    assert page in pool.ring
+    assert page.refcount == 1
+    assert bench.core.op("page_pool.put_page").count == before + 1
+
+
+def test_of_several_users_the_last_one_gives_a_page_back() -> None:
+    bench = Bench(checked=False)
+    pool = make(bench)
+    page = take(pool, 1)[0]
+    page_pool_ref_page(page)
+    core = bench.core
+    before, costs = core.time, core.op("page_pool.frag_put").ps + core.op("atomic").ps
+    page_pool_put_page(pool, page, 100, True)
+    assert core.time - before == costs
+    assert page not in pool.alloc_cache
+    assert page_pool_unref_page(page, 1) == 0
+    page_pool_put_unrefed_page(pool, page, 100, True)
+    assert pool.alloc_cache[-1] is page
+
+
+def test_a_page_put_too_often_is_warned_about() -> None:
+    bench = Bench(checked=False)
+    pool = make(bench)
+    page = take(pool, 1)[0]
+    assert page_pool_unref_page(page, 3) == -2
+    assert pool.warnings == [f"pp_ref_count of {page} fell to -2"]
+
+
+def test_pages_of_another_node_stay_until_they_come_from_the_ring() -> None:
+    """NUMA is looked at only then; with NUMA_NO_NODE the consumer's node counts."""
+    bench = Bench()
+    for nid, expected in ((-1, 0), (0, 0), (1, 1)):
+        pool = make(bench, nid=nid)
+        page_pool_put_full_page(pool, take(pool, 1)[0], True)
+        page_pool_put_full_page(pool, take(pool, 1)[0], False)
+        assert pool.statistics.alloc_waive == 0
+        take(pool, 64)
+        assert pool.statistics.alloc_waive == expected
+
+
+def test_a_consumer_that_moves_gives_its_cache_up() -> None:
+    bench = Bench()
+    pool = make(bench)
+    page = take(pool, 1)[0]
+    page_pool_update_nid(pool, 1)
+    assert (pool.nid, pool.alloc_cache, page_pool_inflight(pool)) == (1, [], 1)
+    page_pool_put_full_page(pool, page, False)
+
+
+def test_a_poll_that_comes_in_between_finds_the_ring_unlocked() -> None:
+    """A process holds the producer lock with softirqs disabled."""
+    bench = Bench(cores=2)
+    pool = page_pool_create_percpu(PagePoolParams(bench.host.devices[0]), 0)
+    came: list[Page] = []
+
+    def script() -> None:
+        bench.core.softirq.disable()
+        pages = take(pool, 65)
+        bench.core.softirq.enable()
+        late = pages.pop()
+
+        def poll() -> None:
+            page_pool_put_full_page(pool, late, True)
+            came.append(late)
+
+        timer = bench.host.timers[0].add(1, poll)
+        for page in pages:
+            page_pool_put_full_page(pool, page, False)
+        bench.wait(lambda: came, "the timer")
+        timer.cancel()
+
+    bench.run(script)
+    assert len(pool.ring) == 64
