@@ -51,11 +51,11 @@ class Bench:
         max_frame: int = MAX_FRAME,
         pools: int | None = None,
         pool_buffers: int = 256,
-        profile: str = "e5-1650v4",
+        profile: Profile | None = None,
         **config: Any,
     ) -> None:
         self.platform = FakePlatform(memory, log=False)
-        self.system = System(self.platform, Profile.load(profile), cores)
+        self.system = System(self.platform, profile or Profile.load("e5-1650v4"), cores)
         self.checker = OwnershipChecker(CYCLE_PS, device_log=True) if checked else None
         built: dict[str, Any] = {"rss": rss, "rules": rules, "headers": headers, "offloads": offloads}
         if pools is None:

@@ -197,7 +197,7 @@ def test_every_benchmark_is_replayed_or_there_is_a_reason() -> None:
 
 @pytest.mark.parametrize(("profile", "name"), [case for case in PUBLISHED if case[1] in LOOPS])
 def test_a_published_loop_gives_its_figure(profile: str, name: str) -> None:
-    bench = Bench(checked=False, profile=profile)
+    bench = Bench(checked=False, profile=Profile.load(profile))
 
     def measure() -> int:
         turn = LOOPS[name](bench)
@@ -218,7 +218,7 @@ def test_a_published_loop_gives_its_figure(profile: str, name: str) -> None:
 @pytest.mark.parametrize(("profile", "name"), [case for case in PUBLISHED if case[1] in FLOODS])
 def test_xdp_in_the_whole_driver_gives_its_figure(profile: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.driver_model.bench.program", lambda verdict: XdpProgram(verdict, FLOODS[name]))
-    bench = Bench("page_pool", checked=False, profile=profile)
+    bench = Bench("page_pool", checked=False, profile=Profile.load(profile))
     frame = bytes(60)
     marks: list[tuple[int, int]] = []
 

@@ -12,8 +12,9 @@ COUNT = 300
 @pytest.mark.parametrize("strategy", ["page_pool", "page_per_packet"])
 @pytest.mark.parametrize("name", Profile.names())
 def test_the_driver_sends_what_it_receives(name: str, strategy: str) -> None:
+    profile = Profile.load(name)
     sent = frames(COUNT, seed=7)
-    bench = Bench(strategy, "tx", profile=name)
+    bench = Bench(strategy, "tx", profile=profile)
 
     def echo() -> int:
         bench.start()
@@ -25,5 +26,4 @@ def test_the_driver_sends_what_it_receives(name: str, strategy: str) -> None:
 
     busy = bench.run(echo)
     assert bench.nic.queues[0].sent == sent
-    profile = Profile.load(name)
     assert busy / COUNT > profile.ps("rx.descriptor") + profile.ps("tx.descriptor")
