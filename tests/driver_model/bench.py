@@ -56,10 +56,11 @@ class Bench:
         page_size: int = PAGE_SIZE,
         min_free_kbytes: int | None = 0,
         pcp_order: int = PAGE_ALLOC_COSTLY_ORDER,
+        profile: Profile | None = None,
         **config: Any,
     ) -> None:
         self.platform = FakePlatform(memory, log=False)
-        self.system = System(self.platform, Profile.load("e5-1650v4"), cores)
+        self.system = System(self.platform, profile or Profile.load("e5-1650v4"), cores)
         self.checker = OwnershipChecker(CYCLE_PS, device_log=True) if checked else None
         built: dict[str, Any] = {"rss": rss, "rules": rules, "headers": headers, "offloads": offloads}
         if pools is None:

@@ -40,6 +40,7 @@ def test_every_benchmark_replayed_on_a_core_gives_its_figure(name: str) -> None:
 
 
 def test_every_profile_has_a_cost_for_every_operation() -> None:
+    assert [Profile.load(name).name for name in Profile.names()] == Profile.names()
     operations = {name: set(Profile.load(name).costs) for name in Profile.names()}
     known = set().union(*operations.values())
     assert {name: known - has for name, has in operations.items()} == {name: set() for name in operations}
