@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from driver_model.cpu.core import Core
 from driver_model.cpu.timers import Timers
 from driver_model.memory.dma import Device, DirectDma, DmaOps
+from driver_model.memory.kernel_map import KernelMap
 from driver_model.memory.ownership import OwnershipChecker
 from driver_model.memory.pages import PageAllocator, Zone
 from driver_model.net.napi import Softnet
@@ -19,6 +20,7 @@ class Host:
     cores : its cores, all of one platform
     checker : ownership checker, or None to run without; it is made the observer of every core
     dma_ops : how the device's addresses come about; without an IOMMU by default
+    dma_skip_sync : syncs that have nothing to do cost nothing (see :class:`driver_model.memory.dma.Device`)
 
     Attributes
     ----------
@@ -28,7 +30,12 @@ class Host:
     """
 
     def __init__(
-        self, cores: Sequence[Core], *, checker: OwnershipChecker | None = None, dma_ops: DmaOps | None = None
+        self,
+        cores: Sequence[Core],
+        *,
+        checker: OwnershipChecker | None = None,
+        dma_ops: DmaOps | None = None,
+        dma_skip_sync: bool = False,
     ) -> None:
         if not cores:
             raise ValueError("A host needs at least one core")
@@ -40,8 +47,12 @@ class Host:
         self.pages = [PageAllocator(core, self.zone, checker) for core in cores]
         self.timers = [Timers(core) for core in cores]
         self.softnets = [Softnet(core) for core in cores]
-        self.devices = [Device(core, pages, ops, checker) for core, pages in zip(cores, self.pages, strict=True)]
+        self.devices = [
+            Device(core, pages, ops, checker, skip_sync=dma_skip_sync)
+            for core, pages in zip(cores, self.pages, strict=True)
+        ]
         if checker is not None:
+            checker.dma_debug.kernel_map = KernelMap(self.platform.memory_size)
             for core in cores:
                 core.access_observer = checker.cpu_access
 

@@ -18,12 +18,13 @@ from typing import Any
 
 from driver_model.cpu.locks import SpinLock
 from driver_model.memory.dma import (
+    DMA_ATTR_SKIP_CPU_SYNC,
     Device,
     DmaDirection,
-    dma_map_page,
+    dma_map_page_attrs,
     dma_mapping_error,
     dma_sync_single_for_device,
-    dma_unmap_page,
+    dma_unmap_page_attrs,
 )
 from driver_model.memory.page import PAGE_SIZE, Page
 from driver_model.memory.page_pool_stats import PagePoolStatistics
@@ -307,7 +308,7 @@ def _alloc_pages_slow(pool: PagePool) -> Page | None:
 
 def _dma_map(pool: PagePool, page: Page) -> bool:
     params = pool.p
-    dma_address = dma_map_page(params.dev, page, 0, page.size, params.dma_dir)
+    dma_address = dma_map_page_attrs(params.dev, page, 0, page.size, params.dma_dir, DMA_ATTR_SKIP_CPU_SYNC)
     if dma_mapping_error(params.dev, dma_address):
         return False
     page.dma_addr = dma_address
@@ -325,7 +326,7 @@ def _dma_sync_for_device(pool: PagePool, page: Page, size: int) -> None:
 
 def _dma_unmap(pool: PagePool, page: Page) -> None:
     if pool.mapped.pop(page, page) is None:
-        dma_unmap_page(pool.p.dev, page.dma_addr, page.size, pool.p.dma_dir)
+        dma_unmap_page_attrs(pool.p.dev, page.dma_addr, page.size, pool.p.dma_dir, DMA_ATTR_SKIP_CPU_SYNC)
         page.dma_addr = 0
 
 

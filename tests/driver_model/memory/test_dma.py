@@ -5,13 +5,12 @@ from typing import Any
 
 import pytest
 
+from driver_model.memory.coherent import dma_alloc_coherent, dma_free_coherent
 from driver_model.memory.dma import (
     DMA_MAPPING_ERROR,
     Device,
     DirectDma,
     DmaDirection,
-    dma_alloc_coherent,
-    dma_free_coherent,
     dma_map_page,
     dma_map_single,
     dma_mapping_error,
