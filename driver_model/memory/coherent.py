@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 
 from driver_model.memory.dma import DMA_ATTR_SKIP_CPU_SYNC, DMA_MAPPING_ERROR, Device, DmaDirection
-from driver_model.memory.page import PAGE_SHIFT, PAGE_SIZE, Page
+from driver_model.memory.page import Page
 from driver_model.memory.pages import MAX_PAGE_ORDER
 
 
@@ -24,9 +24,9 @@ def dma_alloc_coherent(dev: Device, size: int) -> Coherent | None:
     On a machine that is not coherent the CPU caches are flushed of it and it is mapped uncached: loads from it wait for
     memory. It is never bounced.
     """
-    order = max(0, (size - 1).bit_length() - PAGE_SHIFT)
+    order = dev.pages.get_order(size)
     if size <= 0 or order > MAX_PAGE_ORDER:
-        raise ValueError(f"Coherent memory must be 1..{PAGE_SIZE << MAX_PAGE_ORDER} bytes, not {size!r}")
+        raise ValueError(f"Coherent memory must be 1..{dev.pages.page_size << MAX_PAGE_ORDER} bytes, not {size!r}")
     page = dev.pages.alloc_pages(order)
     if page is None:
         return None

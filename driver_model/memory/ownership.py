@@ -93,13 +93,13 @@ class OwnershipChecker:
     def page_allocated(self, core: "Core", page: Page) -> None:
         """Memory was handed out."""
         site = caller(2)
-        for frame in _frames(page):
+        for frame in page.frames:
             self._allocated[frame] = site
 
     def page_freed(self, core: "Core", page: Page) -> None:
         """The last reference to memory was dropped."""
         site = caller(2)
-        for frame in _frames(page):
+        for frame in page.frames:
             for mapping in self._table.by_frame.get(frame, ()):
                 if mapping.ended is None:
                     self._report("freed while mapped", f"{page} freed at {told(site)} on core {core.index}, {mapping}")
@@ -110,7 +110,7 @@ class OwnershipChecker:
 
     def double_free(self, core: "Core", page: Page) -> None:
         """A page without references was given back."""
-        site = self._freed.get(page.address >> PAGE_SHIFT)
+        site = self._freed.get(page.frames.start)
         before = "an unknown place" if site is None else told(site)
         self._report("double free", f"{page} at {told(caller())} on core {core.index}; already freed at {before}")
 
@@ -221,14 +221,14 @@ class OwnershipChecker:
         self._table.enter_memory(
             Mapping(Kind.COHERENT, page.address, page.address, page.size, DmaDirection.BIDIRECTIONAL, first)
         )
-        self.iommu_frames.update(_frames(page))
+        self.iommu_frames.update(page.frames)
 
     def taken_from_iommu(self, core: "Core", page: Page) -> None:
         """The IOMMU uses that memory no more."""
-        for mapping in self._table.by_frame[page.address >> PAGE_SHIFT]:
+        for mapping in self._table.by_frame[page.frames.start]:
             if mapping.coherent and mapping.ended is None and mapping.address == page.address:
                 self._close(core, "taken from the IOMMU", mapping)
-                self.iommu_frames.difference_update(_frames(page))
+                self.iommu_frames.difference_update(page.frames)
                 return
 
     # What page_pool reports
@@ -319,10 +319,6 @@ class OwnershipChecker:
         self.violations.append(violation)
         if self.stop:
             raise OwnershipError(violation)
-
-
-def _frames(page: Page) -> range:
-    return range(page.address >> PAGE_SHIFT, page.address + page.size >> PAGE_SHIFT)
 
 
 def _verb(write: bool) -> str:
