@@ -86,6 +86,8 @@ class CacheImage:
 
     def clean(self, address: int, size: int) -> int:
         """Write dirty lines of a range back, and keep them: the range goes to the device."""
+        if not size:
+            return 0
         first, last = _lines(address, size)
         for number in range(first, last + 1):
             self._write_back(number)
@@ -95,6 +97,8 @@ class CacheImage:
     def invalidate(self, address: int, size: int) -> int:
         """Drop the lines of a range, dirty or not; those that it covers in part are written back before (as arm64's
         ``dcache_inval_poc``)."""
+        if not size:
+            return 0
         first, last = _lines(address, size)
         if address & LINE - 1:
             self._write_back(first)

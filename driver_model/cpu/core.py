@@ -144,6 +144,11 @@ class Core(Timeline):
             self.access_observer(self, self.time, address, length, False)
         return data
 
+    def move_owned(self, target: int, source: int, length: int) -> None:
+        """Copy memory that no other party touches now, both sides, for the kernel's own machinery (bounce buffers):
+        it charges nothing and no observer judges it, the caller answers for both."""
+        self._write(target, self._read(source, length))
+
     def _loaded(self, address: int, length: int) -> bytes:
         if self.access_observer is not None:
             self.access_observer(self, self.time, address, length, False)

@@ -135,6 +135,15 @@ def test_an_invalidate_keeps_stores_beside_its_range() -> None:
     assert outcomes(play) == {b"cpucpu"}
 
 
+def test_nothing_is_done_to_no_bytes() -> None:
+    for seed in SEEDS:
+        _, cache = machine(seed)
+        cache.write(AT, b"cpu")
+        assert cache.clean(AT, 0) == cache.invalidate(AT, 0) == 0
+        assert cache.read(AT, 3) == b"cpu"
+        assert cache.read(AT, 0) == b""
+
+
 def test_uncached_memory_is_the_devices_too() -> None:
     platform, cache = machine(1)
     cache.write(AT, NEW)
