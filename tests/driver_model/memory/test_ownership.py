@@ -190,6 +190,22 @@ def test_posting_what_is_not_the_devices(kit: Kit) -> None:
     caught("device access outside a mapping", lambda: kit.checker.posted(kit.core, 1 << 20, 64), "posted at")
 
 
+def test_a_page_that_is_mapped_twice_is_the_devices_by_either_and_the_cpus_by_both(kit: Kit) -> None:
+    """As a pool's page is that leaves by way of the stack."""
+    page = kit.page()
+    pooled = kit.map(page)
+    dma_sync_single_for_cpu(kit.dev, pooled, 1000, FROM)
+    sent = kit.map(page, TO, 1000)
+    kit.device(kit.cycle, page.address, 1000, write=False)
+    caught("device access of cpu memory", lambda: kit.device(kit.cycle, page.address, 1000), "write of 1000")
+    caught("cpu access of device memory", lambda: kit.core.load_owned(page.address, 8), r"mapping \(TO_DEVICE\)")
+    dma_unmap_page(kit.dev, sent, 1000, TO)
+    kit.core.load_owned(page.address, 8)
+    kit.core.time += CYCLE_PS
+    rule = "device access against the direction"
+    caught(rule, lambda: kit.device(kit.cycle, page.address, 8, write=False), "read of 8")
+
+
 def test_coherent_memory_is_everyones(kit: Kit) -> None:
     def use() -> None:
         ring = dma_alloc_coherent(kit.dev, 4096)
