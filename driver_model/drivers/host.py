@@ -8,6 +8,7 @@ from driver_model.cpu.core import Core
 from driver_model.cpu.softirq import SoftirqVector
 from driver_model.cpu.timers import Timers
 from driver_model.memory.dma import Device, DirectDma, DmaOps
+from driver_model.memory.kernel_map import KernelMap
 from driver_model.memory.kmalloc import SlabCaches
 from driver_model.memory.ownership import OwnershipChecker
 from driver_model.memory.page import PAGE_SIZE
@@ -32,6 +33,7 @@ class Host:
     cores : its cores, all of one platform
     checker : ownership checker, or None to run without; it is made the observer of every core
     dma_ops : how the device's addresses come about; without an IOMMU by default
+    dma_skip_sync : syncs that have nothing to do cost nothing (see :class:`driver_model.memory.dma.Device`)
     page_size : of the kernel, 4096 or 65536
     zone : the machine's memory where other rules hold for it than by default; its page size is the kernel's then
     skb_policy : how SKBs are made and freed
@@ -50,6 +52,7 @@ class Host:
         *,
         checker: OwnershipChecker | None = None,
         dma_ops: DmaOps | None = None,
+        dma_skip_sync: bool = False,
         page_size: int = PAGE_SIZE,
         zone: Zone | None = None,
         skb_policy: SkbPolicy | None = None,
@@ -71,7 +74,8 @@ class Host:
         self.softnets = [self._softnet(core, slab) for core, slab in zip(cores, self.slabs, strict=True)]
         self.page_pools = PagePools()
         self.devices = [
-            Device(core, pages, ops, checker, self.page_pools) for core, pages in zip(cores, self.pages, strict=True)
+            Device(core, pages, ops, checker, self.page_pools, skip_sync=dma_skip_sync)
+            for core, pages in zip(cores, self.pages, strict=True)
         ]
         self._skbs: dict[SkBuff, None] | None = None if checker is None else {}
         policy = SkbPolicy() if skb_policy is None else skb_policy
@@ -80,6 +84,7 @@ class Host:
             softnet.skbs = SkbAllocator(softnet.core, sk_buffs, self.slabs, self.frags, policy, live=self._skbs)
             softnet.freeing = SkbFreeing(softnet.skbs, timers)
         if checker is not None:
+            checker.dma_debug.kernel_map = KernelMap(self.platform.memory_size)
             for core in cores:
                 core.access_observer = checker.cpu_access
 

@@ -66,6 +66,8 @@ class IommuRegisters:
             raise MemoryError(f"No {size} bytes of contiguous memory for the IOMMU")
         if dev.checker is not None:
             dev.checker.shared_with_iommu(dev.core, page)
+        if dev.core.cache is not None:
+            dev.core.cache.make_uncached(page.address, page.size)
         dev.core.store(page.address, bytes(page.size))
         return page
 
@@ -73,4 +75,6 @@ class IommuRegisters:
         """Give it back; the IOMMU uses it no more."""
         if dev.checker is not None:
             dev.checker.taken_from_iommu(dev.core, page)
+        if dev.core.cache is not None:
+            dev.core.cache.make_cached(page.address, page.size)
         dev.pages.put_page(page)

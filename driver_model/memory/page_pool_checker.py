@@ -3,9 +3,9 @@
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from driver_model.memory.mapping import Site, caller
 from driver_model.memory.page import Page
 from driver_model.memory.page_pool_params import PP_ALLOC_CACHE_SIZE
+from driver_model.memory.site import Site, caller, told
 
 if TYPE_CHECKING:
     from driver_model.memory.ownership import OwnershipChecker
@@ -19,7 +19,7 @@ class Taking(NamedTuple):
     site: Site
 
     def __str__(self) -> str:
-        return f"taken at {self.site}, {self.time} ps"
+        return f"taken at {told(self.site)}, {self.time} ps"
 
 
 class PagePoolChecker:
@@ -176,7 +176,7 @@ class PagePoolChecker:
         pool, core = self._pool, self._core
         napi = pool.napi
         if pool.destroyed:
-            self._report("use of a destroyed pool", f"{what} from {pool!r} at {caller()}, {core.time} ps")
+            self._report("use of a destroyed pool", f"{what} from {pool!r} at {told(caller())}, {core.time} ps")
         if core.in_hardirq:
             where = "in a hardirq"
         elif napi is not None and napi.list_owner not in (core.index, -1):
@@ -187,7 +187,7 @@ class PagePoolChecker:
             where = "with softirqs on"
         self._report(
             "cache outside its consumer",
-            f"{what} of {pool!r} at {caller()} on core {core.index} in {core.context}, {core.time} ps, {where}",
+            f"{what} of {pool!r} at {told(caller())} on core {core.index} in {core.context}, {core.time} ps, {where}",
         )
 
     def _published(self, page: Page) -> None:
@@ -217,9 +217,9 @@ class PagePoolChecker:
         return "taken by nobody" if taking is None else str(taking)
 
     def _story(self, page: Page) -> str:
-        core = self._core
+        core, site = self._core, told(caller())
         return (
-            f"{page} at {page.address:#x} of {self._pool!r} at {caller()} on core {core.index} in {core.context}, "
+            f"{page} at {page.address:#x} of {self._pool!r} at {site} on core {core.index} in {core.context}, "
             f"{core.time} ps"
         )
 

@@ -4,8 +4,8 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from driver_model.memory.mapping import Site, caller
 from driver_model.memory.page import PAGE_SHIFT
+from driver_model.memory.site import Site, caller, told
 
 if TYPE_CHECKING:
     from driver_model.cpu.core import Core
@@ -59,7 +59,7 @@ class SlabChecker:
 
     def double_free(self, core: "Core", obj: "SlabObject") -> None:
         """An object that is free was given back."""
-        self._report("double free", f"{obj} at {caller()} on core {core.index}: {self.history(obj)}")
+        self._report("double free", f"{obj} at {told(caller())} on core {core.index}: {self.history(obj)}")
 
     def cpu_access(self, core: "Core", time: int, frame: int, address: int, stop: int, verb: str) -> None:
         """A core touched what of ``address..stop-1`` lies in a frame of :attr:`frames`."""
@@ -81,7 +81,7 @@ class SlabChecker:
                 story = self.history(obj) if not obj.in_use else f"beyond the {obj.size} bytes of {obj}"
             self._report(
                 "cpu access of free memory",
-                f"{verb} at {start:#x} at {caller()} on core {core.index}, {time} ps: {story}",
+                f"{verb} at {start:#x} at {told(caller())} on core {core.index}, {time} ps: {story}",
             )
             return
 

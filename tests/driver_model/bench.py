@@ -57,10 +57,12 @@ class Bench:
         min_free_kbytes: int | None = 0,
         pcp_order: int = PAGE_ALLOC_COSTLY_ORDER,
         profile: Profile | None = None,
+        cache_seed: int = 0,
+        dma_skip_sync: bool = False,
         **config: Any,
     ) -> None:
         self.platform = FakePlatform(memory, log=False)
-        self.system = System(self.platform, profile or Profile.load("e5-1650v4"), cores)
+        self.system = System(self.platform, profile or Profile.load("e5-1650v4"), cores, cache_seed=cache_seed)
         self.checker = OwnershipChecker(CYCLE_PS, device_log=True) if checked else None
         built: dict[str, Any] = {"rss": rss, "rules": rules, "headers": headers, "offloads": offloads}
         if pools is None:
@@ -68,7 +70,7 @@ class Bench:
         built |= {"pools": pools, "pool_buffers": pool_buffers}
         self.nic = FakeNic(self.platform, queues, access_log=checked, max_frame=max_frame, **built)
         zone = Zone(memory, page_size, pcp_order=pcp_order, min_free_kbytes=min_free_kbytes)
-        self.host = Host(self.system.cores, checker=self.checker, zone=zone)
+        self.host = Host(self.system.cores, checker=self.checker, zone=zone, dma_skip_sync=dma_skip_sync)
         self.collector = Collector(expected)
         self.driver = NicDriver(
             self.host, QueueConfig(strategy(strategy_name), program(verdict), consumer or self.collector, **config)

@@ -10,13 +10,9 @@ import pytest
 from driver_model.cpu.locks import SpinLock
 from driver_model.cpu.profile import Profile
 from driver_model.memory.page import Page
-from driver_model.memory.page_pool import (
-    PagePool,
-    PagePoolParams,
-    page_pool_alloc_pages,
-    page_pool_create,
-    page_pool_put_page,
-)
+from driver_model.memory.page_pool import page_pool_alloc_pages, page_pool_create, page_pool_put_page
+from driver_model.memory.page_pool_params import PagePoolParams
+from driver_model.memory.page_pool_state import PagePool
 from driver_model.net.xdp import XdpAction, XdpBuff, XdpProgram
 from tests.driver_model.bench import Bench
 
