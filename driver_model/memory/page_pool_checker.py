@@ -121,7 +121,7 @@ class PagePoolChecker:
     def synced(self, page: Page) -> None:
         """Sync for the device."""
         if page in self._synced:
-            self._report("synced twice", f"{self._story(page)}, put at {self._ownership.pooled(page)}")
+            self._report("synced twice", f"{self._story(page)}, put at {self._put(page)}")
         elif page.pp_ref_count > 1:
             self._report("synced twice", f"{self._story(page)}: the last of {page.pp_ref_count} users syncs")
         self._synced.add(page)
@@ -209,12 +209,17 @@ class PagePoolChecker:
             faults.append("not mapped")
         if not faults:
             return
-        put = self._ownership.pooled(page)
+        put = self._put(page)
         self._report("cached page in use", f"{self._story(page)}, put at {put}: {', '.join(faults)}")
 
     def _taking(self, page: Page) -> str:
         taking = self.members.get(page)
         return "taken by nobody" if taking is None else str(taking)
+
+    def _put(self, page: Page) -> str:
+        """Where a page was put that is in the cache or ring."""
+        site = self._ownership.pooled(page)
+        return "an unknown place" if site is None else told(site)
 
     def _story(self, page: Page) -> str:
         core, site = self._core, told(caller())

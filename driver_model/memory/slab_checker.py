@@ -89,13 +89,15 @@ class SlabChecker:
         """Which object, and where it was last allocated and freed."""
         story = [f"{obj}"]
         if obj in self._allocated:
-            story.append("allocated at {} on core {}".format(*self._allocated[obj]))
+            story.append(f"allocated at {_place(*self._allocated[obj])}")
         if not obj.in_use:
-            story.append(
-                "freed at {} on core {}".format(*self._freed[obj]) if obj in self._freed else "never allocated"
-            )
+            story.append(f"freed at {_place(*self._freed[obj])}" if obj in self._freed else "never allocated")
         return ", ".join(story)
 
     @staticmethod
     def _frames(slab: "SlabPage") -> range:
         return range(slab.page.pfn, slab.page.pfn + (slab.page.size >> PAGE_SHIFT))
+
+
+def _place(site: Site, core: int) -> str:
+    return f"{told(site)} on core {core}"

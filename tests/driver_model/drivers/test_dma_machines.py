@@ -13,6 +13,7 @@ from driver_model.memory.hypercall_dma import HypercallDma
 from tests.driver_model.bench import Bench, frames
 from tests.driver_model.noncoherent_kit import noncoherent_profile
 
+BY_DMA_API = [name for name in STRATEGIES if name != "bypass"]  # that one needs a machine on which there is no need
 COUNT = 120
 SEEDS = range(5)
 RING = 32
@@ -39,7 +40,7 @@ def check(bench: Bench, verdict: str, sent: list[bytes]) -> None:
     assert bench.collector.received == [COUNT if verdict == "pass" else 0]
 
 
-@pytest.mark.parametrize("name", list(STRATEGIES))
+@pytest.mark.parametrize("name", BY_DMA_API)
 @pytest.mark.parametrize("verdict", ["drop", "tx", "pass"])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_on_a_machine_that_is_not_coherent(name: str, verdict: str, seed: int) -> None:
@@ -58,7 +59,7 @@ def test_on_a_machine_that_is_not_coherent(name: str, verdict: str, seed: int) -
     assert bench.core.op("cpu.uncached").count > 0
 
 
-@pytest.mark.parametrize("name", list(STRATEGIES))
+@pytest.mark.parametrize("name", BY_DMA_API)
 @pytest.mark.parametrize("verdict", ["drop", "tx", "pass"])
 @pytest.mark.parametrize("coherent", [True, False])
 def test_with_everything_bounced(name: str, verdict: str, coherent: bool) -> None:
