@@ -135,6 +135,18 @@ def test_a_profiles_own_figures_come_before_borrowed_ones_and_these_in_their_ord
     }
 
 
+def test_only_what_a_lender_itself_defines_can_be_borrowed_from_it(tmp_path: Path) -> None:
+    folder_of(
+        tmp_path,
+        origin=assumption("a", "cycles = 1"),
+        between=assumption("b", "cycles = 2") + borrow("origin", '"*"'),
+    )
+    profile = Profile(profile_text(borrow("between", '"*"') + borrow("origin", '"*"')), folder=tmp_path)
+    assert {name: cost.lender for name, cost in profile.costs.items()} == {"b": "between", "a": "origin"}
+    with pytest.raises(ProfileError, match="between itself defines nothing that is 'a'"):
+        Profile(profile_text(borrow("between", '"a"')), folder=tmp_path)
+
+
 def test_a_benchmark_is_solved_with_what_is_borrowed_at_its_machines_clock(tmp_path: Path) -> None:
     folder_of(tmp_path, other=assumption("known", "cycles = 10"))
     own = '[[benchmark]]\nname = "b"\nloop = { known = 2, x = 1 }\nsplit = { x = 1 }\nns = 100\nsource = "s"\n'

@@ -27,7 +27,7 @@ def test_a_recalled_figure_says_so():
 
 def test_figures_are_found_by_their_id():
     assert figure("slub.bulk.32").value == 58
-    assert figure("slub.bulk.32").source == "Linux fbd02630c6e3, this patch, 32 objects"
+    assert figure("slub.bulk.32").source == "Linux fbd02630c6e3, this patch, bulk of 32"
     with pytest.raises(KeyError, match="No published figure is called 'slub.bulk.33'; there are .*slub.bulk.34"):
         figure("slub.bulk.33")
 
@@ -63,7 +63,7 @@ def test_a_machine_is_a_profile_or_described():
 
 def test_all_files_are_read():
     texts = [tomllib.loads(path.read_text()) for path in FOLDER.glob("*.toml")]
-    assert len(texts) == 6
+    assert texts
     assert sum(len(entry.get("values", [0])) for text in texts for entry in text["figure"]) == len(published())
 
 
