@@ -28,6 +28,7 @@ def test_bulk_gives_all_or_nothing() -> None:
     assert kit.slab.kmem_cache_alloc_bulk(kit.cache, 40, got) == 40
     assert len(got) == 41
     assert len({obj.address for obj in held + got[1:]}) == 70
+    assert got[1].address == held[-1].address + 256, "the order is that of single allocations"
     assert kit.slab.kmem_cache_alloc_bulk(kit.cache, 0, got) == 0
     assert len(got) == 41
     kit.slab.kmem_cache_free_bulk(got[1:], kit.cache)
@@ -94,6 +95,7 @@ def test_kfree_bulk_takes_any_sizes() -> None:
     kit.slab.kfree_bulk([obj for obj in objects if obj is not None])
     assert not any(obj is None or obj.in_use for obj in objects)
     assert kit.count("slab.free_bulk") == 4
+    assert kit.count("slab.kmalloc") == 10
     assert kit.count("slab.free_bulk_call") == 2
     kit.slab.drain()
     assert kit.host.pages_in_use == 0
@@ -202,6 +204,7 @@ def test_destroy() -> None:
     kit.free(objects)
     kit.slab.kmem_cache_destroy(kit.cache)
     assert kit.host.pages_in_use == 0
+    assert kit.cache not in kit.host.slab_caches.caches
     with pytest.raises(SlabError, match=r"Allocation from cache buffer .* on core 0, which is destroyed"):
         kit.slab.kmem_cache_alloc(kit.cache)
 
