@@ -108,13 +108,14 @@ class Core(Timeline):
         self.spend(self._load, ((address & LINE - 1) + length + LINE - 1) // LINE)
         return self._loaded(address, length)
 
-    def store_owned(self, address: int, data: bytes | bytearray | memoryview) -> None:
+    def store_owned(self, address: int, data: bytes | bytearray | memoryview, op: Operation | None = None) -> None:
         """Store to memory that no other party reads before this core next publishes (a doorbell, a :meth:`store`).
 
         For buffers that the CPU owns, and for ring slots beyond the published index. The bytes land at
-        ``platform.now``, earlier than this core's time, where nobody can tell.
+        ``platform.now``, earlier than this core's time, where nobody can tell. Charges ``op``, ``cpu.store`` by
+        default, for each line.
         """
-        self.spend(self._store, ((address & LINE - 1) + len(data) + LINE - 1) // LINE)
+        self.spend(self._store if op is None else op, ((address & LINE - 1) + len(data) + LINE - 1) // LINE)
         self._stored(address, data)
 
     def load_latched(self, address: int, length: int, ready: Callable[[bytes], object]) -> bytes:

@@ -8,8 +8,10 @@ from driver_model.cpu.timers import Timers
 from driver_model.memory.dma import Device, DirectDma, DmaOps
 from driver_model.memory.kmalloc import SlabCaches
 from driver_model.memory.ownership import OwnershipChecker
-from driver_model.memory.pages import PageAllocator, Zone
+from driver_model.memory.page import PAGE_SIZE
+from driver_model.memory.pages import PageAllocator
 from driver_model.memory.slab import Slab
+from driver_model.memory.zone import Zone
 from driver_model.net.napi import Softnet
 
 
@@ -21,6 +23,8 @@ class Host:
     cores : its cores, all of one platform
     checker : ownership checker, or None to run without; it is made the observer of every core
     dma_ops : how the device's addresses come about; without an IOMMU by default
+    page_size : of the kernel, 4096 or 65536
+    zone : the machine's memory where other rules hold for it than by default; its page size is the kernel's then
 
     Attributes
     ----------
@@ -31,17 +35,23 @@ class Host:
     """
 
     def __init__(
-        self, cores: Sequence[Core], *, checker: OwnershipChecker | None = None, dma_ops: DmaOps | None = None
+        self,
+        cores: Sequence[Core],
+        *,
+        checker: OwnershipChecker | None = None,
+        dma_ops: DmaOps | None = None,
+        page_size: int = PAGE_SIZE,
+        zone: Zone | None = None,
     ) -> None:
         if not cores:
             raise ValueError("A host needs at least one core")
         self.cores = tuple(cores)
         self.platform = cores[0].platform
         self.checker = checker
-        self.zone = Zone(self.platform.memory_size)
+        self.zone = Zone(self.platform.memory_size, page_size) if zone is None else zone
         ops = DirectDma() if dma_ops is None else dma_ops
         self.pages = [PageAllocator(core, self.zone, checker) for core in cores]
-        self.slab_caches = SlabCaches()
+        self.slab_caches = SlabCaches(self.zone.page_size)
         self.slabs = [
             Slab(core, pages, self.slab_caches, checker) for core, pages in zip(cores, self.pages, strict=True)
         ]

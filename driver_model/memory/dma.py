@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from driver_model.memory.page import PAGE_SHIFT, PAGE_SIZE, Page
+from driver_model.memory.page import Page
 from driver_model.memory.pages import MAX_PAGE_ORDER, PageAllocator
 
 if TYPE_CHECKING:
@@ -168,9 +168,9 @@ class Coherent:
 
 def dma_alloc_coherent(dev: Device, size: int) -> Coherent | None:
     """Zeroed, page-aligned memory shared with the device, or None when there is none."""
-    order = max(0, (size - 1).bit_length() - PAGE_SHIFT)
+    order = dev.pages.get_order(size)
     if size <= 0 or order > MAX_PAGE_ORDER:
-        raise ValueError(f"Coherent memory must be 1..{PAGE_SIZE << MAX_PAGE_ORDER} bytes, not {size!r}")
+        raise ValueError(f"Coherent memory must be 1..{dev.pages.page_size << MAX_PAGE_ORDER} bytes, not {size!r}")
     page = dev.pages.alloc_pages(order)
     if page is None:
         return None

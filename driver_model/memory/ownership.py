@@ -82,13 +82,13 @@ class OwnershipChecker:
     def page_allocated(self, core: "Core", page: Page) -> None:
         """Memory was handed out."""
         site = caller()
-        for frame in range(page.pfn, page.pfn + (1 << page.order)):
+        for frame in page.frames:
             self._allocated[frame] = site
 
     def page_freed(self, core: "Core", page: Page) -> None:
         """The last reference to memory was dropped."""
         site = caller()
-        for frame in range(page.pfn, page.pfn + (1 << page.order)):
+        for frame in page.frames:
             for mapping in self._by_frame.get(frame, ()):
                 if mapping.ended is None:
                     self._report("freed while mapped", f"{page} freed at {site} on core {core.index}, {mapping}")
@@ -190,14 +190,14 @@ class OwnershipChecker:
         first = Handover(core.time, (), None, "shared with the IOMMU", core.index, caller())
         mapping = Mapping(page.address, page.address, page.size, DmaDirection.BIDIRECTIONAL, True, first)
         self._enter(self._by_frame, page.address, mapping)
-        self.iommu_frames.update(range(page.pfn, page.pfn + (1 << page.order)))
+        self.iommu_frames.update(page.frames)
 
     def taken_from_iommu(self, core: "Core", page: Page) -> None:
         """The IOMMU uses that memory no more."""
         for mapping in self._by_frame[page.pfn]:
             if mapping.coherent and mapping.ended is None and mapping.address == page.address:
                 self._close(core, "taken from the IOMMU", mapping)
-                self.iommu_frames.difference_update(range(page.pfn, page.pfn + (1 << page.order)))
+                self.iommu_frames.difference_update(page.frames)
                 return
 
     # What page_pool reports

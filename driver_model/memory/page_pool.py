@@ -25,7 +25,7 @@ from driver_model.memory.dma import (
     dma_sync_single_for_device,
     dma_unmap_page,
 )
-from driver_model.memory.page import PAGE_SIZE, Page
+from driver_model.memory.page import Page
 from driver_model.memory.page_pool_stats import PagePoolStatistics
 
 PP_FLAG_DMA_MAP = 1 << 0
@@ -51,7 +51,7 @@ class PagePoolParams:
     ----------
     dev : the device, as the consumer's core uses it
     flags : ``PP_FLAG_*``
-    order : pages are ``PAGE_SIZE << order`` bytes
+    order : pages are ``page_size << order`` bytes
     pool_size : entries of the ring; 0 for the default
     nid : NUMA node of the consumer
     napi : the NAPI instance that consumes, or None; has ``list_owner``, the index of the core that polls it now
@@ -77,6 +77,7 @@ class PagePool:
     p : its parameters
     statistics : its counters
     warnings : what a kernel would have written to its log about this pool
+    put_page_recycles : the last ``put_page`` of a page gives it back to the pool instead of freeing it
     destroyed : :func:`page_pool_destroy` was called
     released : it is empty and gone
     """
@@ -108,6 +109,8 @@ class PagePool:
         "warned_at",
         "warnings",
     )
+
+    put_page_recycles = False
 
     def __init__(self, params: PagePoolParams, ring_size: int) -> None:
         self.p = params
@@ -152,10 +155,11 @@ def page_pool_create(params: PagePoolParams) -> PagePool:
             raise OSError(errno.EINVAL, "page_pool flag DMA_SYNC_DEV needs DMA_MAP")
         if not params.max_len:
             raise OSError(errno.EINVAL, "page_pool flag DMA_SYNC_DEV needs max_len, not 0")
-        if params.max_len < 0 or params.offset < 0 or params.offset + params.max_len > PAGE_SIZE << params.order:
+        size = params.dev.pages.page_size << params.order
+        if params.max_len < 0 or params.offset < 0 or params.offset + params.max_len > size:
             raise OSError(
                 errno.EINVAL,
-                f"page_pool offset and max_len must lie within {PAGE_SIZE << params.order} bytes, "
+                f"page_pool offset and max_len must lie within {size} bytes, "
                 f"not {params.offset!r} and {params.max_len!r}",
             )
     return PagePool(params, min(params.pool_size, PP_RING_MAX) or PP_RING_DEFAULT)
@@ -231,7 +235,7 @@ def page_pool_info(pool: PagePool) -> dict[str, int]:
     """What netlink's ``page-pool-get`` tells about a pool: pages and bytes in flight and, once it is destroyed, when
     that was, in seconds since start."""
     inflight = page_pool_inflight(pool)
-    info = {"inflight": inflight, "inflight-mem": inflight * (PAGE_SIZE << pool.p.order)}
+    info = {"inflight": inflight, "inflight-mem": inflight * (pool.pages.page_size << pool.p.order)}
     if pool.destroyed:
         info["detach-time"] = pool.destroyed_at // 10**12
     return info

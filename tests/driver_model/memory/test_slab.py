@@ -183,6 +183,25 @@ def test_exhausted_memory_degrades_and_recovers() -> None:
     assert kit.one().in_use
 
 
+def test_large_pages() -> None:
+    """256 objects to a page of 64 KiB, kmalloc from caches up to 128 KiB; accesses are still checked by the byte."""
+    kit = SlabKit(page_size=65536, checked=True)
+    objects = kit.take(257)
+    assert objects[0].slab.page.size == 65536
+    assert [obj.slab is objects[0].slab for obj in objects] == [True] * 256 + [False]
+    kit.core.store_owned(objects[255].address, b"x" * 256)
+    kit.free([objects[200]])
+    with pytest.raises(OwnershipError, match=f"cpu access of free memory.*{objects[200].address:#x}"):
+        kit.core.load_owned(objects[200].address, 8)
+    obj = kit.slab.kmalloc(100_000)
+    assert obj is not None
+    assert (obj.size, obj.cache.name) == (131072, "kmalloc-131072")
+    kit.slab.kfree(obj)
+    kit.slab.kmem_cache_free_bulk(objects[:200] + objects[201:])
+    kit.slab.drain()
+    assert kit.host.pages_in_use == 0
+
+
 def test_drain_gives_back_what_is_empty() -> None:
     kit = SlabKit()
     objects = kit.take(200)

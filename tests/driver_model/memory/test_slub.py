@@ -71,10 +71,11 @@ def test_a_full_partial_list_goes_to_the_node() -> None:
     and the 15th moves them all."""
     kit = SlabKit()
     slabs = full_slabs(kit, 16)
+    locks = kit.count("spin.lock")
     for slab in slabs[:14]:
         kit.free([slab[0]])
     assert not kit.cache.partial
-    assert kit.count("spin.lock") == 0
+    assert kit.count("spin.lock") == locks
     kit.free([slabs[14][0]])
     c = kit.cache.cpu_slab[0]
     assert c.partial == [slabs[14][0].slab]
@@ -82,8 +83,9 @@ def test_a_full_partial_list_goes_to_the_node() -> None:
     assert not any(slab.frozen for slab in kit.cache.partial)
     assert kit.statistics()["cpu_partial_drain"] == 1
     assert kit.statistics()["free_add_partial"] == 14
-    assert kit.count("spin.lock") == 1
+    assert kit.count("spin.lock") == locks + 1
     assert kit.count("atomic") == 14
+    assert kit.count("irq.save") == 1
 
 
 def test_the_limit_counts_slabs_since_linux_5_16() -> None:
@@ -174,6 +176,7 @@ def test_a_slab_that_a_core_takes_while_its_last_object_is_freed() -> None:
     kit.on(0, lambda: kit.free(objects[:1]))
     kit.on(0, lambda: kit.slab.kmem_cache_shrink(kit.cache))
     (slab,) = kit.cache.partial
+    locks = kit.count("spin.lock")
     seen: list[bool] = []
 
     def free() -> None:
@@ -187,7 +190,7 @@ def test_a_slab_that_a_core_takes_while_its_last_object_is_freed() -> None:
     assert kit.cache.cpu_slab[1].slab is slab
     assert slab.freelist == [objects[1]]
     assert slab.frozen
-    assert kit.count("spin.lock") == 1 + 1 + 1, "two of the flush and shrink, one in vain"
+    assert kit.count("spin.lock") == locks + 1, "it went for the lock in vain"
     assert kit.statistics()["free_frozen"] == 1
 
 
