@@ -38,12 +38,12 @@ class SlabChecker:
 
     def slab_created(self, slab: "SlabPage") -> None:
         """Pages were cut into objects."""
-        for frame in self._frames(slab):
+        for frame in slab.page.frames:
             self.frames[frame] = slab
 
     def slab_discarded(self, slab: "SlabPage") -> None:
         """The pages are about to go back to the page allocator."""
-        for frame in self._frames(slab):
+        for frame in slab.page.frames:
             del self.frames[frame]
         for obj in slab.objects:
             self._allocated.pop(obj, None)
@@ -93,10 +93,6 @@ class SlabChecker:
         if not obj.in_use:
             story.append(f"freed at {_place(*self._freed[obj])}" if obj in self._freed else "never allocated")
         return ", ".join(story)
-
-    @staticmethod
-    def _frames(slab: "SlabPage") -> range:
-        return range(slab.page.pfn, slab.page.pfn + (slab.page.size >> PAGE_SHIFT))
 
 
 def _place(site: Site, core: int) -> str:

@@ -8,6 +8,7 @@ again.
 
 from typing import TYPE_CHECKING
 
+from driver_model.memory.gfp import GFP_ATOMIC, GFP_NORETRY, GFP_NOWARN
 from driver_model.memory.kmalloc import SlabCaches
 from driver_model.memory.slab_cache import KmemCache, KmemCacheCpu, SlabError, SlabObject, SlabPage
 
@@ -108,17 +109,16 @@ class Slub:
                     c.statistics.cpu_partial_node += 1
 
     def _new_slab(self, cache: KmemCache, c: KmemCacheCpu) -> bool:
-        """A new slab becomes the CPU's; False when there is no memory. Whatever an interrupt made its slab meanwhile is
-        flushed."""
+        """A new slab becomes the CPU's; False when there is no memory. It is asked for without effort first, then, of
+        the least order, as the kernel's GFP_ATOMIC. Whatever an interrupt made the CPU's slab meanwhile is flushed."""
         if cache.destroyed:
             raise SlabError(f"Allocation from {cache} on core {self.core.index}, which is destroyed")
-        page = self.pages.alloc_pages(cache.order)
-        if page is None and cache.min_order < cache.order:
-            page = self.pages.alloc_pages(cache.min_order)
-            if page is not None:
-                c.statistics.order_fallback += 1
+        page = self.pages.alloc_pages(cache.order, GFP_ATOMIC | GFP_NOWARN | GFP_NORETRY)
         if page is None:
-            return False
+            page = self.pages.alloc_pages(cache.min_order)
+            if page is None:
+                return False
+            c.statistics.order_fallback += 1
         self._spend(self._op_new)
         slab = SlabPage(page, cache)
         cache.slabs[slab] = None

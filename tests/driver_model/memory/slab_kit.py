@@ -9,22 +9,30 @@ from driver_model.cpu.system import System
 from driver_model.drivers.host import Host
 from driver_model.memory.ownership import OwnershipChecker
 from driver_model.memory.slab_cache import KmemCache, SlabObject
+from driver_model.memory.zone import Zone
 from tests.driver_model.cpu.machine import run
 from tests.driver_model.fake_platform import CYCLE_PS, FakePlatform
 
 
 class SlabKit:
-    """A host; ``cache`` has objects of 256 bytes, 32 to a slab of two pages, ``slab`` is the first core's view."""
+    """A host whose memory can be used to its last page; ``cache`` has objects of 256 bytes, 32 to a slab of two 4 KiB
+    pages, ``slab`` is the first core's view."""
 
     def __init__(
-        self, cores: int = 1, *, memory: int = 8 << 20, checked: bool = False, profile: Profile | None = None
+        self,
+        cores: int = 1,
+        *,
+        memory: int = 8 << 20,
+        page_size: int = 4096,
+        checked: bool = False,
+        profile: Profile | None = None,
     ) -> None:
         self.platform = FakePlatform(memory, log=False)
         system = System(self.platform, Profile.load("e5-1650v4") if profile is None else profile, cores)
         self.cores = system.cores
         self.core = system.cores[0]
         self.checker = OwnershipChecker(CYCLE_PS) if checked else None
-        self.host = Host(system.cores, checker=self.checker)
+        self.host = Host(system.cores, checker=self.checker, zone=Zone(memory, page_size, min_free_kbytes=0))
         self.slabs = self.host.slabs
         self.slab = self.slabs[0]
         self.pages = self.host.pages[0]

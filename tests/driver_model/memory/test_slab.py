@@ -28,6 +28,7 @@ def test_bulk_gives_all_or_nothing() -> None:
     assert kit.slab.kmem_cache_alloc_bulk(kit.cache, 40, got) == 40
     assert len(got) == 41
     assert len({obj.address for obj in held + got[1:]}) == 70
+    assert got[1].address == held[-1].address + 256, "the order is that of single allocations"
     assert kit.slab.kmem_cache_alloc_bulk(kit.cache, 0, got) == 0
     assert len(got) == 41
     kit.slab.kmem_cache_free_bulk(got[1:], kit.cache)
@@ -94,6 +95,7 @@ def test_kfree_bulk_takes_any_sizes() -> None:
     kit.slab.kfree_bulk([obj for obj in objects if obj is not None])
     assert not any(obj is None or obj.in_use for obj in objects)
     assert kit.count("slab.free_bulk") == 4
+    assert kit.count("slab.kmalloc") == 10
     assert kit.count("slab.free_bulk_call") == 2
     kit.slab.drain()
     assert kit.host.pages_in_use == 0
@@ -181,6 +183,25 @@ def test_exhausted_memory_degrades_and_recovers() -> None:
     assert kit.one().in_use
 
 
+def test_large_pages() -> None:
+    """256 objects to a page of 64 KiB, kmalloc from caches up to 128 KiB; accesses are still checked by the byte."""
+    kit = SlabKit(page_size=65536, checked=True)
+    objects = kit.take(257)
+    assert objects[0].slab.page.size == 65536
+    assert [obj.slab is objects[0].slab for obj in objects] == [True] * 256 + [False]
+    kit.core.store_owned(objects[255].address, b"x" * 256)
+    kit.free([objects[200]])
+    with pytest.raises(OwnershipError, match=f"cpu access of free memory.*{objects[200].address:#x}"):
+        kit.core.load_owned(objects[200].address, 8)
+    obj = kit.slab.kmalloc(100_000)
+    assert obj is not None
+    assert (obj.size, obj.cache.name) == (131072, "kmalloc-131072")
+    kit.slab.kfree(obj)
+    kit.slab.kmem_cache_free_bulk(objects[:200] + objects[201:])
+    kit.slab.drain()
+    assert kit.host.pages_in_use == 0
+
+
 def test_drain_gives_back_what_is_empty() -> None:
     kit = SlabKit()
     objects = kit.take(200)
@@ -202,6 +223,7 @@ def test_destroy() -> None:
     kit.free(objects)
     kit.slab.kmem_cache_destroy(kit.cache)
     assert kit.host.pages_in_use == 0
+    assert kit.cache not in kit.host.slab_caches.caches
     with pytest.raises(SlabError, match=r"Allocation from cache buffer .* on core 0, which is destroyed"):
         kit.slab.kmem_cache_alloc(kit.cache)
 

@@ -30,6 +30,15 @@ def test_objects_in_use_are_anyones(kit: SlabKit) -> None:
     assert kit.core.load_owned(second.address, 256) == b"x" * 256
 
 
+def test_objects_of_two_slabs_may_be_touched_at_once(kit: SlabKit) -> None:
+    cache = kit.host.slab_caches.kmem_cache_create("line", 64)
+    by_address = {obj.address: obj for obj in kit.take(128, cache)}
+    last = next(obj for obj in by_address.values() if (obj.address + 64) % 4096 == 0 and obj.address + 64 in by_address)
+    kit.core.load_owned(last.address, 128)
+    kit.slab.kmem_cache_free(by_address[last.address + 64])
+    caught(lambda: kit.core.load_owned(last.address, 128), f"object {last.address + 64:#x} of line, allocated")
+
+
 def test_use_after_free(kit: SlabKit) -> None:
     first, second = kit.take(2)
     kit.slab.kmem_cache_free(second)

@@ -39,10 +39,19 @@ def test_more_cpus_want_more_objects(cpus: int, order: int) -> None:
     assert calculate_order(256, 4096, cpus) == order
 
 
-def test_a_slab_wastes_no_more_than_it_must() -> None:
-    """Of 20 objects of 1056 bytes order 3 wastes 7 %, so 16 are not needed; of 11000 bytes a quarter is too little."""
-    assert calculate_order(1056, 4096, 8) == 3
-    assert calculate_order(11000, 4096, 8) == get_order(11000, 4096) == 2
+@pytest.mark.parametrize(
+    ("size", "order"),
+    [(2056, 3), (10920, 3), (10928, 2), (12280, 2), (12288, 3), (32768, 3)],
+)
+def test_orders_of_large_objects(size: int, order: int) -> None:
+    """As the kernel's developers listed them for ``calculate_order`` up to Linux 6.6 (linux-mm, September 2023)."""
+    assert calculate_order(size, 4096, 8) == order
+
+
+@pytest.mark.parametrize(("size", "order"), [(1400, 2), (1500, 3)])
+def test_more_than_a_sixteenth_is_not_wasted(size: int, order: int) -> None:
+    """One CPU wants 8 objects: order 2 holds them, and leaves 984 of 16384 bytes, or 1384."""
+    assert calculate_order(size, 4096, 1) == order
 
 
 def test_a_large_page_holds_more() -> None:

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from driver_model.memory.slab_cache import KmemCache, SlabObject, SlabPage
 from tests.driver_model.memory.slab_kit import SlabKit
 
-SEQUENCES = 140
+SEQUENCES = 160
 CALLS = 100
 MEMORY = 40 * 4096
 SIZES = (24, 256, 700, 2048)
