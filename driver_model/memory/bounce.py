@@ -101,8 +101,8 @@ class BounceDma(DirectDma):
     A mapping's device address is then a slot's. Its bytes go there when it is mapped and at ``sync_for_device`` (not
     where only the device writes), and come back when it is unmapped and at ``sync_for_cpu`` (not where only the device
     reads). Whoever forgets a sync sees stale bytes, and what the CPU wrote to a buffer that the device writes is lost
-    at the next. A mapping that only the device writes is filled as well, so that bytes which the device leaves alone come
-    back as they were, and not what the slot held before (since Linux 5.18, commits ddbd89deb7d3 and 901c7280ca0d).
+    at the next. A mapping that only the device writes is filled as well, so that bytes which the device leaves alone
+    come back as they were, and not what the slot held before (since Linux 5.18, commits ddbd89deb7d3 and 901c7280ca0d).
 
     Costs: ``dma.bounce_slot`` to find slots and to free them; each copy ``cpu.copy_line`` a line, from the device also
     the first touch of each line that it wrote. Where no slots are free, or a buffer is longer than a segment (256 KiB),
