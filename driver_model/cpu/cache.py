@@ -9,15 +9,17 @@ from driver_model.platform import Platform
 LINE = 64  #: bytes of a cache line
 LINE_SHIFT = 6
 FRAME_SHIFT = 12  #: memory is cached or not in units of 4 KiB
-HORIZON_PS = 50_000_000  #: what a cache does by itself follows an access or a hand-over within 50 us
+HORIZON_PS = 10**8  #: what a cache does later it does within 100 us of the access or the hand-over
+_SOONEST_DECADE, _LATEST_DECADE = 4, 8  # of that delay, in powers of ten of a picosecond
 
 
 class CacheImage:
     """Lines that differ from memory, or may: one image for all cores, whose caches agree with each other.
 
     Within what the architecture allows, the cache is as bad as it can be, by a seeded generator: after any access, a
-    line of it may be evicted or written back, at once or later, and the next line may be fetched; while a range is the
-    device's, lines of it may be fetched at any moment (speculation), and are stale once the device has written. So
+    line of it may be evicted or written back, at once or later, so may the line that has been there longest, and the
+    next line may be fetched; while a range is the device's, lines of it may be fetched at any moment (speculation), and
+    are stale once the device has written. So
 
     - a line that the CPU dirtied reaches memory at a clean, or at any moment before, or never;
     - a line that memory has changed under is seen after an invalidate, or at any moment before, or never;
@@ -47,7 +49,7 @@ class CacheImage:
         self._random = random.Random(seed)
         self._end = platform.memory_size >> LINE_SHIFT
         self._lines: dict[int, bytearray] = {}
-        self._dirty: set[int] = set()
+        self._dirty: dict[int, None] = {}
         self._uncached: set[int] = set()
 
     # What software sees
@@ -79,7 +81,7 @@ class CacheImage:
             part = data[done : done + LINE - start]
             line[start : start + len(part)] = part
             done += len(part)
-            self._dirty.add(number)
+            self._dirty[number] = None
         self._stir(first, last)
 
     # Maintenance by address; each returns how many lines it went through
@@ -106,7 +108,7 @@ class CacheImage:
             self._write_back(last)
         for number in range(first, last + 1):
             self._lines.pop(number, None)
-            self._dirty.discard(number)
+            self._dirty.pop(number, None)
         return last + 1 - first
 
     def flush(self, address: int, size: int) -> int:
@@ -146,7 +148,7 @@ class CacheImage:
 
     def _write_back(self, number: int) -> None:
         if number in self._dirty:
-            self._dirty.remove(number)
+            del self._dirty[number]
             self._platform.write(number << LINE_SHIFT, self._lines[number])
 
     def _evict(self, number: int) -> None:
@@ -154,9 +156,9 @@ class CacheImage:
         self._lines.pop(number, None)
 
     def _stir(self, first: int, last: int) -> None:
-        """After an access, by itself: half of the time nothing."""
-        choice = self._random.randrange(8)
-        if choice > 3:
+        """After an access, by itself: more often than not nothing."""
+        choice = self._random.randrange(12)
+        if choice > 5:
             return
         number = self._random.randint(first, last)
         if choice == 0:
@@ -165,8 +167,12 @@ class CacheImage:
             self._spontaneous_write_back(number)
         elif choice == 2:
             self._later(self._spontaneous_write_back, number)
-        else:
+        elif choice == 3:
             self._fetch(last + 1)
+        elif choice == 4:
+            self._spontaneous_eviction(next(iter(self._lines)))
+        elif self._dirty:
+            self._spontaneous_write_back(next(iter(self._dirty)))
 
     def _speculate(self, first: int, last: int) -> None:
         """While a range is the device's: fetch lines of it, most of all the first, where the headers will be."""
@@ -178,7 +184,8 @@ class CacheImage:
                 self._later(self._fetch, number)
 
     def _later(self, act: Callable[[int], None], number: int) -> None:
-        self._platform.at(self._platform.now + self._random.randrange(1, HORIZON_PS), lambda: act(number))
+        decade = self._random.randint(_SOONEST_DECADE, _LATEST_DECADE)
+        self._platform.at(self._platform.now + self._random.randint(1, 10**decade), lambda: act(number))
 
     def _spontaneous_eviction(self, number: int) -> None:
         self.evictions += 1

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from driver_model.memory.bounce import BounceDma, BouncePool
-from driver_model.memory.coherent import dma_alloc_coherent, dma_free_coherent
 from driver_model.memory.dma import (
     DMA_MAPPING_ERROR,
     Device,
@@ -95,42 +94,12 @@ def test_an_address_beyond_the_mask_cannot_be_mapped() -> None:
     assert dma_map_single(dev, (1 << 20) - 64, 64, DmaDirection.TO_DEVICE) == (1 << 20) - 64
 
 
-def test_coherent_memory_is_zeroed_aligned_and_freed() -> None:
-    bench = Bench()
-    dev = bench.host.devices[0]
-
-    def use() -> None:
-        first = dma_alloc_coherent(dev, 16384)
-        assert first is not None
-        assert first.page.order == 2
-        dev.core.store(first.address, b"\xff" * 16384)
-        dma_free_coherent(dev, first)
-        again = dma_alloc_coherent(dev, 16000)
-        assert again is not None
-        assert again.address % 16384 == 0
-        assert dev.core.load(again.address, 16384) == bytes(16384)
-        dma_free_coherent(dev, again)
-
-    bench.run(use)
-    assert bench.host.pages_in_use == 0
-
-
-def test_coherent_memory_runs_out() -> None:
-    bench = Bench(memory=8 * 4096)
-    assert dma_alloc_coherent(bench.host.devices[0], 65536) is None
-    narrow = Device(bench.core, bench.host.pages[0], DirectDma(255), bench.checker)
-    assert dma_alloc_coherent(narrow, 4096) is None
-    assert bench.host.pages_in_use == 0
-
-
 def test_bad_arguments() -> None:
     dev = Bench().host.devices[0]
     with pytest.raises(ValueError, match="positive size and a direction, not 0 and"):
         dma_map_single(dev, 4096, 0, DmaDirection.TO_DEVICE)
     with pytest.raises(ValueError, match="positive size and a direction, not 4 and <DmaDirection.NONE"):
         dma_map_single(dev, 4096, 4, DmaDirection.NONE)
-    with pytest.raises(ValueError, match=r"Coherent memory must be 1\.\.4194304 bytes, not 0"):
-        dma_alloc_coherent(dev, 0)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from driver_model.memory.coherent import dma_alloc_coherent, dma_free_coherent
 from driver_model.memory.dma import (
     DMA_ATTR_SKIP_CPU_SYNC,
+    DirectDma,
     dma_map_page_attrs,
     dma_mapping_error,
     dma_need_sync,
@@ -16,6 +17,14 @@ from driver_model.memory.dma import (
     dma_unmap_page,
     dma_unmap_page_attrs,
 )
+from driver_model.memory.page_pool import (
+    PP_FLAG_DMA_MAP,
+    PP_FLAG_DMA_SYNC_DEV,
+    PagePoolParams,
+    page_pool_alloc_pages,
+    page_pool_create,
+)
+from driver_model.memory.scatterlist import Scatterlist, dma_map_sg
 from tests.driver_model.fake_platform import CYCLE_PS
 from tests.driver_model.iommu_bench import IommuBench
 from tests.driver_model.memory.ownership_kit import BOTH, FROM, TO, Kit, caught
@@ -142,6 +151,29 @@ def test_maintenance_is_paid_by_length() -> None:
     address = machine.map(machine.page(), TO)
     dma_unmap_page(machine.dev, address, 4096, TO)
     assert (cleaned.count, invalidated.count) == (66 + 64, 67)
+
+
+def test_a_pool_cleans_what_it_posts_and_no_more() -> None:
+    machine = kit()
+    pool = page_pool_create(
+        PagePoolParams(machine.dev, PP_FLAG_DMA_MAP | PP_FLAG_DMA_SYNC_DEV, dma_dir=FROM, offset=256, max_len=640)
+    )
+    assert page_pool_alloc_pages(pool) is not None
+    assert machine.core.op("dma.cache_clean_line").count == machine.core.op("dma.map").count * 10
+
+
+def test_a_list_that_could_not_be_mapped_destroys_nothing() -> None:
+    def play(machine: Kit) -> bytes:
+        page, far = machine.page(), machine.page()
+        machine.core.store_owned(page.address, b"mine")
+        machine.dev.ops = DirectDma((1 << page.address.bit_length()) - 1)
+        while far.address <= machine.dev.ops.mask:
+            far = machine.page()
+        assert dma_map_sg(machine.dev, [Scatterlist(page, 0, 64), Scatterlist(far, 0, 64)], FROM) == 0
+        assert machine.core.op("dma.cache_invalidate_line").count == 0
+        return machine.core.load_owned(page.address, 4)
+
+    assert outcomes(play) == {b"mine"}
 
 
 def test_every_mapping_needs_its_syncs() -> None:
