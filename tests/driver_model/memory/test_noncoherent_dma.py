@@ -17,13 +17,8 @@ from driver_model.memory.dma import (
     dma_unmap_page,
     dma_unmap_page_attrs,
 )
-from driver_model.memory.page_pool import (
-    PP_FLAG_DMA_MAP,
-    PP_FLAG_DMA_SYNC_DEV,
-    PagePoolParams,
-    page_pool_alloc_pages,
-    page_pool_create,
-)
+from driver_model.memory.page_pool import page_pool_alloc_pages, page_pool_create
+from driver_model.memory.page_pool_params import PP_FLAG_DMA_MAP, PP_FLAG_DMA_SYNC_DEV, PagePoolParams
 from driver_model.memory.scatterlist import Scatterlist, dma_map_sg
 from tests.driver_model.fake_platform import CYCLE_PS
 from tests.driver_model.iommu_bench import IommuBench
