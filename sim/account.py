@@ -11,8 +11,9 @@ from typing import Any
 
 from sim.config import MachineConfig
 from sim.host.link import INTERRUPT_BYTES, REGISTER_BYTES
+from sim.measurement import Measurement
 from sim.report import Column, Row, decimals
-from sim.run import Measurement, RunConfig
+from sim.run import RunConfig
 from sim.traffic.pacing import OVERHEAD_BYTES
 
 STAGES: Mapping[str, str] = {

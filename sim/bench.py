@@ -11,8 +11,9 @@ from hw.config import IommuConfig
 from sim.account import account_rows
 from sim.backends.base import BACKENDS, Backend, launch
 from sim.config import MachineConfig, preset
+from sim.measurement import Measurement
 from sim.report import Row
-from sim.run import Measurement, RunConfig
+from sim.run import RunConfig
 from sim.traffic.source import Traffic
 
 FRAMES = {"verilator": 20_000, "amaranth": 30}  #: enough for a few seconds
@@ -54,7 +55,7 @@ def measure(backend: Backend, machine: MachineConfig, run: Mapping[str, Any]) ->
     from sim.scenario import Scenario  # only inside a simulator
 
     values = dict(run)
-    scenario = Scenario(backend, machine, RunConfig(traffic=Traffic(**values.pop("traffic")), **values))
+    scenario = Scenario(backend, machine, RunConfig.from_dict(values))
     cycle, start = backend.cycle, perf_counter()
     measurement = scenario.run()
     seconds = perf_counter() - start

@@ -1,25 +1,30 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a run is: its parameters and its measurements, and the job that makes runs inside a simulator."""
+"""What a run is, and the job that makes runs inside a simulator."""
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from fractions import Fraction
+from dataclasses import dataclass, field
 from typing import Any
 
 from driver_model.cpu.profile import Profile
 from driver_model.drivers.queue_config import COMPLETION_CYCLES
 from driver_model.drivers.ring import check_entries
 from driver_model.drivers.strategies import STRATEGIES, hardware_pools
+from driver_model.drivers.strategies.base import PoolOptions
 from driver_model.memory.page import PAGE_SIZE
+from driver_model.net.local_socket import RMEM_DEFAULT
+from driver_model.net.skb_policy import SkbPolicy
 from driver_model.net.xdp_programs import PROGRAMS
 from sim.backends.base import Backend
 from sim.config import MachineConfig
+from sim.consumers import CONSUMERS
+from sim.measurement import Measurement
 from sim.traffic.capture import write_capture
 from sim.traffic.source import Traffic
 
 MAX_CORES = 16
 IOMMU_MODES = ("none", "passthrough", "lazy", "strict")  #: from the least protection to the most
+PAGE_SIZES = (4096, 65536)  #: of a kernel
 RING_ROOM = 2  #: a page_pool holds as many pages again as its ring, and a page is a buffer
 
 
@@ -31,7 +36,14 @@ class RunConfig:
     ----------
     traffic : what arrives on the wire
     strategy : buffer strategy of the driver
-    verdict : XDP program: ``drop``, ``tx`` or ``pass``
+    verdict : XDP program: ``drop``, ``tx``, ``pass`` or ``redirect``
+    consumer : who takes what passes: ``collector`` compares and releases it; behind a stack with SKBs are ``filter``,
+        which drops it, ``forward``, ``nat``, and ``socket``, whose reader takes it later
+    hold_us, rcvbuf, stream : of a socket: microseconds that it holds each packet, bytes of truesize that may wait,
+        and whether packets are coalesced
+    skb : how SKBs are made and freed
+    page_size : of the kernel, 4096 or 65536
+    pool : what a strategy with a page_pool asks of it
     cores : CPU cores; queue pair *q* belongs to core *q* modulo ``cores``
     queues : queue pairs in use
     ring : entries of each ring
@@ -47,6 +59,13 @@ class RunConfig:
     traffic: Traffic
     strategy: str = "page_pool"
     verdict: str = "drop"
+    consumer: str = "collector"
+    hold_us: int = 0
+    rcvbuf: int = RMEM_DEFAULT
+    stream: bool = False
+    skb: SkbPolicy = field(default_factory=SkbPolicy)
+    page_size: int = PAGE_SIZE
+    pool: PoolOptions = field(default_factory=PoolOptions)
     cores: int = 1
     queues: int = 1
     ring: int = 512
@@ -61,13 +80,15 @@ class RunConfig:
         for name, allowed in (
             ("strategy", tuple(STRATEGIES)),
             ("verdict", tuple(PROGRAMS)),
+            ("consumer", CONSUMERS),
+            ("page_size", PAGE_SIZES),
             ("profile", tuple(Profile.names())),
             ("iommu", IOMMU_MODES),
         ):
             value = getattr(self, name)
             if value not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
-        for name in ("cores", "queues"):
+                raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}, not {value!r}")
+        for name in ("cores", "queues", "hold_us", "rcvbuf"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool):
                 raise TypeError(f"{name} must be an integer, not {value!r}")
@@ -79,6 +100,13 @@ class RunConfig:
                 f"moderation_count = {self.moderation_count!r} needs moderation_cycles, or the last frames would wait "
                 f"for ever"
             )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "RunConfig":
+        """The run that ``asdict`` made these values of."""
+        parts = {"traffic": Traffic, "skb": SkbPolicy, "pool": PoolOptions}
+        made = {name: kind(**values[name]) for name, kind in parts.items() if name in values}
+        return cls(**dict(values) | made)
 
     def check(self, machine: MachineConfig) -> None:
         """Raise ``ValueError`` unless the run fits on a machine."""
@@ -94,79 +122,12 @@ class RunConfig:
                 f"strategy {self.strategy} needs a hardware pool for each queue in use, so nic.pools must be at least "
                 f"{self.queues} on this machine, not {machine.nic.pools!r}"
             )
-        needed = self.queues * self.ring * RING_ROOM * PAGE_SIZE
+        needed = self.queues * self.ring * RING_ROOM * self.page_size
         if needed > machine.memory_size:
             raise ValueError(
                 f"memory_size must be at least {needed} for {self.queues} rings of {self.ring} entries, "
                 f"not {machine.memory_size!r}"
             )
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """What a run measured. Frames are counted once; lengths are those in memory, without FCS.
-
-    Attributes
-    ----------
-    clock_khz, core_khz : clocks of hardware and cores
-    offered, delivered : frames that began on the wire, and frames that software received (``tx``: that left again)
-    dropped : frames by reason; with ``delivered`` they make up ``offered``
-    lengths : how many frames of each length were delivered
-    cycles : hardware cycles from when software first had a frame to the last delivery, for ``delivered`` frames; not
-        less than the wire took
-    operations : for each operation of the cost profile, how often it happened during the traffic, and its picoseconds
-    statistics : counters at the end of the run, of driver, page_pool and hardware
-    accesses : how many accesses the device made to memory during the traffic, by (is a write, address modulo 64,
-        length); empty without access log
-    """
-
-    clock_khz: int
-    core_khz: int
-    offered: int
-    delivered: int
-    dropped: Mapping[str, int]
-    lengths: Mapping[int, int]
-    cycles: Fraction
-    operations: Mapping[str, tuple[int, int]]
-    statistics: Mapping[str, int]
-    accesses: Mapping[tuple[bool, int, int], int]
-
-    @property
-    def cycles_per_packet(self) -> Fraction:
-        """Hardware cycles for each delivered frame."""
-        return self.cycles / self.delivered
-
-    @property
-    def packets_per_second(self) -> Fraction:
-        """Delivered frames a second."""
-        return self.clock_khz * 1000 / self.cycles_per_packet
-
-    def cpu_cycles(self, operation: str) -> Fraction:
-        """CPU cycles that an operation took for each delivered frame."""
-        picoseconds = self.operations[operation][1]
-        return Fraction(picoseconds * self.core_khz, 10**9 * self.delivered)
-
-    def as_json(self) -> dict[str, Any]:
-        """As plain JSON values; :meth:`from_json` takes them."""
-        return asdict(self) | {
-            "lengths": sorted(self.lengths.items()),
-            "cycles": str(self.cycles),
-            "operations": {name: list(value) for name, value in self.operations.items()},
-            "accesses": [[*access, count] for access, count in sorted(self.accesses.items())],
-        }
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Measurement":
-        """The measurement that :meth:`as_json` gave these values for."""
-        return cls(
-            **dict(values)
-            | {
-                "lengths": dict(values["lengths"]),
-                "cycles": Fraction(values["cycles"]),
-                "operations": {name: (count, ps) for name, (count, ps) in values["operations"].items()},
-                "accesses": {(write, offset, length): count for write, offset, length, count in values["accesses"]},
-            }
-        )
 
 
 def run_cases(backend: Backend, machine: MachineConfig, cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -181,8 +142,8 @@ def run_cases(backend: Backend, machine: MachineConfig, cases: Sequence[Mapping[
     measured = []
     profiles = {}
     for number, case in enumerate(cases, 1):
-        values = dict(case["run"])
-        config = RunConfig(traffic=Traffic(**values.pop("traffic")), **values)
+        values = case["run"]
+        config = RunConfig.from_dict(values)
         if number > 1:
             backend.reset()
         scenario = Scenario(backend, machine, config)

@@ -4,7 +4,6 @@
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from fractions import Fraction
 
 from driver_model.cpu.profile import Profile
 from driver_model.cpu.system import System
@@ -19,16 +18,19 @@ from driver_model.net.collector import Collector
 from driver_model.net.xdp import XdpAction, XdpBuff, XdpProgram
 from driver_model.net.xdp_programs import PROGRAMS
 from hw.abi.registers import register_map
-from hw.abi.rings import LINE_BYTES, DropReason
+from hw.abi.rings import LINE_BYTES
 from sim.accesses import AccessJoiner
+from sim.audit import Audit, RunError
 from sim.backends.base import Access, Backend
 from sim.config import MachineConfig
+from sim.consumers import consumer as make_consumer
 from sim.host.trace import HardwareEvent, TraceClient
 from sim.host.wire_player import PlayerClient
 from sim.host.wire_recorder import RecorderClient, SentFrame
 from sim.iommu_use import DEVICE_ID, IommuUse
+from sim.measurement import Measurement
 from sim.platform import SimPlatform
-from sim.run import Measurement, RunConfig
+from sim.run import RunConfig
 from sim.traffic.capture import Captured
 from sim.traffic.flows import mac_value, queue_mac
 from sim.traffic.steering import queue_by_address, queue_by_hash
@@ -39,16 +41,7 @@ STALLED = 4  #: times as long where everything is held back at random
 SETUP_LIMIT = 1_000_000 * MICROSECOND  #: 65,536 buffers join in a third of it
 SETTLE_LIMIT = 20_000 * MICROSECOND  #: after the wire's last frame, plus
 SETTLE_FRAME = 20 * MICROSECOND  #: for each frame that software may still have to work on
-SHOWN_FAULTS = 3
 LEAD_CYCLES = 256  #: between the end of the set-up and the first frame
-
-
-Operations = dict[str, tuple[int, int]]  #: count and picoseconds by name
-Accesses = dict[tuple[bool, int, int], int]  #: count by kind: a write or not, place in a line, length
-
-
-class RunError(Exception):
-    """A run ended with frames or memory that nobody accounts for, or did not end."""
 
 
 class Scenario:
@@ -60,7 +53,7 @@ class Scenario:
     machine : the configuration that ``backend`` simulates
     config : the run
     program : XDP program instead of the verdict's own; it may give each frame a verdict of its own
-    consumer : takes the frames that pass instead of :attr:`passed`, the collector that checks them
+    consumer : takes the frames that pass instead of the run's own, :attr:`consumer`
     log : event log of the software; None leaves it off. With one, on a machine whose frames have serials,
         :attr:`happened` keeps the hardware's side
     """
@@ -103,7 +96,6 @@ class Scenario:
         spread = queue_by_hash if machine.nic.rss else queue_by_address
         self._queue_of = spread(config.queues)
         self.seen = Collector(self._expected())  # what the driver saw
-        self.left = Collector(self._expected())  # what left again
         self.sent: list[SentFrame] = []
         self.times: list[int] = []  # of each delivery to software, in picoseconds
         self.began: int | None = None  # when software first had a frame, likewise
@@ -111,15 +103,20 @@ class Scenario:
         self.statistics: dict[str, int] = {}
         self.accesses: Counter[tuple[bool, int, int]] = Counter()  # is a write, place in a line, length
         self._joiner = AccessJoiner(machine.host_width // 8)
-        self.host = Host(self.system.cores, checker=self.checker)
+        self.host = Host(self.system.cores, checker=self.checker, page_size=config.page_size, skb_policy=config.skb)
         buffer_length = STRATEGIES[config.strategy].buffer_length_of(self.host.zone.page_size)
         self.whole = all(len(frame.data) <= buffer_length for frame in self.frames)  # each in one buffer
         self.iommu = None if machine.iommu is None else IommuUse(self.host, config.iommu, machine.iommu)
-        self.passed = Collector(self._expected())  # what passed to the stack
+        self.passed = Collector(self._expected())  # what passed to the consumer
+        socket = {"hold_us": config.hold_us, "rcvbuf": config.rcvbuf, "stream": config.stream}
+        self.consumer = make_consumer(config.consumer, self.host, self._done, self.passed, **socket)
+        self._tells = consumer is None and (self.consumer.tells or self.consumer.sends)
+        self.left = Collector(self._leaving())  # what left again
         queue = QueueConfig(
             strategy=STRATEGIES[config.strategy],
             program=self._observed(PROGRAMS[config.verdict] if program is None else program),
-            consumer=self.passed if consumer is None else consumer,
+            consumer=self.consumer.take if consumer is None else consumer,
+            pool=config.pool,
             rx_entries=config.ring,
             tx_entries=config.ring,
             moderation_cycles=config.moderation_cycles,
@@ -141,8 +138,9 @@ class Scenario:
         self._count(self._joiner.rest())
         after, accesses = self.system.operations(), dict(self.accesses)
         self._process("closing", self._close)
-        self._check_device()
-        return self._account(before, after, accesses)
+        audit = Audit(self)
+        audit.check_device()
+        return audit.account(before, after, accesses)
 
     def captured(self) -> list[Captured]:
         """The frames that left, as a tap on the wire would have captured them: time 0 is that of the reset."""
@@ -163,6 +161,7 @@ class Scenario:
             core.mmio_write(registers.address("device"), registers.port["device"].pack(device_id=DEVICE_ID))
         self.platform.set_carrier(True)
         self.driver.open()
+        self.consumer.open(self.driver)
         if self.iommu is not None:
             self.iommu.start()
         core.mmio_read(registers.address("status"))  # behind it, every register write has arrived
@@ -171,15 +170,17 @@ class Scenario:
         if self.iommu is not None:
             self.statistics |= self.iommu.counters()
         self.statistics |= self.driver.counters()
+        self.consumer.close()
         self.driver.stop()
-        self.statistics |= self.driver.ethtool_statistics()
+        self.statistics |= self.driver.ethtool_statistics() | self.consumer.statistics
+        self.host.drain()
         if self.iommu is not None:
             self.iommu.close()
 
     def _observed(self, program: XdpProgram) -> XdpProgram:
         """A program that does what another does, and notes each frame as it passes."""
         times, lengths, read, check, run = self.times, self.lengths, self.platform.read, self.seen.check, program.run
-        drop, passes = XdpAction.DROP, XdpAction.PASS
+        delivered = (XdpAction.DROP,) if self._tells else (XdpAction.DROP, XdpAction.PASS)
 
         def header_of(xdp: XdpBuff) -> tuple[int, int]:
             apart = None if xdp.metadata is None else xdp.metadata.header
@@ -190,7 +191,7 @@ class Scenario:
             if self.began is None or time < self.began:
                 self.began = time
             action = run(xdp)
-            if action is drop or action is passes:
+            if action in delivered:
                 times.append(time)
                 lengths.append(length)
             return action
@@ -200,6 +201,11 @@ class Scenario:
             return note(xdp)
 
         return replace(program, run=check_and_note if self.config.checkers and self.whole else note)
+
+    def _done(self, time: int, length: int) -> None:
+        """The consumer has dealt with a frame."""
+        self.times.append(time)
+        self.lengths.append(length)
 
     def _process(self, name: str, function: Callable[[], None]) -> None:
         """Run a process on the first core to its end."""
@@ -226,8 +232,8 @@ class Scenario:
             self.platform.run(self.platform.now + step)
             self._observe()
             state = (sum(queue.statistics.rx_completed for queue in self.driver.queues), len(self.sent))
-            idle = not any(
-                (queue.tx.running and queue.tx.outstanding) or queue.napi.scheduled for queue in self.driver.queues
+            idle = not self.consumer.busy and not any(
+                (queue.tx.running and queue.tx.outstanding) or queue.polling.busy for queue in self.driver.queues
             )
             if self.player.exhausted and self.platform.now > end + step and idle and state == last:
                 return
@@ -277,8 +283,6 @@ class Scenario:
             if self.trace.lost:
                 raise RunError(f"{self.trace.lost} records of the hardware trace were overwritten unread")
 
-    # Result
-
     def _expected(self) -> list[list[bytes]]:
         """The frames sent to each queue: by RSS where the NIC has it, else by destination address."""
         expected: list[list[bytes]] = [[] for _ in range(self.config.queues)]
@@ -286,114 +290,13 @@ class Scenario:
             expected[self._queue_of(frame.data)].append(frame.data)
         return expected
 
-    def _check_device(self) -> None:
-        """Neither the device nor the IOMMU reported an error, or was asked for what it must refuse."""
-        self._check_iommu()
-        faults = [f"The device reported an error: {fault}" for fault in self.driver.faults]
-        if problems := faults + self.driver.warnings:
-            raise RunError("; ".join(problems))
-        if self.platform.refused:
-            names = Counter(self.driver.registers.describe(write.offset) for write in self.platform.refused)
-            refused = ", ".join(f"{count} to {name}" for name, count in names.items())
-            raise RunError(f"The device refused register writes: {refused}")
-        if self.platform.posted_errors:
-            raise RunError(
-                f"Memory refused {self.platform.posted_errors} writes of the device: they were outside of "
-                f"0..{self.machine.memory_size - 1:#x}"
-            )
-
-    def _check_iommu(self) -> None:
-        """The IOMMU refused nothing."""
-        if self.iommu is not None and self.iommu.faults:
-            count, first = self.iommu.driver.faults.count, "; ".join(map(str, self.iommu.faults[:SHOWN_FAULTS]))
-            raise RunError(f"The IOMMU refused {count} accesses, the first of them: {first}")
-
-    def _account(self, before: Operations, after: Operations, accesses: Accesses) -> Measurement:
-        """Check that nothing is missing or left over, and sum up."""
-        self._check_sent()
-        times = sorted(self.times + [frame.last * self.machine.cycle_ps for frame in self.sent])
-        if self.whole or not self.times:
-            lengths = Counter(self.lengths + [len(frame.data) for frame in self.sent])
-        else:
-            lengths = Counter(len(frame.data) for frame in self.frames)
-        offered, delivered, dropped = len(self.frames), len(times), self._dropped()
-        if delivered + sum(dropped.values()) != offered:
-            raise RunError(f"{offered} frames were sent, {delivered} delivered, and dropped by reason: {dropped}")
-        if self.statistics["rx_frames"] != offered:
-            raise RunError(f"{offered} frames were sent, and the device counted {self.statistics['rx_frames']}")
-        for queue in range(self.config.queues):
-            ours = self.driver.queues[queue].statistics.rx_completed
-            its = self.statistics[f"nic_queue{queue}_rx_packets"]
-            if ours != its:
-                raise RunError(f"Of queue {queue}, the driver received {ours} frames and the device delivered {its}")
-        if not delivered:
-            raise RunError(f"None of {offered} frames was delivered; dropped by reason: {dropped}")
-        if self.player.late:
-            raise RunError(f"{self.player.late} frames came too late for their start on the wire")
-        if self.checker is not None:
-            self.checker.finish()
-        if self.host.pages_in_use or self.driver.in_flight:
-            raise RunError(
-                f"After the driver stopped, {self.host.pages_in_use} allocations and {self.driver.in_flight} pages in "
-                f"flight remain"
-            )
-        return Measurement(
-            clock_khz=self.machine.nic.clock_khz,
-            core_khz=self.profile.khz,
-            offered=offered,
-            delivered=delivered,
-            dropped=dropped,
-            lengths=lengths,
-            cycles=self._cycles(times),
-            operations={
-                name: (count - before.get(name, (0, 0))[0], ps - before.get(name, (0, 0))[1])
-                for name, (count, ps) in after.items()
-                if count > before.get(name, (0, 0))[0]
-            },
-            statistics=self.statistics,
-            accesses=accesses,
-        )
-
-    def _dropped(self) -> dict[str, int]:
-        """Frames that were not delivered, by those reasons that happened: the hardware's, which alone knows of all
-        that it refused to send, then the software's."""
-        dropped: Counter[str] = Counter()
-        for reason in map(str.lower, DropReason.__members__):
-            places = ("rx", *(f"nic_queue{queue}" for queue in range(self.machine.nic.queues)))
-            dropped[reason] = sum(self.statistics.get(f"{place}_drop_{reason}", 0) for place in places)
-        dropped["tx_error"] = self.statistics["tx_errors"]
-        for queue in self.driver.queues:
-            counts = queue.statistics
-            dropped["rx_error"] += counts.rx_errors
-            dropped["xdp_aborted"] += counts.rx_xdp_aborted
-            dropped["xdp_frags"] += counts.rx_xdp_frags
-            dropped["tx_ring_full"] += counts.rx_xdp_tx_full
-            dropped["tx_aborted"] += counts.tx_aborted
-        return {reason: count for reason, count in dropped.items() if count}
-
-    def _check_sent(self) -> None:
-        """Every frame that left is one that came, unchanged, whole and in its queue's order."""
-        for frame in self.sent:
-            if frame.error or frame.underrun:
-                raise RunError(f"A frame left damaged in cycle {frame.last}: {frame!r}")
-            self.left.check(self._queue_of(frame.data), frame.data)
-
-    def _cycles(self, times: list[int]) -> Fraction:
-        """Hardware cycles for the deliveries at these times: what they took from when software first had a frame, or
-        what the wire took if longer.
-
-        Frames leave a whole poll at a time: from the first that left on, a burst would count whose work was done
-        before, and of few frames that is most. So the time of ``tx`` has the first frame's way out in it.
-        """
-        traffic = self.config.traffic
-        line = traffic.line(self.machine.nic.clock_khz)
-        if traffic.timing == "capture":
-            first, last = self.frames[0], self.frames[-1]
-            wire = last.start - first.start + line.frame_cycles(len(last.data))
-        else:
-            wire = sum((line.frame_cycles(len(frame.data)) for frame in self.frames), Fraction(0)) / line.load
-        if len(times) < 2:
-            return wire
-        if self.began is not None and self.began < times[0]:
-            return max(wire, Fraction(times[-1] - self.began, self.machine.cycle_ps))
-        return max(wire, Fraction(times[-1] - times[0], self.machine.cycle_ps) * len(times) / (len(times) - 1))
+    def _leaving(self) -> list[list[bytes]]:
+        """What of these leaves again, if it does: as it came, or as the consumer changes it."""
+        arriving = self._expected()
+        self.leaves_by: Callable[[bytes], int] = self._queue_of
+        if not (self._tells and self.consumer.sends):
+            return arriving
+        leaving = [[sent for each in frames if (sent := self.consumer.expected(each))] for frames in arriving]
+        queues = {sent: queue for queue, frames in enumerate(leaving) for sent in frames}
+        self.leaves_by = lambda frame: queues.get(frame, 0)
+        return leaving

@@ -67,7 +67,7 @@ class QueuePair:
         self.statistics = QueueStatistics()
         self.napi = Napi(softnet, self.poll, name=f"queue {index}")
         with ExitStack() as unwind:
-            self.strategy = config.strategy(dev, config.rx_entries, self.napi)
+            self.strategy = config.strategy(dev, config.rx_entries, self.napi, config.pool)
             unwind.callback(self.strategy.close)
             self.rx = ReceiveRing(self, netdev, config, self._retry_later)
             unwind.callback(self.rx.free)

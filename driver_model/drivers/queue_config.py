@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from driver_model.drivers.metadata import RxMetadata
 from driver_model.drivers.ring import check_entries
-from driver_model.drivers.strategies.base import BufferStrategy, PooledStrategy
+from driver_model.drivers.strategies.base import NO_OPTIONS, BufferStrategy, PooledStrategy, PoolOptions
 from driver_model.net.xdp import XdpProgram
 from hw.abi.pools import MAX_POOL_BUFFERS
 from hw.abi.registers import register_map
@@ -33,6 +33,7 @@ class QueueConfig:
     consumer : takes the frames that pass, ``consumer(queue, fragments, metadata)``, and gives each buffer back by
         :meth:`QueuePair.release` or sends it by :meth:`QueuePair.xmit`; None if none can pass. Headers that were split
         off are ``metadata.header``, in memory that stays the driver's.
+    pool : what a strategy with a page_pool asks of it
     rx_entries, tx_entries : ring sizes
     moderation_cycles, moderation_count : ``rx-usecs`` and ``rx-frames`` of ``ethtool -C``, in hardware cycles and of
         both directions: an interrupt comes after that time or with so many completions, whichever is first; 0 switches
@@ -49,6 +50,7 @@ class QueueConfig:
     strategy: type[BufferStrategy]
     program: XdpProgram
     consumer: Consumer | None = None
+    pool: PoolOptions = NO_OPTIONS
     rx_entries: int = 512
     tx_entries: int = 512
     moderation_cycles: int = 0

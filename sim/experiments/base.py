@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 from sim.config import MachineConfig, preset
 from sim.experiments.settings import Setting
+from sim.measurement import Measurement
 from sim.report import Column, Row
-from sim.run import Measurement
 
 
 @dataclass(frozen=True)

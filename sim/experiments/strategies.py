@@ -17,8 +17,9 @@ from sim.config import MachineConfig, preset
 from sim.experiments.base import Case, Experiment
 from sim.experiments.ceiling import ceilings
 from sim.experiments.settings import Setting
+from sim.measurement import Measurement
 from sim.report import Column, Row, decimals
-from sim.run import IOMMU_MODES, Measurement, RunConfig
+from sim.run import IOMMU_MODES, RunConfig
 from sim.traffic.pacing import FCS_BYTES, LineRate
 from sim.traffic.sizes import parse_sizes
 from sim.traffic.source import CAPTURE, MAX_FRAMES, Traffic

@@ -17,7 +17,8 @@ from sim.backends.base import Backend, launch
 from sim.config import MachineConfig, preset
 from sim.host.mailbox import MailboxClient
 from sim.iommu_use import DEVICE_ID
-from sim.run import IOMMU_MODES, Measurement, RunConfig
+from sim.measurement import Measurement
+from sim.run import IOMMU_MODES, RunConfig
 from sim.scenario import RunError, Scenario
 from sim.traffic.source import Traffic
 from tests.sim.test_machine_iommu import collect

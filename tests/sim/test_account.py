@@ -10,7 +10,8 @@ from sim.account import STAGES, account_rows, stages
 from sim.backends.base import launch
 from sim.config import preset
 from sim.host.link_config import link_preset
-from sim.run import Measurement, RunConfig
+from sim.measurement import Measurement
+from sim.run import RunConfig
 from sim.traffic.source import Traffic
 
 MACHINE = preset("10g")

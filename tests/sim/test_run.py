@@ -12,7 +12,8 @@ from hw.config import IommuConfig
 from sim.backends.base import launch
 from sim.config import preset
 from sim.experiments.ceiling import ceilings
-from sim.run import Measurement, RunConfig
+from sim.measurement import Measurement
+from sim.run import RunConfig
 from sim.traffic.sample import sample_capture
 from sim.traffic.source import Traffic
 

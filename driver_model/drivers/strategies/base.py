@@ -3,6 +3,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from driver_model.drivers.hardware_pool import HardwarePool
@@ -13,6 +14,25 @@ from driver_model.net.skb_memory import ReceivedBuffer
 from driver_model.net.xdp import XDP_PACKET_HEADROOM
 
 SKB_TAILROOM = SIZEOF_SHARED_INFO  #: behind what the device may fill: an SKB may be built around the buffer
+
+
+@dataclass(frozen=True, slots=True)
+class PoolOptions:
+    """What a strategy with a page_pool asks of it beside what it needs.
+
+    Attributes
+    ----------
+    inflight_limit : pages that it may have, the circuit breaker; 0: without bound
+    shrinker : it gives pages back under memory pressure
+    put_page_recycles : a page returns by ``put_page``, whose flag names the pool
+    """
+
+    inflight_limit: int = 0
+    shrinker: bool = False
+    put_page_recycles: bool = False
+
+
+NO_OPTIONS = PoolOptions()
 
 
 class BufferStrategy(ABC):
@@ -32,6 +52,7 @@ class BufferStrategy(ABC):
     dev : the device as the queue's core uses it
     ring_entries : buffers that the ring can hold
     napi : the queue's NAPI instance
+    pool : what is asked of a page_pool, where there is one
     """
 
     name: ClassVar[str]  #: as users give it
@@ -40,7 +61,7 @@ class BufferStrategy(ABC):
     recycles: ClassVar[bool] = False  #: a received buffer goes back to a page_pool (``skb->pp_recycle``)
     headroom: ClassVar[int] = XDP_PACKET_HEADROOM  #: bytes before the frame; a multiple of 64, so that data is aligned
 
-    def __init__(self, dev: Device, ring_entries: int, napi: Napi) -> None:
+    def __init__(self, dev: Device, ring_entries: int, napi: Napi, pool: PoolOptions = NO_OPTIONS) -> None:
         self.dev = dev
         self.napi = napi
         self.buffer_length = self.buffer_length_of(dev.pages.page_size)  #: bytes posted to the device

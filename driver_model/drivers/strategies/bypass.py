@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Around the kernel: a mempool of buffers that the device may always reach, polled by a process (as DPDK)."""
 
-from driver_model.drivers.strategies.base import SKB_TAILROOM, PostedStrategy
+from driver_model.drivers.strategies.base import NO_OPTIONS, SKB_TAILROOM, PoolOptions, PostedStrategy
 from driver_model.memory.dma import Device
 from driver_model.memory.mempool import Mempool, MempoolBuffer
 from driver_model.net.napi import Napi
@@ -23,8 +23,8 @@ class Bypass(PostedStrategy):
     poll_mode = True
     headroom = HEADROOM
 
-    def __init__(self, dev: Device, ring_entries: int, napi: Napi) -> None:
-        super().__init__(dev, ring_entries, napi)
+    def __init__(self, dev: Device, ring_entries: int, napi: Napi, pool: PoolOptions = NO_OPTIONS) -> None:
+        super().__init__(dev, ring_entries, napi, pool)
         self.pool = Mempool(dev, POOL_FACTOR * ring_entries, BUFFER_BYTES)
         self._closed = False
 

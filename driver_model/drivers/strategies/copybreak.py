@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from driver_model.drivers.strategies.base import SKB_TAILROOM
+from driver_model.drivers.strategies.base import NO_OPTIONS, SKB_TAILROOM, PoolOptions
 from driver_model.drivers.strategies.page_per_packet import PagePerPacket
 from driver_model.memory.dma import (
     Device,
@@ -49,8 +49,8 @@ class Copybreak(PagePerPacket):
     name = "copybreak"
     writable = False
 
-    def __init__(self, dev: Device, ring_entries: int, napi: Napi) -> None:
-        super().__init__(dev, ring_entries, napi)
+    def __init__(self, dev: Device, ring_entries: int, napi: Napi, pool: PoolOptions = NO_OPTIONS) -> None:
+        super().__init__(dev, ring_entries, napi, pool)
         self.copied = 0
         self._slab = napi.softnet.slab
         self._kept: list[Page] = []

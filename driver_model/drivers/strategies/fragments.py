@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Fragments of order-3 pages: one allocation for sixteen packets, and one packet pins them all."""
 
-from driver_model.drivers.strategies.base import SKB_TAILROOM, PostedStrategy
+from driver_model.drivers.strategies.base import NO_OPTIONS, SKB_TAILROOM, PoolOptions, PostedStrategy
 from driver_model.memory.dma import Device, DmaDirection, dma_map_single, dma_mapping_error, dma_unmap_single
 from driver_model.memory.page_frag import PageFrag, PageFragCache
 from driver_model.net.napi import Napi
@@ -34,8 +34,8 @@ class Fragments(PostedStrategy):
     writable = False
     headroom = HEADROOM
 
-    def __init__(self, dev: Device, ring_entries: int, napi: Napi) -> None:
-        super().__init__(dev, ring_entries, napi)
+    def __init__(self, dev: Device, ring_entries: int, napi: Napi, pool: PoolOptions = NO_OPTIONS) -> None:
+        super().__init__(dev, ring_entries, napi, pool)
         self.cache = PageFragCache(dev.pages)
         self._in_flight = 0
 

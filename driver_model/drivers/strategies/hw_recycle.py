@@ -7,7 +7,7 @@ from driver_model.drivers.hardware_pool import HardwarePool
 from driver_model.drivers.pool_growth import PoolGrowth
 from driver_model.drivers.pool_report import BufferReport
 from driver_model.drivers.ring import tx_recycle
-from driver_model.drivers.strategies.base import PooledStrategy
+from driver_model.drivers.strategies.base import NO_OPTIONS, PooledStrategy, PoolOptions
 from driver_model.memory.dma import (
     Device,
     DmaDirection,
@@ -64,8 +64,8 @@ class HwRecycle(PooledStrategy):
     name = "hw_recycle"
     recycles = True
 
-    def __init__(self, dev: Device, ring_entries: int, napi: Napi) -> None:
-        super().__init__(dev, ring_entries, napi)
+    def __init__(self, dev: Device, ring_entries: int, napi: Napi, pool: PoolOptions = NO_OPTIONS) -> None:
+        super().__init__(dev, ring_entries, napi, pool)
         self.pages = page_pool_create(
             PagePoolParams(
                 dev=dev,

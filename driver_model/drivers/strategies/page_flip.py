@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Half pages, used in turn for as long as nobody holds the other one (the receive path of ixgbe)."""
 
-from driver_model.drivers.strategies.base import SKB_TAILROOM, PostedStrategy
+from driver_model.drivers.strategies.base import NO_OPTIONS, SKB_TAILROOM, PoolOptions, PostedStrategy
 from driver_model.memory.dma import (
     DMA_ATTR_SKIP_CPU_SYNC,
     Device,
@@ -74,8 +74,8 @@ class PageFlip(PostedStrategy):
     writable = False
     headroom = HEADROOM
 
-    def __init__(self, dev: Device, ring_entries: int, napi: Napi) -> None:
-        super().__init__(dev, ring_entries, napi)
+    def __init__(self, dev: Device, ring_entries: int, napi: Napi, pool: PoolOptions = NO_OPTIONS) -> None:
+        super().__init__(dev, ring_entries, napi, pool)
         self.reused = 0
         self.given_up = 0
         self._pages = dev.pages

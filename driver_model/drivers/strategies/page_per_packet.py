@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A new page for each packet: allocate and map, unmap and free."""
 
-from driver_model.drivers.strategies.base import PostedStrategy
+from driver_model.drivers.strategies.base import NO_OPTIONS, PoolOptions, PostedStrategy
 from driver_model.memory.dma import (
     Device,
     DmaDirection,
@@ -20,8 +20,8 @@ class PagePerPacket(PostedStrategy):
 
     name = "page_per_packet"
 
-    def __init__(self, dev: Device, ring_entries: int, napi: Napi) -> None:
-        super().__init__(dev, ring_entries, napi)
+    def __init__(self, dev: Device, ring_entries: int, napi: Napi, pool: PoolOptions = NO_OPTIONS) -> None:
+        super().__init__(dev, ring_entries, napi, pool)
         self._pages = dev.pages
         self._in_flight = 0
 

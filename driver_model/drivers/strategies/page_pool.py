@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Pages from a page_pool: mapped once, recycled, only synced for each packet."""
 
-from driver_model.drivers.strategies.base import PostedStrategy
+from driver_model.drivers.strategies.base import NO_OPTIONS, PoolOptions, PostedStrategy
 from driver_model.memory.dma import (
     Device,
     DmaDirection,
@@ -28,8 +28,8 @@ class PagePoolStrategy(PostedStrategy):
     name = "page_pool"
     recycles = True
 
-    def __init__(self, dev: Device, ring_entries: int, napi: Napi) -> None:
-        super().__init__(dev, ring_entries, napi)
+    def __init__(self, dev: Device, ring_entries: int, napi: Napi, pool: PoolOptions = NO_OPTIONS) -> None:
+        super().__init__(dev, ring_entries, napi, pool)
         self.pool = page_pool_create(
             PagePoolParams(
                 dev=dev,
@@ -39,6 +39,9 @@ class PagePoolStrategy(PostedStrategy):
                 dma_dir=DmaDirection.BIDIRECTIONAL,
                 max_len=self.buffer_length,
                 offset=self.headroom,
+                inflight_limit=pool.inflight_limit,
+                shrinker=pool.shrinker,
+                put_page_recycles=pool.put_page_recycles,
             )
         )
 

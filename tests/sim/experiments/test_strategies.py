@@ -10,8 +10,9 @@ from sim.experiments.base import Case
 from sim.experiments.runner import plan
 from sim.experiments.settings import resolve
 from sim.experiments.strategies import Strategies
+from sim.measurement import Measurement
 from sim.report import Row
-from sim.run import Measurement, RunConfig
+from sim.run import RunConfig
 from sim.traffic.source import Traffic
 
 CASE = Case({"verdict": "drop", "traffic": "64", "strategy": "page_pool"}, RunConfig(Traffic("64")))
