@@ -8,7 +8,7 @@ from driver_model.memory.dma import DMA_MAPPING_ERROR, DmaDirection
 from driver_model.memory.kernel_map import Area, KernelMap
 from driver_model.memory.mapping import Kind, Mapping, MappingTable
 from driver_model.memory.page import PAGE_SHIFT
-from driver_model.memory.site import caller
+from driver_model.memory.site import caller, told
 
 if TYPE_CHECKING:
     from driver_model.cpu.core import Core
@@ -212,4 +212,4 @@ class DmaDebug:
 
     def _tell(self, core: "Core", rule: str, figures: str, mapping: Mapping | None = None) -> None:
         about = "" if mapping is None else f": {mapping}"
-        self._report(f"DMA-API: {rule}", f"{figures} at {caller()} on core {core.index}, {core.time} ps{about}")
+        self._report(f"DMA-API: {rule}", f"{figures} at {told(caller())} on core {core.index}, {core.time} ps{about}")

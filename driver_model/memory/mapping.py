@@ -8,12 +8,12 @@ from typing import Final
 
 from driver_model.memory.dma import DmaDirection
 from driver_model.memory.page import PAGE_SHIFT
-from driver_model.memory.site import Site
+from driver_model.memory.site import Site, told
 
 Intervals = tuple[tuple[int, int], ...]  #: disjoint half-open address ranges, ascending
 
 #: From a time on: which bytes are the CPU's; the range named to the device in a descriptor (None where no driver ever
-#: said); what happened, on which core, where. A bare tuple, which costs least to make.
+#: said); what happened, on which core, where. A bare tuple of bare tuples, which costs least to make and to keep.
 Handover = tuple[int, Intervals, tuple[int, int] | None, str, int, Site]
 TIME: Final = 0
 CPU: Final = 1
@@ -60,7 +60,7 @@ def overlap(intervals: Intervals, start: int, stop: int) -> bool:
 def story(handover: Handover) -> str:
     """A handover for people."""
     time, _, _, event, core, site = handover
-    return f"{event} at {site} on core {core}, {time} ps"
+    return f"{event} at {told(site)} on core {core}, {time} ps"
 
 
 class Kind(Enum):

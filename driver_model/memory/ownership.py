@@ -28,7 +28,7 @@ from driver_model.memory.mapping import (
     remove,
 )
 from driver_model.memory.page import PAGE_SHIFT, PAGE_SIZE, Page
-from driver_model.memory.site import Site, caller
+from driver_model.memory.site import Site, caller, told
 
 if TYPE_CHECKING:
     from driver_model.cpu.core import Core
@@ -102,17 +102,17 @@ class OwnershipChecker:
         for frame in page.frames:
             for mapping in self._table.by_frame.get(frame, ()):
                 if mapping.ended is None:
-                    self._report("freed while mapped", f"{page} freed at {site} on core {core.index}, {mapping}")
+                    self._report("freed while mapped", f"{page} freed at {told(site)} on core {core.index}, {mapping}")
             self._allocated.pop(frame, None)
             self._freed[frame] = site
         if page.pp is not None:
-            self._report("freed while in a pool", f"{page} freed at {site} behind the back of its page_pool")
+            self._report("freed while in a pool", f"{page} freed at {told(site)} behind the back of its page_pool")
 
     def double_free(self, core: "Core", page: Page) -> None:
         """A page without references was given back."""
         site = self._freed.get(page.frames.start)
-        before = "an unknown place" if site is None else site
-        self._report("double free", f"{page} at {caller()} on core {core.index}; already freed at {before}")
+        before = "an unknown place" if site is None else told(site)
+        self._report("double free", f"{page} at {told(caller())} on core {core.index}; already freed at {before}")
 
     # What the DMA API reports
 
@@ -185,18 +185,18 @@ class OwnershipChecker:
         """A descriptor names these bytes to the device: until the next sync it may touch them and no others."""
         mapping = self._table.find(dma_address)
         if mapping is None:
-            what = f"{dma_address:#x} posted at {caller()} is not mapped"
+            what = f"{dma_address:#x} posted at {told(caller())} is not mapped"
             self._report("device access outside a mapping", what)
             return
         start = mapping.address + dma_address - mapping.dma_address
         cpu = mapping.history[-1][CPU]
         if cpu and overlap(cpu, start, start + length):
-            what = f"{start:#x} posted at {caller()} is the CPU's: {mapping}"
+            what = f"{start:#x} posted at {told(caller())} is the CPU's: {mapping}"
             self._report("device access of cpu memory", what)
         if core.cache is not None and mapping.direction is not DmaDirection.TO_DEVICE:
             dirty = core.cache.image.first_dirty(start + mapping.bus, length)
             if dirty is not None:
-                what = f"line {dirty:#x} of {start:#x} posted at {caller()}, without sync_for_device: {mapping}"
+                what = f"line {dirty:#x} of {start:#x} posted at {told(caller())}, without sync_for_device: {mapping}"
                 self._report("cpu-dirty line in a posted buffer", what)
         self._hand_over(mapping, (core.time, cpu, (start, start + length), "descriptor", core.index, caller(2)))
 
@@ -237,10 +237,10 @@ class OwnershipChecker:
         """A page went into a pool's cache or ring."""
         site = caller(2)
         if page in self._pooled:
-            before = self._pooled[page]
-            self._report("double put", f"{page} at {site} on core {core.index}; already put at {before}")
+            before = told(self._pooled[page])
+            self._report("double put", f"{page} at {told(site)} on core {core.index}; already put at {before}")
         if page.pp is not pool:
-            self._report("wrong pool", f"{page} at {site} belongs to {page.pp!r}, not to {pool!r}")
+            self._report("wrong pool", f"{page} at {told(site)} belongs to {page.pp!r}, not to {pool!r}")
         self._pooled[page] = site
 
     def pool_taken(self, page: Page) -> None:
@@ -260,14 +260,14 @@ class OwnershipChecker:
                 if not covers(mapping.history[-1][CPU], start, end):
                     self._report(
                         "cpu access of device memory",
-                        f"{_verb(write)} of {end - start} bytes at {start:#x} at {caller()} on core "
+                        f"{_verb(write)} of {end - start} bytes at {start:#x} at {told(caller())} on core "
                         f"{core.index}, {time} ps, without sync_for_cpu or unmap: {mapping}",
                     )
             if frame not in self._allocated:
-                before = f"freed at {self._freed[frame]}" if frame in self._freed else "never allocated"
+                before = f"freed at {told(self._freed[frame])}" if frame in self._freed else "never allocated"
                 self._report(
                     "cpu access of free memory",
-                    f"{_verb(write)} at {address:#x} at {caller()} on core {core.index}, {time} ps: {before}",
+                    f"{_verb(write)} at {address:#x} at {told(caller())} on core {core.index}, {time} ps: {before}",
                 )
 
     def device_accesses(self, until: int, accesses: Iterable[tuple[int, int, int, bool]]) -> None:

@@ -3,25 +3,12 @@
 
 import sys
 from pathlib import Path
-from typing import NamedTuple
+
+Site = tuple[str, int]  #: file and line; a bare tuple, because checkers make several for each packet
 
 _ROOT = Path(__file__).resolve().parents[2]
 _MACHINERY = tuple(str(_ROOT / "driver_model" / part) for part in ("memory", "cpu"))
 _inside: dict[str, bool] = {}
-
-
-class Site(NamedTuple):
-    """A line of driver code. There is one object for each."""
-
-    file: str
-    line: int
-
-    def __str__(self) -> str:
-        path = Path(self.file)
-        return f"{path.relative_to(_ROOT) if path.is_relative_to(_ROOT) else path}:{self.line}"
-
-
-_sites: dict[tuple[str, int], Site] = {}
 
 
 def caller(depth: int = 1) -> Site:
@@ -36,10 +23,11 @@ def caller(depth: int = 1) -> Site:
         if inside is None:
             inside = _inside[filename] = filename.startswith(_MACHINERY)
         if not inside or (back := frame.f_back) is None:
-            break
+            return filename, frame.f_lineno
         frame = back
-    line = frame.f_lineno
-    site = _sites.get((filename, line))
-    if site is None:
-        site = _sites[filename, line] = Site(filename, line)
-    return site
+
+
+def told(site: Site) -> str:
+    """A site for people."""
+    path = Path(site[0])
+    return f"{path.relative_to(_ROOT) if path.is_relative_to(_ROOT) else path}:{site[1]}"

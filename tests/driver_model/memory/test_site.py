@@ -5,7 +5,7 @@ import inspect
 from types import FunctionType
 
 from driver_model.memory import scatterlist
-from driver_model.memory.site import Site, caller
+from driver_model.memory.site import caller, told
 
 
 def inside(function: FunctionType) -> FunctionType:
@@ -31,5 +31,5 @@ def test_frames_that_are_known_to_be_inside_are_skipped() -> None:
 
 
 def test_people_see_it_from_the_root_of_the_source() -> None:
-    assert str(Site(__file__, 7)) == "tests/driver_model/memory/test_site.py:7"
-    assert str(Site("/elsewhere/x.py", 1)) == "/elsewhere/x.py:1"
+    assert told((__file__, 7)) == "tests/driver_model/memory/test_site.py:7"
+    assert told(("/elsewhere/x.py", 1)) == "/elsewhere/x.py:1"
