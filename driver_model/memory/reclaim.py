@@ -96,8 +96,6 @@ def shrink_node(pages: "PageAllocator", priority: int, target: int, *, kswapd: b
         vmstat.pgsteal_direct += stolen
     freed = stolen + zone.shrinkers.shrink(pages.core, priority)
     pages.core.spend(pages.op_reclaim, freed)
-    if freed:
-        zone.kswapd.failures = 0
     return freed
 
 
@@ -122,15 +120,16 @@ class Kswapd:
     high again.
 
     It runs on the first core that has an allocator, from the first :meth:`wake` on. A round comes down from priority 12
-    to 1; after 16 rounds in which nothing was given back it is not woken any more until some reclaim succeeds, a
-    shrinker joins, or free memory is above high by itself.
+    to 1, and ends with that core's lists drained (which the kernel leaves: they are large against the simulated
+    memory). After 16 rounds in which free memory did not grow it is not woken any more until an allocation reclaims by
+    itself with success, a shrinker joins, the page cache grows, or free memory is above high.
     """
 
     def __init__(self, zone: "Zone") -> None:
         self._zone = zone
         self._task: Task | None = None
         self._awake = False
-        self.failures = 0  #: rounds in a row that gave nothing back (``kswapd_failures``)
+        self.failures = 0  #: rounds in a row that won nothing (``kswapd_failures``)
 
     def wake(self, by: "Core") -> None:
         """``wakeup_kswapd``: charges ``page.wake_kswapd`` where it is asleep, has a chance, and memory is low."""
@@ -168,12 +167,13 @@ class Kswapd:
         zone.vmstat.pageoutrun += 1
         task = pages.core.scheduler.current
         zone.memalloc.add(task)
-        freed = 0
+        before = zone.free_pages
         for priority in range(DEF_PRIORITY, 0, -1):
-            freed += shrink_node(pages, priority, max(zone.high, SWAP_CLUSTER_MAX), kswapd=True)
+            shrink_node(pages, priority, max(zone.high, SWAP_CLUSTER_MAX), kswapd=True)
             pages.core.cond_resched()
             if zone.free_pages > zone.high:
                 break
+        else:
+            pages.drain()
         zone.memalloc.discard(task)
-        if not freed:
-            self.failures += 1
+        self.failures = 0 if zone.free_pages > before else self.failures + 1

@@ -61,6 +61,8 @@ def alloc_pages_slowpath(pages: "PageAllocator", order: int, gfp: int) -> Page |
         if page is None:
             page = _direct_compact(pages, order, mark)
         rounds = 0 if not order and zone.free_pages > free else rounds + 1
+        if page is not None:
+            zone.kswapd.failures = 0
         if gfp & GFP_NORETRY or order > COSTLY_ORDER or rounds > MAX_RECLAIM_RETRIES:
             break
     return page
