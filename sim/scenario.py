@@ -99,8 +99,6 @@ class Scenario:
         if config.checkers:
             self.checker = OwnershipChecker(machine.cycle_ps, device_log=machine.access_log)
         self.frames = config.traffic.generate(machine.nic.clock_khz)
-        buffer_length = STRATEGIES[config.strategy].buffer_length
-        self.whole = all(len(frame.data) <= buffer_length for frame in self.frames)  # each in one buffer
         spread = queue_by_hash if machine.nic.rss else queue_by_address
         self._queue_of = spread(config.queues)
         self.seen = Collector(self._expected())  # what the driver saw
@@ -113,6 +111,8 @@ class Scenario:
         self.accesses: Counter[tuple[bool, int, int]] = Counter()  # is a write, place in a line, length
         self._joiner = AccessJoiner(machine.host_width // 8)
         self.host = Host(self.system.cores, checker=self.checker)
+        buffer_length = STRATEGIES[config.strategy].buffer_length_of(self.host.zone.page_size)
+        self.whole = all(len(frame.data) <= buffer_length for frame in self.frames)  # each in one buffer
         self.iommu = None if machine.iommu is None else IommuUse(self.host, config.iommu, machine.iommu)
         self.passed = Collector(self._expected())  # what passed to the stack
         queue = QueueConfig(

@@ -5,13 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from driver_model.cpu.profile import Operation, Profile
 from driver_model.cpu.scheduler import Task
 from driver_model.cpu.softirq import SoftirqVector
 from driver_model.cpu.timeline import Timeline
 from driver_model.platform import Platform, Timer, check_register_access
+
+if TYPE_CHECKING:
+    from driver_model.cpu.noncoherent import CoreCache
 
 LINE = 64  #: bytes of a cache line
 MMIO_TIMEOUT = 50_000_000_000  #: picoseconds; PCI Express' default completion timeout reaches up to 50 ms
@@ -53,7 +56,14 @@ class Core(Timeline):
     alone : no other core shares this machine's memory, so that shared lines need no order between cores
     ddio : the device writes into the last level cache, so that the first touch of what it wrote (``device_line``) hits
         there; otherwise it misses
+
+    Attributes
+    ----------
+    cache : the core's data cache, on a machine where devices do not see into it (see
+        :class:`driver_model.cpu.noncoherent.NonCoherentCore`); None where they do
     """
+
+    cache: CoreCache | None = None
 
     def __init__(
         self, platform: Platform, index: int, profile: Profile, *, alone: bool = True, ddio: bool = True
@@ -108,13 +118,14 @@ class Core(Timeline):
         self.spend(self._load, ((address & LINE - 1) + length + LINE - 1) // LINE)
         return self._loaded(address, length)
 
-    def store_owned(self, address: int, data: bytes | bytearray | memoryview) -> None:
+    def store_owned(self, address: int, data: bytes | bytearray | memoryview, op: Operation | None = None) -> None:
         """Store to memory that no other party reads before this core next publishes (a doorbell, a :meth:`store`).
 
         For buffers that the CPU owns, and for ring slots beyond the published index. The bytes land at
-        ``platform.now``, earlier than this core's time, where nobody can tell.
+        ``platform.now``, earlier than this core's time, where nobody can tell. Charges ``op``, ``cpu.store`` by
+        default, for each line.
         """
-        self.spend(self._store, ((address & LINE - 1) + len(data) + LINE - 1) // LINE)
+        self.spend(self._store if op is None else op, ((address & LINE - 1) + len(data) + LINE - 1) // LINE)
         self._stored(address, data)
 
     def load_latched(self, address: int, length: int, ready: Callable[[bytes], object]) -> bytes:
@@ -132,6 +143,11 @@ class Core(Timeline):
         if self.access_observer is not None:
             self.access_observer(self, self.time, address, length, False)
         return data
+
+    def move_owned(self, target: int, source: int, length: int) -> None:
+        """Copy memory that no other party touches now, both sides, for the kernel's own machinery (bounce buffers):
+        it charges nothing and no observer judges it, the caller answers for both."""
+        self._write(target, self._read(source, length))
 
     def _loaded(self, address: int, length: int) -> bytes:
         if self.access_observer is not None:

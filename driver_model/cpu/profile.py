@@ -86,7 +86,8 @@ def _number(value: Any, where: str, *, low: int = 0) -> Fraction:
 class Profile:
     """Costs of one machine's operations.
 
-    A profile is a TOML file: ``name``, ``machine``, ``frequency_khz``, and in this order of evaluation
+    A profile is a TOML file: ``name``, ``machine``, ``frequency_khz``, ``coherent`` (whether devices see into the CPU
+    caches, as they do by default), and in this order of evaluation
 
     - ``[[assumption]]`` with ``name``, ``cycles`` or ``ns``, and ``reason``: what has no published figure;
     - ``[[benchmark]]`` with ``name``, ``loop`` (count of each primitive in a turn), the result of a turn as
@@ -103,13 +104,17 @@ class Profile:
             table = tomllib.loads(text, parse_float=Fraction)
         except tomllib.TOMLDecodeError as error:
             raise ProfileError(f"{where}: {error}") from None
-        _only(table, where, {"name", "machine", "frequency_khz"}, {"assumption", "benchmark", "check"})
+        _only(table, where, {"name", "machine", "frequency_khz"}, {"coherent", "assumption", "benchmark", "check"})
         khz = table["frequency_khz"]
         if not isinstance(khz, int) or isinstance(khz, bool) or khz <= 0:
             raise ProfileError(f"{where}: frequency_khz must be a positive integer, not {khz!r}")
+        coherent = table.get("coherent", True)
+        if not isinstance(coherent, bool):
+            raise ProfileError(f"{where}: coherent must be true or false, not {coherent!r}")
         self.name: str = table["name"]
         self.machine: str = table["machine"]
         self.khz: int = khz
+        self.coherent = coherent
         self.digest = hashlib.sha256(text.encode()).hexdigest()  #: of the file, for results
         self._costs: dict[str, Cost] = {}
         self._benchmarks: list[Benchmark] = []

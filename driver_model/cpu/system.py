@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The cores of one machine."""
 
+from driver_model.cpu.cache import CacheImage
 from driver_model.cpu.core import Core
+from driver_model.cpu.noncoherent import NonCoherentCore
 from driver_model.cpu.profile import Profile
 from driver_model.events import EventLog
 from driver_model.platform import Platform
@@ -13,14 +15,22 @@ class System:
     Parameters
     ----------
     platform : the machine
-    profile : costs of operations
+    profile : costs of operations, and whether devices see into the caches
     cores : how many, 1..64
     ddio : see :class:`driver_model.cpu.core.Core`
     log : event log of all cores; None leaves it off
+    cache_seed : of what the caches do by themselves, on a machine that is not coherent
     """
 
     def __init__(
-        self, platform: Platform, profile: Profile, cores: int = 1, *, ddio: bool = True, log: EventLog | None = None
+        self,
+        platform: Platform,
+        profile: Profile,
+        cores: int = 1,
+        *,
+        ddio: bool = True,
+        log: EventLog | None = None,
+        cache_seed: int = 0,
     ) -> None:
         if not isinstance(cores, int) or isinstance(cores, bool):
             raise TypeError(f"cores must be an integer, not {cores!r}")
@@ -28,7 +38,12 @@ class System:
             raise ValueError(f"cores must be in 1..64, not {cores!r}")
         self.platform = platform
         self.profile = profile
-        self.cores = [Core(platform, index, profile, alone=cores == 1, ddio=ddio) for index in range(cores)]
+        alone = cores == 1
+        if profile.coherent:
+            self.cores = [Core(platform, index, profile, alone=alone, ddio=ddio) for index in range(cores)]
+        else:
+            image = CacheImage(platform, cache_seed)
+            self.cores = [NonCoherentCore(platform, index, profile, image, alone=alone) for index in range(cores)]
         for core in self.cores:
             core.log = log
 

@@ -4,7 +4,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from driver_model.memory.page import PAGE_SHIFT, Page
+from driver_model.memory.page import Page
 from hw.abi.iommu_registers import iommu_registers
 
 if TYPE_CHECKING:
@@ -61,11 +61,13 @@ class IommuRegisters:
 
     def allocate(self, dev: "Device", size: int) -> Page:
         """Zeroed memory that the IOMMU reads and writes, aligned to its size. Raises ``MemoryError``."""
-        page = dev.pages.alloc_pages(max(0, (size - 1).bit_length() - PAGE_SHIFT))
+        page = dev.pages.alloc_pages(dev.pages.get_order(size))
         if page is None:
             raise MemoryError(f"No {size} bytes of contiguous memory for the IOMMU")
         if dev.checker is not None:
             dev.checker.shared_with_iommu(dev.core, page)
+        if dev.core.cache is not None:
+            dev.core.cache.make_uncached(page.address, page.size)
         dev.core.store(page.address, bytes(page.size))
         return page
 
@@ -73,4 +75,6 @@ class IommuRegisters:
         """Give it back; the IOMMU uses it no more."""
         if dev.checker is not None:
             dev.checker.taken_from_iommu(dev.core, page)
+        if dev.core.cache is not None:
+            dev.core.cache.make_cached(page.address, page.size)
         dev.pages.put_page(page)

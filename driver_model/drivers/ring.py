@@ -8,7 +8,8 @@ each bit that is used here.
 from struct import Struct
 from typing import Any
 
-from driver_model.memory.dma import Coherent, Device, dma_alloc_coherent, dma_free_coherent
+from driver_model.memory.coherent import Coherent, dma_alloc_coherent, dma_free_coherent
+from driver_model.memory.dma import Device
 from hw.abi.codec import Codec
 from hw.abi.rings import (
     ENTRIES_PER_LINE,

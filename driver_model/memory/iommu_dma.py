@@ -7,7 +7,14 @@ those of :class:`driver_model.memory.dma.DirectDma`.
 
 from typing import TYPE_CHECKING
 
-from driver_model.memory.dma import DMA_MAPPING_ERROR, DmaDirection, DmaOps
+from driver_model.memory.dma import (
+    DMA_ATTR_SKIP_CPU_SYNC,
+    DMA_MAPPING_ERROR,
+    DmaDirection,
+    DmaOps,
+    arch_sync_dma_for_cpu,
+    arch_sync_dma_for_device,
+)
 from driver_model.memory.flush_queue import FlushQueue
 from driver_model.memory.iommu_domain import IommuDomain
 from driver_model.memory.iova import IovaDomain
@@ -27,7 +34,7 @@ class IommuDma(DmaOps):
 
     What is mapped for the device to write, it may read as well (see
     :class:`driver_model.memory.page_table.PageTable`). As in the kernel, memory beside the buffer in its pages is
-    reachable too, and sync functions have nothing to do here.
+    reachable too. On a coherent machine sync functions have nothing to do.
 
     Parameters
     ----------
@@ -53,7 +60,7 @@ class IommuDma(DmaOps):
         self.unmaps = 0
         self.failures = 0
 
-    def map(self, dev: "Device", address: int, size: int, direction: DmaDirection) -> int:
+    def map(self, dev: "Device", address: int, size: int, direction: DmaDirection, attrs: int = 0) -> int:
         """``iommu_dma_map_page``."""
         offset = address % PAGE_SIZE
         pages = _pages(offset + size)
@@ -67,11 +74,15 @@ class IommuDma(DmaOps):
             self.iova.free(dev.core, pfn, pages)
             self.failures += 1
             return DMA_MAPPING_ERROR
+        if not attrs & DMA_ATTR_SKIP_CPU_SYNC:
+            arch_sync_dma_for_device(dev, address, size, direction)
         self.maps += 1
         return iova + offset
 
-    def unmap(self, dev: "Device", dma_address: int, size: int, direction: DmaDirection) -> None:
+    def unmap(self, dev: "Device", dma_address: int, size: int, direction: DmaDirection, attrs: int = 0) -> None:
         """``iommu_dma_unmap_page``."""
+        if dev.core.cache is not None and not attrs & DMA_ATTR_SKIP_CPU_SYNC:
+            arch_sync_dma_for_cpu(dev, self.physical(dma_address), size, direction)
         offset = dma_address % PAGE_SIZE
         pages = _pages(offset + size)
         iova = dma_address - offset

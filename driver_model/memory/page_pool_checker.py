@@ -3,9 +3,9 @@
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from driver_model.memory.mapping import Site, caller
 from driver_model.memory.page import Page
 from driver_model.memory.page_pool_params import PP_ALLOC_CACHE_SIZE
+from driver_model.memory.site import Site, caller, told
 
 if TYPE_CHECKING:
     from driver_model.memory.ownership import OwnershipChecker
@@ -19,7 +19,7 @@ class Taking(NamedTuple):
     site: Site
 
     def __str__(self) -> str:
-        return f"taken at {self.site}, {self.time} ps"
+        return f"taken at {told(self.site)}, {self.time} ps"
 
 
 class PagePoolChecker:
@@ -101,7 +101,7 @@ class PagePoolChecker:
             self._in_use(page)
         if self._ownership.pool_taken(page) is None:
             self._report("taken twice", f"{self._story(page)}, {self._taking(page)}")
-        self._members[page] = self._core.time, caller()
+        self._members[page] = self._core.time, caller(3)
 
     def put(self, page: Page) -> None:
         """The last user of a page puts it."""
@@ -121,7 +121,7 @@ class PagePoolChecker:
     def synced(self, page: Page) -> None:
         """Sync for the device."""
         if page in self._synced:
-            self._report("synced twice", f"{self._story(page)}, put at {self._ownership.pooled(page)}")
+            self._report("synced twice", f"{self._story(page)}, put at {self._put_at(page)}")
         elif page.pp_ref_count > 1:
             self._report("synced twice", f"{self._story(page)}: the last of {page.pp_ref_count} users syncs")
         self._synced.add(page)
@@ -176,7 +176,7 @@ class PagePoolChecker:
         pool, core = self._pool, self._core
         napi = pool.napi
         if pool.destroyed:
-            self._report("use of a destroyed pool", f"{what} from {pool!r} at {caller()}, {core.time} ps")
+            self._report("use of a destroyed pool", f"{what} from {pool!r} at {told(caller())}, {core.time} ps")
         if core.in_hardirq:
             where = "in a hardirq"
         elif napi is not None and napi.list_owner not in (core.index, -1):
@@ -187,7 +187,7 @@ class PagePoolChecker:
             where = "with softirqs on"
         self._report(
             "cache outside its consumer",
-            f"{what} of {pool!r} at {caller()} on core {core.index} in {core.context}, {core.time} ps, {where}",
+            f"{what} of {pool!r} at {told(caller())} on core {core.index} in {core.context}, {core.time} ps, {where}",
         )
 
     def _published(self, page: Page) -> None:
@@ -209,8 +209,11 @@ class PagePoolChecker:
             faults.append("not mapped")
         if not faults:
             return
-        put = self._ownership.pooled(page)
-        self._report("cached page in use", f"{self._story(page)}, put at {put}: {', '.join(faults)}")
+        self._report("cached page in use", f"{self._story(page)}, put at {self._put_at(page)}: {', '.join(faults)}")
+
+    def _put_at(self, page: Page) -> str:
+        site = self._ownership.pooled(page)
+        return "no known place" if site is None else told(site)
 
     def _taking(self, page: Page) -> str:
         taking = self.members.get(page)
@@ -219,8 +222,8 @@ class PagePoolChecker:
     def _story(self, page: Page) -> str:
         core = self._core
         return (
-            f"{page} at {page.address:#x} of {self._pool!r} at {caller()} on core {core.index} in {core.context}, "
-            f"{core.time} ps"
+            f"{page} at {page.address:#x} of {self._pool!r} at {told(caller())} on core {core.index} in "
+            f"{core.context}, {core.time} ps"
         )
 
     def _report(self, rule: str, message: str) -> None:

@@ -4,13 +4,13 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from driver_model.memory.mapping import Site
 from driver_model.memory.page import Page
 from driver_model.memory.page_pool import page_pool_disable_direct_recycling
 from driver_model.memory.page_pool_frag import page_pool_free_frag
 from driver_model.memory.page_pool_shrinker import page_pool_unregister_shrinker
 from driver_model.memory.page_pool_slow import page_pool_discard, page_pool_release_page_dma
 from driver_model.memory.page_pool_state import PagePool, page_pool_inflight
+from driver_model.memory.site import Site, told
 
 DEFER_TIME = 10**12  #: picoseconds between two tries to release a destroyed pool
 DEFER_WARN_INTERVAL = 60 * 10**12  #: picoseconds between two warnings about a pool that cannot be released
@@ -26,7 +26,7 @@ class PageHolder(NamedTuple):
     held: int | None  #: picoseconds from then until now
 
     def __str__(self) -> str:
-        taken = "" if self.site is None or self.held is None else f", taken {self.held} ps ago at {self.site}"
+        taken = "" if self.site is None or self.held is None else f", taken {self.held} ps ago at {told(self.site)}"
         return f"{self.page} at {self.page.address:#x}{taken}"
 
 

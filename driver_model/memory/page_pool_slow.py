@@ -7,10 +7,11 @@ the page allocator's and the DMA API's own.
 """
 
 from driver_model.memory.dma import (
-    dma_map_page,
+    DMA_ATTR_SKIP_CPU_SYNC,
+    dma_map_page_attrs,
     dma_mapping_error,
     dma_sync_single_for_device,
-    dma_unmap_page,
+    dma_unmap_page_attrs,
 )
 from driver_model.memory.page import Page
 from driver_model.memory.page_pool_breaker import page_pool_room
@@ -120,12 +121,12 @@ def page_pool_release_page_dma(pool: PagePool, page: Page) -> None:
     """Unmap a page, if the pool still has it mapped."""
     if page in pool.mapped:
         del pool.mapped[page]
-        dma_unmap_page(pool.p.dev, page.dma_addr, page.size, pool.p.dma_dir)
+        dma_unmap_page_attrs(pool.p.dev, page.dma_addr, page.size, pool.p.dma_dir, DMA_ATTR_SKIP_CPU_SYNC)
 
 
 def _dma_map(pool: PagePool, page: Page) -> bool:
     params = pool.p
-    dma_address = dma_map_page(params.dev, page, 0, page.size, params.dma_dir)
+    dma_address = dma_map_page_attrs(params.dev, page, 0, page.size, params.dma_dir, DMA_ATTR_SKIP_CPU_SYNC)
     if dma_mapping_error(params.dev, dma_address):
         return False
     page.dma_addr = dma_address

@@ -166,6 +166,8 @@ class PageTable:
         self.statistics.tables -= 1
         if dev.checker is not None:
             dev.checker.taken_from_iommu(dev.core, page)
+        if dev.core.cache is not None:
+            dev.core.cache.make_cached(page.address, page.size)
         dev.pages.put_page(page)
 
     # Tables
@@ -220,6 +222,8 @@ class PageTable:
             return None
         if dev.checker is not None:
             dev.checker.shared_with_iommu(dev.core, page)
+        if dev.core.cache is not None:
+            dev.core.cache.make_uncached(page.address, page.size)
         dev.core.store_owned(page.address, bytes(PAGE_SIZE))  # nothing points to it yet
         self._pages[page.address] = page
         self.statistics.tables += 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The page allocator: a buddy system for the machine's memory, with a list of single pages in front for each core.
+"""The page allocator as one core sees it: its lists of free pages in front of the buddy system (``mm/page_alloc.c``).
 
 The functions carry the kernel's names and are methods of one core's view, because in C "this CPU" is implicit.
 """
@@ -7,80 +7,22 @@ The functions carry the kernel's names and are methods of one core's view, becau
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from driver_model.memory.page import PAGE_SHIFT, PAGE_SIZE, Page
+from driver_model.memory.gfp import GFP_ATOMIC, GFP_DIRECT_RECLAIM, GFP_NOWARN, GFP_ZERO
+from driver_model.memory.page import Page
+from driver_model.memory.slowpath import alloc_pages_slowpath
+from driver_model.memory.zone import MAX_PAGE_ORDER, PAGE_ALLOC_COSTLY_ORDER, Zone
 
 if TYPE_CHECKING:
     from driver_model.cpu.core import Core
     from driver_model.memory.ownership import OwnershipChecker
 
-MAX_PAGE_ORDER = 10
-PCP_BATCH = 63  #: pages moved at once between a core's list and the zone
-PCP_HIGH = 4 * PCP_BATCH  #: a core's list longer than this gives a batch back
+__all__ = ["MAX_PAGE_ORDER", "PageAllocator", "PageError", "PageStatistics", "Zone"]
+
+LINE = 64  #: bytes that ``page.clear_line`` clears
 
 
 class PageError(RuntimeError):
-    """A page was given back that its caller does not hold."""
-
-
-class Zone:
-    """All page frames of the machine, as a buddy system.
-
-    A free block of order *n* is aligned to its size; freeing it joins it with its buddy for as long as that is free as
-    well. Frame 0 is never handed out, so that address 0 stays invalid. Blocks are taken in a fixed order: the same
-    calls give the same addresses.
-
-    Parameters
-    ----------
-    size : bytes of memory from physical address 0, a multiple of the page size
-    """
-
-    def __init__(self, size: int) -> None:
-        if not isinstance(size, int) or isinstance(size, bool):
-            raise TypeError(f"Memory size must be an integer, not {size!r}")
-        if size < 2 * PAGE_SIZE or size % PAGE_SIZE:
-            raise ValueError(f"Memory size must be a multiple of {PAGE_SIZE}, two pages or more, not {size!r}")
-        self.frames = size >> PAGE_SHIFT
-        self.present = self.frames - 1
-        self._mem_map: list[Page | None] = [None] * self.frames
-        self._free: list[dict[int, None]] = [{} for _ in range(MAX_PAGE_ORDER + 1)]
-        stop = self.frames
-        while stop > 1:
-            order = min(MAX_PAGE_ORDER, (stop & -stop).bit_length() - 1)
-            while stop - (1 << order) < 1:
-                order -= 1
-            stop -= 1 << order
-            self._free[order][stop] = None
-
-    @property
-    def free_pages(self) -> int:
-        """Free page frames, those on the cores' lists not included."""
-        return sum(len(blocks) << order for order, blocks in enumerate(self._free))
-
-    def page(self, pfn: int) -> Page:
-        """``pfn_to_page``: always the same object for a frame."""
-        page = self._mem_map[pfn]
-        if page is None:
-            page = self._mem_map[pfn] = Page(pfn)
-        return page
-
-    def take(self, order: int) -> Page | None:
-        """Take a block out of the buddy system; None when no block is large enough."""
-        for size in range(order, MAX_PAGE_ORDER + 1):
-            if self._free[size]:
-                pfn, _ = self._free[size].popitem()
-                for half in range(size - 1, order - 1, -1):
-                    self._free[half][pfn + (1 << half)] = None
-                return self.page(pfn)
-        return None
-
-    def give(self, page: Page, order: int) -> None:
-        """Return a block and join it with its free buddies."""
-        pfn = page.pfn
-        while order < MAX_PAGE_ORDER and (buddy := pfn ^ (1 << order)) in self._free[order]:
-            del self._free[order][buddy]
-            pfn &= ~(1 << order)
-            order += 1
-        self._free[order][pfn] = None
+    """A page was used that its caller does not hold, or memory was asked for where its caller may not wait for it."""
 
 
 @dataclass(slots=True)
@@ -92,14 +34,24 @@ class PageStatistics:
     bulk: int = 0  #: calls of alloc_pages_bulk
     bulk_partial: int = 0  #: of those, answered with fewer pages than asked for
     failed: int = 0  #: allocations refused because memory was exhausted
+    warned: int = 0  #: of those, logged by the kernel ("page allocation failure"): without GFP_NOWARN
 
 
 class PageAllocator:
     """The page allocator as one core sees it.
 
-    Single pages come from and go to the core's own list (last in, first out), which trades batches with the zone;
-    larger blocks go to the zone directly. Calls charge the core ``page.alloc`` or ``page.free``, whatever the order, or
-    ``page.alloc_bulk_call`` and ``page.alloc_bulk`` for each page.
+    Blocks up to the zone's ``pcp_order`` come from and go to the core's own lists (last in, first out), which trade
+    batches with the zone under its lock; larger ones go to the zone one by one. A page taken while memory is at its low
+    watermark is a matter for :func:`driver_model.memory.slowpath.alloc_pages_slowpath`.
+
+    Costs: ``page.alloc`` and ``page.free`` for what the lists hold; for each page or block traded ``page.rmqueue`` or
+    ``page.free_one``, and the zone's lock once a batch. A block beyond the lists ``page.alloc.orderN`` and
+    ``page.free.orderN`` (those of order 3 for larger ones), and the lock. In bulk ``page.alloc_bulk_call`` and
+    ``page.alloc_bulk`` for each page. ``page.alloc_local`` and ``page.free_local`` for the allocator without NUMA
+    placement. References cost ``atomic``, but for the first and the last, which are part of allocation and free.
+    Cleared memory costs ``page.clear_line`` for each 64 bytes.
+
+    Calls may be made in any context; what other contexts of the core, or other cores, see between is whole.
 
     Parameters
     ----------
@@ -112,105 +64,307 @@ class PageAllocator:
         self.core = core
         self.zone = zone
         self.checker = checker
+        self.page_size = zone.page_size
         self.statistics = PageStatistics()
-        self._list: list[Page] = []
+        self._lists: list[list[Page]] = [[] for _ in range(zone.pcp_order + 1)]
+        self._list = self._lists[0]
+        self._local: list[Page] = []  # the allocator without NUMA placement has its own
+        self._high = zone.pcp_high
+        self._larger = 0  # pages on the lists of orders above 0
         self._spend = core.spend
         self._op_alloc = core.op("page.alloc")
         self._op_bulk = core.op("page.alloc_bulk")
         self._op_bulk_call = core.op("page.alloc_bulk_call")
         self._op_free = core.op("page.free")
+        orders = range(1, PAGE_ALLOC_COSTLY_ORDER + 1)
+        self._op_alloc_order = [self._op_alloc, *(core.op(f"page.alloc.order{order}") for order in orders)]
+        self._op_free_order = [self._op_free, *(core.op(f"page.free.order{order}") for order in orders)]
+        self._op_alloc_local = core.op("page.alloc_local")
+        self._op_free_local = core.op("page.free_local")
+        self._op_rmqueue = core.op("page.rmqueue")
+        self._op_free_one = core.op("page.free_one")
+        self._op_clear = core.op("page.clear_line")
+        self._op_atomic = core.op("atomic")
+        self.op_reclaim = core.op("page.reclaim")
+        self.op_compact = core.op("page.compact")
+        zone.allocators.append(self)
 
-    @property
-    def page_size(self) -> int:
-        """Bytes of a kernel page."""
-        return PAGE_SIZE
+    def get_order(self, size: int) -> int:
+        """Order of the smallest block that holds ``size`` bytes; it may be more than there is."""
+        return max(0, (size - 1).bit_length() - self.zone.page_shift)
 
-    def alloc_pages(self, order: int = 0) -> Page | None:
-        """A block of ``PAGE_SIZE << order`` bytes with one reference, or None when there is none."""
-        if not 0 <= order <= MAX_PAGE_ORDER:
-            raise ValueError(f"Order must be in 0..{MAX_PAGE_ORDER}, not {order!r}")
-        self._spend(self._op_alloc)
-        page = self._take_single() if order == 0 else self.zone.take(order)
-        if page is None:
-            self.statistics.failed += 1
-            return None
-        self._hand_out(page, order)
+    def alloc_pages(self, order: int = 0, gfp: int = GFP_ATOMIC) -> Page | None:
+        """A block of ``page_size << order`` bytes with one reference, or None when there is none (``alloc_pages``).
+
+        ``gfp`` says what may be done to get it: see :mod:`driver_model.memory.gfp`. Raises :class:`PageError` where it
+        may wait but its caller may not.
+        """
+        pages = self._list
+        zone = self.zone
+        if not order and pages and gfp == GFP_ATOMIC and zone.free_pages > zone.low:
+            self._spend(self._op_alloc)
+            page = pages.pop()
+            page.pfmemalloc = False
+        else:
+            found = self._get_page(order, gfp)
+            if found is None:
+                return None
+            page = found
+        page.order = order
+        page.refcount = 1
+        self.statistics.allocated += 1
+        if self.checker is not None:
+            self.checker.page_allocated(self.core, page)
+        if gfp & GFP_ZERO:
+            self._clear(page)
         return page
 
-    def alloc_pages_bulk(self, count: int, pages: list[Page]) -> int:
-        """Append up to ``count`` single pages to ``pages``; returns how many there were."""
+    def alloc_pages_bulk(self, count: int, pages: list[Page], gfp: int = GFP_ATOMIC) -> int:
+        """Append up to ``count`` single pages to ``pages``; returns how many there were (``alloc_pages_bulk_array``).
+
+        Where so many pages cannot be taken without coming down to the low watermark, or none is to be had, one is asked
+        for as by :meth:`alloc_pages`, at its cost: fewer than asked for is no sign that memory is exhausted.
+        """
         if count < 0:
             raise ValueError(f"Count must be 0 or more, not {count!r}")
-        statistics = self.statistics
+        zone, single, statistics, checker = self.zone, self._list, self.statistics, self.checker
         statistics.bulk += 1
-        for got in range(count):
-            page = self._take_single()
-            if page is None:
-                statistics.bulk_partial += 1
-                if not got:
-                    statistics.failed += 1
-                break
-            self._hand_out(page, 0)
-            pages.append(page)
-        else:
-            got = count
         self._spend(self._op_bulk_call)
-        self._spend(self._op_bulk, got)
+        got = 0
+        if zone.low < 0 or zone.free_pages > zone.low + count:
+            while got < count:
+                page = single.pop() if single else self._rmqueue(0)
+                if page is None:
+                    break
+                page.pfmemalloc = False
+                page.order = 0
+                page.refcount = 1
+                if checker is not None:
+                    checker.page_allocated(self.core, page)
+                if gfp & GFP_ZERO:
+                    self._clear(page)
+                pages.append(page)
+                got += 1
+            self._spend(self._op_bulk, got)
+            statistics.allocated += got
+        if not got and count:
+            page = self.alloc_pages(0, gfp)
+            if page is not None:
+                pages.append(page)
+                got = 1
+        if got < count:
+            statistics.bulk_partial += 1
         return got
 
     def get_page(self, page: Page) -> None:
         """Take another reference to a page in use."""
         if page.refcount <= 0:
             raise PageError(f"get_page of {page}, which is free")
+        self._spend(self._op_atomic)
         page.refcount += 1
 
     def put_page(self, page: Page) -> None:
-        """Drop a reference; the last one frees the page. Raises :class:`PageError` for a page that is free already."""
-        if page.refcount <= 0:
-            if self.checker is not None:
-                self.checker.double_free(self.core, page)
-            raise PageError(f"Double free of {page}")
-        page.refcount -= 1
-        if page.refcount:
+        """Drop a reference; the last one frees the page, or gives it back to its pool where that wants it so.
+
+        Raises :class:`PageError` for a page that is free already.
+        """
+        if page.refcount != 1:
+            self._put_shared(page)
             return
+        pool = page.pp
+        if pool is not None and pool.put_page_recycles:
+            pool.recycle_put_page(page)
+            return
+        page.refcount = 0
+        if page.owner is not None:
+            self._leave_owner(page)
         if self.checker is not None:
             self.checker.page_freed(self.core, page)
-        self._spend(self._op_free)
         self.statistics.freed += 1
-        if page.order:
-            self.zone.give(page, page.order)
+        order = page.order
+        if order:
+            self._free_block(page, order)
             return
+        self._spend(self._op_free)
         pages = self._list
         pages.append(page)
-        if len(pages) > PCP_HIGH:
-            for cold in pages[:PCP_BATCH]:
-                self.zone.give(cold, 0)
-            del pages[:PCP_BATCH]
+        if len(pages) + self._larger >= self._high:
+            self._free_pcppages_bulk(0)
 
-    def drain(self) -> None:
-        """Give the core's list back to the zone (``drain_local_pages``)."""
-        for page in self._list:
-            self.zone.give(page, 0)
-        self._list.clear()
+    def alloc_page_local(self) -> Page | None:
+        """A single page for a caller that does not care for NUMA placement, at half the cost: the allocator proposed at
+        LSFMM 2016 ("Bulk memory-allocation APIs", LWN). It has a list of its own, no watermark below low, and never
+        waits: None where memory is low. Free it by :meth:`free_page_local`, or as any page."""
+        self._spend(self._op_alloc_local)
+        zone, pages = self.zone, self._local
+        page = None
+        if zone.free_pages > zone.low:
+            page = pages.pop() if pages else self._rmqueue_bulk(pages, 0)
+        if page is None:
+            zone.kswapd.wake(self.core)
+            self.statistics.failed += 1
+            return None
+        page.pfmemalloc = False
+        page.order = 0
+        page.refcount = 1
+        self.statistics.allocated += 1
+        if self.checker is not None:
+            self.checker.page_allocated(self.core, page)
+        return page
+
+    def free_page_local(self, page: Page) -> None:
+        """Give back a single page that has no other user. Raises :class:`PageError` for any other."""
+        if page.refcount <= 0:
+            self._put_shared(page)
+        if page.refcount != 1 or page.order or page.pp is not None or page.owner is not None:
+            raise PageError(f"free_page_local of {page}, which is not a single page of one user")
+        page.refcount = 0
+        if self.checker is not None:
+            self.checker.page_freed(self.core, page)
+        self.statistics.freed += 1
+        self._spend(self._op_free_local)
+        self._local.append(page)
+        if len(self._local) >= self._high:
+            cold = self._local[: self.zone.pcp_batch]
+            del self._local[: self.zone.pcp_batch]
+            self._give(self.core, cold, 0)
+
+    def drain(self, by: "Core | None" = None) -> None:
+        """Give the core's lists back to the zone (``drain_local_pages``); another core may do it, at its cost."""
+        core = self.core if by is None else by
+        for order, pages in [*enumerate(self._lists), (0, self._local)]:
+            if pages:
+                blocks = pages[:]
+                pages.clear()
+                if order:
+                    self._larger -= len(blocks) << order
+                self._give(core, blocks, order)
 
     @property
     def in_use(self) -> int:
         """Allocations of this core's calls that have not been given back through it."""
         return self.statistics.allocated - self.statistics.freed
 
-    def _take_single(self) -> Page | None:
-        if not self._list:
-            for _ in range(PCP_BATCH):
-                page = self.zone.take(0)
-                if page is None:
-                    break
-                self._list.append(page)
-            self._list.reverse()
-        return self._list.pop() if self._list else None
+    def get_page_from_freelist(self, order: int, mark: int) -> Page | None:
+        """For the slow path: a block that is nobody's yet, if more than ``mark`` pages stay free then; below 0 always.
 
-    def _hand_out(self, page: Page, order: int) -> None:
-        page.order = order
-        page.refcount = 1
-        self.statistics.allocated += 1
-        if self.checker is not None:
-            self.checker.page_allocated(self.core, page)
+        As in the kernel it is the zone that must have a block of the order, whatever the core's lists hold.
+        """
+        return self._rmqueue(order) if mark < 0 or self.zone.watermark_ok(order, mark) else None
+
+    def get_page_from_reserve(self, order: int) -> Page | None:
+        """A block that is nobody's yet, from the last that there is."""
+        page = self._rmqueue(order)
+        if page is not None:
+            page.pfmemalloc = True
+        return page
+
+    def _get_page(self, order: int, gfp: int) -> Page | None:
+        """``__alloc_pages`` but for the hot path."""
+        if not 0 <= order <= MAX_PAGE_ORDER:
+            raise ValueError(f"Order must be in 0..{MAX_PAGE_ORDER}, not {order!r}")
+        if gfp & GFP_DIRECT_RECLAIM and not self.core.preemptible:
+            raise PageError(
+                f"Sleeping function called from invalid context: an allocation that may wait, in {self.core.context}"
+            )
+        listed = order < len(self._lists)
+        self._spend(self._op_alloc if listed else self._op_alloc_order[min(order, PAGE_ALLOC_COSTLY_ORDER)])
+        page = self.get_page_from_freelist(order, self.zone.low)
+        if page is None:
+            page = alloc_pages_slowpath(self, order, gfp)
+        if page is None:
+            self.statistics.failed += 1
+            self.statistics.warned += not gfp & GFP_NOWARN
+        return page
+
+    def _clear(self, page: Page) -> None:
+        self.core.store_owned(page.address, bytes(page.size), self._op_clear)
+
+    def _put_shared(self, page: Page) -> None:
+        if page.refcount <= 0:
+            if self.checker is not None:
+                self.checker.double_free(self.core, page)
+            raise PageError(f"Double free of {page}")
+        self._spend(self._op_atomic)
+        page.refcount -= 1
+
+    def _leave_owner(self, page: Page) -> None:
+        owner, page.owner = page.owner, None
+        if owner is not None:
+            owner.page_freed(page)
+
+    # Blocks between the lists and the zone
+
+    def _rmqueue(self, order: int) -> Page | None:
+        """``rmqueue``: from the core's list, refilled if it is empty, or from the zone."""
+        if order < len(self._lists):
+            pages = self._lists[order]
+            page = pages.pop() if pages else self._rmqueue_bulk(pages, order)
+            if order and page is not None:
+                self._larger -= 1 << order
+        else:
+            with self.core.irq_save():
+                self.zone.acquire(self.core, order)
+                page = self.zone.take(order)
+                self.zone.lock.release(self.core)
+        if page is not None:
+            page.pfmemalloc = False
+        return page
+
+    def _rmqueue_bulk(self, pages: list[Page], order: int) -> Page | None:
+        """Refill an empty list with a batch of blocks, in the zone's order, and take the first."""
+        zone, core = self.zone, self.core
+        with core.irq_save():
+            if not pages:  # an interrupt may have freed some as the region began
+                zone.acquire(core, order)
+                batch = max(zone.pcp_batch >> order, min(zone.pcp_batch, 2))
+                while len(pages) < batch and (page := zone.take(order)) is not None:
+                    pages.append(page)
+                self._spend(self._op_rmqueue, len(pages))
+                zone.lock.release(core)
+                pages.reverse()
+                if order:
+                    self._larger += len(pages) << order
+            return pages.pop() if pages else None
+
+    def _free_block(self, page: Page, order: int) -> None:
+        if order < len(self._lists):
+            self._spend(self._op_free)
+            self._lists[order].append(page)
+            self._larger += 1 << order
+            if len(self._list) + self._larger >= self._high:
+                self._free_pcppages_bulk(order)
+            return
+        self._spend(self._op_free_order[min(order, PAGE_ALLOC_COSTLY_ORDER)])
+        with self.core.irq_save():
+            self.zone.acquire(self.core, order)
+            self.zone.give(page, order)
+            self.zone.lock.release(self.core)
+
+    def _free_pcppages_bulk(self, order: int) -> None:
+        """Give a batch of pages back, those used longest ago, beginning with blocks of an order."""
+        left = self.zone.pcp_batch
+        for each in [order, *(other for other in range(len(self._lists)) if other != order)]:
+            pages = self._lists[each]
+            count = min(len(pages), -(-left // (1 << each)))
+            if count > 0:
+                cold = pages[:count]
+                del pages[:count]
+                if each:
+                    self._larger -= count << each
+                left -= count << each
+                self._give(self.core, cold, each)
+            if left <= 0:
+                return
+
+    def _give(self, core: "Core", blocks: list[Page], order: int) -> None:
+        """Give blocks of an order, which are on no list any more, to the zone."""
+        zone = self.zone
+        with core.irq_save():
+            zone.acquire(core, order)
+            for page in blocks:
+                zone.give(page, order)
+            core.spend(self._op_free_one if core is self.core else core.op("page.free_one"), len(blocks))
+            zone.lock.release(core)
+        if zone.free_pages > zone.high:
+            zone.kswapd.failures = 0

@@ -12,6 +12,8 @@ from driver_model.drivers.nic import NicDriver
 from driver_model.drivers.queue_config import QueueConfig
 from driver_model.drivers.strategies import hardware_pools, strategy
 from driver_model.memory.ownership import OwnershipChecker
+from driver_model.memory.page import PAGE_SIZE
+from driver_model.memory.zone import PAGE_ALLOC_COSTLY_ORDER, Zone
 from driver_model.net.collector import Collector
 from driver_model.net.xdp import program
 from hw.abi.registers import MAX_FRAME
@@ -28,7 +30,7 @@ def frames(count: int, seed: int, low: int = 60, high: int = 1514) -> list[bytes
 
 
 class Bench:
-    """Cores, kernel, checker, driver and fake device.
+    """Cores, kernel, checker, driver and fake device. Memory is small, and all of it may be used: no watermarks.
 
     ``run(function)`` runs a function in a process on the first core until it returns, and judges all device accesses.
     """
@@ -51,17 +53,24 @@ class Bench:
         max_frame: int = MAX_FRAME,
         pools: int | None = None,
         pool_buffers: int = 256,
+        page_size: int = PAGE_SIZE,
+        min_free_kbytes: int | None = 0,
+        pcp_order: int = PAGE_ALLOC_COSTLY_ORDER,
+        profile: Profile | None = None,
+        cache_seed: int = 0,
+        dma_skip_sync: bool = False,
         **config: Any,
     ) -> None:
         self.platform = FakePlatform(memory, log=False)
-        self.system = System(self.platform, Profile.load("e5-1650v4"), cores)
+        self.system = System(self.platform, profile or Profile.load("e5-1650v4"), cores, cache_seed=cache_seed)
         self.checker = OwnershipChecker(CYCLE_PS, device_log=True) if checked else None
         built: dict[str, Any] = {"rss": rss, "rules": rules, "headers": headers, "offloads": offloads}
         if pools is None:
             pools = queues if hardware_pools(strategy_name) else 0
         built |= {"pools": pools, "pool_buffers": pool_buffers}
         self.nic = FakeNic(self.platform, queues, access_log=checked, max_frame=max_frame, **built)
-        self.host = Host(self.system.cores, checker=self.checker)
+        zone = Zone(memory, page_size, pcp_order=pcp_order, min_free_kbytes=min_free_kbytes)
+        self.host = Host(self.system.cores, checker=self.checker, zone=zone, dma_skip_sync=dma_skip_sync)
         self.collector = Collector(expected)
         self.driver = NicDriver(
             self.host, QueueConfig(strategy(strategy_name), program(verdict), consumer or self.collector, **config)

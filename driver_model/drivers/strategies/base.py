@@ -6,12 +6,10 @@ from typing import Any, ClassVar
 
 from driver_model.drivers.hardware_pool import HardwarePool
 from driver_model.memory.dma import Device
-from driver_model.memory.page import PAGE_SIZE
 from driver_model.net.napi import Napi
 from driver_model.net.xdp import XDP_PACKET_HEADROOM
 
 SKB_TAILROOM = 320  #: ``SKB_DATA_ALIGN(sizeof(struct skb_shared_info))``: an SKB may be built around the buffer
-RX_BUFFER_LENGTH = PAGE_SIZE - XDP_PACKET_HEADROOM - SKB_TAILROOM  #: bytes of a page that the device may fill
 
 
 class BufferStrategy(ABC):
@@ -35,11 +33,16 @@ class BufferStrategy(ABC):
 
     name: ClassVar[str]  #: as users give it
     headroom: ClassVar[int] = XDP_PACKET_HEADROOM  #: bytes before the frame; a multiple of 64, so that data is aligned
-    buffer_length: ClassVar[int] = RX_BUFFER_LENGTH  #: bytes posted to the device
 
     def __init__(self, dev: Device, ring_entries: int, napi: Napi) -> None:
         self.dev = dev
         self.napi = napi
+        self.buffer_length = self.buffer_length_of(dev.pages.page_size)  #: bytes posted to the device
+
+    @classmethod
+    def buffer_length_of(cls, page_size: int) -> int:
+        """Bytes of a buffer that the device may fill, where the kernel's pages have that size; 65535 at most."""
+        return page_size - cls.headroom - SKB_TAILROOM
 
     @abstractmethod
     def received(self, buffer: Any, length: int) -> None:

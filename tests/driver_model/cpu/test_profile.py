@@ -94,6 +94,7 @@ def profile_text(benchmark: str = "", khz: str = "1_000_000") -> str:
         ("name = ", "profile: Invalid value"),
         ('name = "x"\nmachine = "y"', "profile lacks 'frequency_khz'"),
         (profile_text(khz="0"), "frequency_khz must be a positive integer, not 0"),
+        (profile_text(khz='1\ncoherent = "no"'), "coherent must be true or false, not 'no'"),
         (profile_text(khz="1\nturbo = 1"), "profile has an unknown entry 'turbo'; known are "),
         (profile_text('[[assumption]]\nname = "a"\ncycles = 1'), "assumption 'a' lacks 'reason'"),
         (profile_text('[[assumption]]\nname = "a"\nreason = "r"'), "assumption 'a' must give cycles or ns"),
@@ -118,3 +119,8 @@ def test_a_profile_that_contradicts_itself_is_refused(text: str, message: str) -
 def test_an_unknown_profile_is_refused() -> None:
     with pytest.raises(ValueError, match="Profile must be one of .*e5-1650v4.*, not 'pentium'"):
         Profile.load("pentium")
+
+
+def test_a_machine_is_coherent_unless_its_profile_says_otherwise() -> None:
+    assert Profile(profile_text()).coherent
+    assert not Profile(profile_text(khz="1\ncoherent = false")).coherent

@@ -134,12 +134,12 @@ def test_a_frame_that_cannot_be_mapped_for_sending(monkeypatch: pytest.MonkeyPat
     real = ops.map
     calls: list[int] = []
 
-    def refuse(dev: Device, address: int, size: int, direction: DmaDirection) -> int:
+    def refuse(dev: Device, address: int, size: int, direction: DmaDirection, attrs: int = 0) -> int:
         if direction is DmaDirection.TO_DEVICE:
             calls.append(size)
             if len(calls) == 2:
                 return DMA_MAPPING_ERROR
-        return real(dev, address, size, direction)
+        return real(dev, address, size, direction, attrs)
 
     monkeypatch.setattr(ops, "map", refuse)
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from driver_model.drivers.strategies import strategy
-from driver_model.drivers.strategies.base import RX_BUFFER_LENGTH, PostedStrategy
+from driver_model.drivers.strategies.base import SKB_TAILROOM, PostedStrategy
 from driver_model.net.napi import Napi
 from tests.driver_model.bench import Bench
 
@@ -41,7 +41,7 @@ def test_data_is_aligned_and_leaves_room_for_an_skb() -> None:
         dma_address, buffer = kit.allocate()
         assert dma_address == buffer.address + kit.strategy.headroom
         assert dma_address % 64 == 0
-        assert kit.strategy.headroom + RX_BUFFER_LENGTH + 320 == 4096
+        assert kit.strategy.headroom + kit.strategy.buffer_length + SKB_TAILROOM == 4096
 
 
 def test_a_page_per_packet_is_mapped_and_freed_each_time() -> None:

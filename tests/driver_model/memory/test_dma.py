@@ -5,20 +5,23 @@ from typing import Any
 
 import pytest
 
+from driver_model.memory.bounce import BounceDma, BouncePool
 from driver_model.memory.dma import (
     DMA_MAPPING_ERROR,
     Device,
     DirectDma,
     DmaDirection,
-    dma_alloc_coherent,
-    dma_free_coherent,
     dma_map_page,
     dma_map_single,
     dma_mapping_error,
+    dma_need_sync,
     dma_sync_single_for_cpu,
     dma_sync_single_for_device,
+    dma_sync_single_range_for_cpu,
+    dma_sync_single_range_for_device,
     dma_unmap_single,
 )
+from driver_model.memory.ownership import OwnershipError
 from tests.driver_model.bench import Bench
 
 
@@ -37,6 +40,51 @@ def test_each_call_is_charged_once() -> None:
     assert counts == [1, 1, 1, 1]
 
 
+def test_syncs_that_have_nothing_to_do_can_cost_nothing() -> None:
+    """And are checked all the same."""
+    bench = Bench(dma_skip_sync=True)
+    dev = bench.host.devices[0]
+    page = dev.pages.alloc_pages()
+    assert page is not None
+    address = dma_map_page(dev, page, 0, 1000, DmaDirection.FROM_DEVICE)
+    assert not dma_need_sync(dev, address)
+    before = dev.core.time
+    dma_sync_single_for_cpu(dev, address, 60, DmaDirection.FROM_DEVICE)
+    dev.core.time -= dev.core.op("cpu.load").ps
+    dev.core.load_owned(page.address, 60)
+    dma_sync_single_for_device(dev, address, 60, DmaDirection.FROM_DEVICE)
+    assert dev.core.time == before
+    with pytest.raises(OwnershipError, match="cpu access of device memory"):
+        dev.core.load_owned(page.address, 60)
+
+
+def test_syncs_that_may_have_something_to_do_cost_what_they_cost() -> None:
+    bench = Bench(dma_skip_sync=True)
+    bench.host.set_dma_ops(BounceDma(BouncePool(bench.host.pages[0], 128), force=True))
+    dev = bench.host.devices[0]
+    page = dev.pages.alloc_pages()
+    assert page is not None
+    address = dma_map_page(dev, page, 0, 1000, DmaDirection.FROM_DEVICE)
+    assert dma_need_sync(dev, address)
+    dma_sync_single_for_cpu(dev, address, 60, DmaDirection.FROM_DEVICE)
+    dma_sync_single_for_device(dev, address, 60, DmaDirection.FROM_DEVICE)
+    assert dev.op_sync_cpu.count == dev.op_sync_device.count == 1
+
+
+def test_a_range_of_a_mapping_is_synced_by_its_offset() -> None:
+    bench = Bench()
+    dev = bench.host.devices[0]
+    page = dev.pages.alloc_pages()
+    assert page is not None
+    address = dma_map_page(dev, page, 0, 1000, DmaDirection.BIDIRECTIONAL)
+    dma_sync_single_range_for_cpu(dev, address, 100, 60, DmaDirection.BIDIRECTIONAL)
+    dev.core.store_owned(page.address + 100, bytes(60))
+    dma_sync_single_range_for_device(dev, address, 100, 30, DmaDirection.BIDIRECTIONAL)
+    dev.core.load_owned(page.address + 130, 30)
+    with pytest.raises(OwnershipError, match=f"read of 1 bytes at {page.address + 129:#x}"):
+        dev.core.load_owned(page.address + 129, 1)
+
+
 def test_an_address_beyond_the_mask_cannot_be_mapped() -> None:
     bench = Bench()
     dev = Device(bench.core, bench.host.pages[0], DirectDma((1 << 20) - 1), bench.checker)
@@ -46,42 +94,12 @@ def test_an_address_beyond_the_mask_cannot_be_mapped() -> None:
     assert dma_map_single(dev, (1 << 20) - 64, 64, DmaDirection.TO_DEVICE) == (1 << 20) - 64
 
 
-def test_coherent_memory_is_zeroed_aligned_and_freed() -> None:
-    bench = Bench()
-    dev = bench.host.devices[0]
-
-    def use() -> None:
-        first = dma_alloc_coherent(dev, 16384)
-        assert first is not None
-        assert first.page.order == 2
-        dev.core.store(first.address, b"\xff" * 16384)
-        dma_free_coherent(dev, first)
-        again = dma_alloc_coherent(dev, 16000)
-        assert again is not None
-        assert again.address % 16384 == 0
-        assert dev.core.load(again.address, 16384) == bytes(16384)
-        dma_free_coherent(dev, again)
-
-    bench.run(use)
-    assert bench.host.pages_in_use == 0
-
-
-def test_coherent_memory_runs_out() -> None:
-    bench = Bench(memory=8 * 4096)
-    assert dma_alloc_coherent(bench.host.devices[0], 65536) is None
-    narrow = Device(bench.core, bench.host.pages[0], DirectDma(255), bench.checker)
-    assert dma_alloc_coherent(narrow, 4096) is None
-    assert bench.host.pages_in_use == 0
-
-
 def test_bad_arguments() -> None:
     dev = Bench().host.devices[0]
     with pytest.raises(ValueError, match="positive size and a direction, not 0 and"):
         dma_map_single(dev, 4096, 0, DmaDirection.TO_DEVICE)
     with pytest.raises(ValueError, match="positive size and a direction, not 4 and <DmaDirection.NONE"):
         dma_map_single(dev, 4096, 4, DmaDirection.NONE)
-    with pytest.raises(ValueError, match=r"Coherent memory must be 1\.\.4194304 bytes, not 0"):
-        dma_alloc_coherent(dev, 0)
 
 
 @pytest.mark.parametrize(

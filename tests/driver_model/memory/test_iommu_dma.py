@@ -6,11 +6,10 @@ from typing import Any
 import pytest
 
 from driver_model.drivers.iommu import IommuSetup
+from driver_model.memory.coherent import dma_alloc_coherent, dma_free_coherent
 from driver_model.memory.dma import (
     DMA_MAPPING_ERROR,
     DmaDirection,
-    dma_alloc_coherent,
-    dma_free_coherent,
     dma_map_single,
     dma_mapping_error,
     dma_sync_single_for_cpu,
