@@ -48,18 +48,17 @@ class DeviceJudge:
         by_frame = self._table.by_frame
         cycle_ps = self._cycle_ps
         for cycle, address, length, write in accesses:
-            mappings = by_frame.get(address >> PAGE_SHIFT, ())
-            if len(mappings) == 1:
-                mapping = mappings[0]
+            time = cycle * cycle_ps
+            for mapping in by_frame.get(address >> PAGE_SHIFT, ()):
                 start = address - mapping.bus
                 stop = start + length
-                if mapping.address <= start and stop <= mapping.stop:
-                    time = cycle * cycle_ps
-                    if mapping.live_at(time) and _fault(mapping, time, start, stop, write) is None:
-                        continue
-            stop = address + length
-            while address < stop:
-                address = self._part(cycle, address, stop, write)
+                whole = mapping.address <= start and stop <= mapping.stop
+                if whole and mapping.live_at(time) and _fault(mapping, time, start, stop, write) is None:
+                    break
+            else:
+                stop = address + length
+                while address < stop:
+                    address = self._part(cycle, address, stop, write)
 
     def _part(self, cycle: int, address: int, stop: int, write: bool) -> int:
         """Judge an access up to the end of the mapping that it is in; where the next part begins."""

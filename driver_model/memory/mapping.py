@@ -194,12 +194,11 @@ class MappingTable:
             _drop(self.by_frame, mapping.address + mapping.bus, mapping)
 
     def find(self, dma_address: int) -> Mapping | None:
-        """The live mapping that a device address is in: one that begins there, if there is one."""
+        """The live mapping that a device address is in: of those that begin there the latest, if there is one."""
         found = None
         for mapping in self.live.get(dma_address >> PAGE_SHIFT, ()):
-            if mapping.dma_address == dma_address:
-                return mapping
-            if mapping.dma_address < dma_address < mapping.dma_stop:
+            within = found is None and mapping.dma_address < dma_address < mapping.dma_stop
+            if within or mapping.dma_address == dma_address:
                 found = mapping
         return found
 

@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING
 
 from driver_model.memory.gfp import GFP_ATOMIC, GFP_DIRECT_RECLAIM, GFP_NOWARN, GFP_ZERO
 from driver_model.memory.page import Page
+from driver_model.memory.pcp import PerCpuPages
 from driver_model.memory.slowpath import alloc_pages_slowpath
-from driver_model.memory.zone import MAX_PAGE_ORDER, PAGE_ALLOC_COSTLY_ORDER, Zone
+from driver_model.memory.zone import MAX_PAGE_ORDER, Zone
 
 if TYPE_CHECKING:
     from driver_model.cpu.core import Core
     from driver_model.memory.ownership import OwnershipChecker
 
 __all__ = ["MAX_PAGE_ORDER", "PageAllocator", "PageError", "PageStatistics", "Zone"]
-
-LINE = 64  #: bytes that ``page.clear_line`` clears
 
 
 class PageError(RuntimeError):
@@ -40,16 +39,14 @@ class PageStatistics:
 class PageAllocator:
     """The page allocator as one core sees it.
 
-    Blocks up to the zone's ``pcp_order`` come from and go to the core's own lists (last in, first out), which trade
-    batches with the zone under its lock; larger ones go to the zone one by one. A page taken while memory is at its low
-    watermark is a matter for :func:`driver_model.memory.slowpath.alloc_pages_slowpath`.
+    Blocks up to the zone's ``pcp_order`` come from and go to the core's own lists (last in, first out;
+    :class:`driver_model.memory.pcp.PerCpuPages`), larger ones go to the zone one by one. A page taken while memory is
+    at its low watermark is a matter for :func:`driver_model.memory.slowpath.alloc_pages_slowpath`.
 
-    Costs: ``page.alloc`` and ``page.free`` for what the lists hold; for each page or block traded ``page.rmqueue`` or
-    ``page.free_one``, and the zone's lock once a batch. A block beyond the lists ``page.alloc.orderN`` and
-    ``page.free.orderN`` (those of order 3 for larger ones), and the lock. In bulk ``page.alloc_bulk_call`` and
-    ``page.alloc_bulk`` for each page. ``page.alloc_local`` and ``page.free_local`` for the allocator without NUMA
-    placement. References cost ``atomic``, but for the first and the last, which are part of allocation and free.
-    Cleared memory costs ``page.clear_line`` for each 64 bytes.
+    Costs: ``page.alloc`` and ``page.free`` for what the lists hold, beside the batches that the lists trade. In bulk
+    ``page.alloc_bulk_call`` and ``page.alloc_bulk`` for each page. ``page.alloc_local`` and ``page.free_local`` for the
+    allocator without NUMA placement. References cost ``atomic``, but for the first and the last, which are part of
+    allocation and free. Cleared memory costs ``page.clear_line`` for each 64 bytes.
 
     Calls may be made in any context; what other contexts of the core, or other cores, see between is whole.
 
@@ -66,23 +63,15 @@ class PageAllocator:
         self.checker = checker
         self.page_size = zone.page_size
         self.statistics = PageStatistics()
-        self._lists: list[list[Page]] = [[] for _ in range(zone.pcp_order + 1)]
-        self._list = self._lists[0]
-        self._local: list[Page] = []  # the allocator without NUMA placement has its own
-        self._high = zone.pcp_high
-        self._larger = 0  # pages on the lists of orders above 0
+        self._pcp = PerCpuPages(core, zone)
+        self._list = self._pcp.single
         self._spend = core.spend
         self._op_alloc = core.op("page.alloc")
         self._op_bulk = core.op("page.alloc_bulk")
         self._op_bulk_call = core.op("page.alloc_bulk_call")
         self._op_free = core.op("page.free")
-        orders = range(1, PAGE_ALLOC_COSTLY_ORDER + 1)
-        self._op_alloc_order = [self._op_alloc, *(core.op(f"page.alloc.order{order}") for order in orders)]
-        self._op_free_order = [self._op_free, *(core.op(f"page.free.order{order}") for order in orders)]
         self._op_alloc_local = core.op("page.alloc_local")
         self._op_free_local = core.op("page.free_local")
-        self._op_rmqueue = core.op("page.rmqueue")
-        self._op_free_one = core.op("page.free_one")
         self._op_clear = core.op("page.clear_line")
         self._op_atomic = core.op("atomic")
         self.op_reclaim = core.op("page.reclaim")
@@ -133,7 +122,7 @@ class PageAllocator:
         got = 0
         if zone.low < 0 or zone.free_pages > zone.low + count:
             while got < count:
-                page = single.pop() if single else self._rmqueue(0)
+                page = single.pop() if single else self._pcp.rmqueue(0)
                 if page is None:
                     break
                 page.pfmemalloc = False
@@ -181,25 +170,24 @@ class PageAllocator:
         if self.checker is not None:
             self.checker.page_freed(self.core, page)
         self.statistics.freed += 1
-        order = page.order
-        if order:
-            self._free_block(page, order)
+        if page.order:
+            self._pcp.free_block(page)
             return
         self._spend(self._op_free)
         pages = self._list
         pages.append(page)
-        if len(pages) + self._larger >= self._high:
-            self._free_pcppages_bulk(0)
+        if len(pages) + self._pcp.larger >= self.zone.pcp_high:
+            self._pcp.free_bulk(0)
 
     def alloc_page_local(self) -> Page | None:
         """A single page for a caller that does not care for NUMA placement, at half the cost: the allocator proposed at
         LSFMM 2016 ("Bulk memory-allocation APIs", LWN). It has a list of its own, no watermark below low, and never
         waits: None where memory is low. Free it by :meth:`free_page_local`, or as any page."""
         self._spend(self._op_alloc_local)
-        zone, pages = self.zone, self._local
+        zone, pages = self.zone, self._pcp.local
         page = None
         if zone.free_pages > zone.low:
-            page = pages.pop() if pages else self._rmqueue_bulk(pages, 0)
+            page = pages.pop() if pages else self._pcp.rmqueue_bulk(pages, 0)
         if page is None:
             zone.kswapd.wake(self.core)
             self.statistics.failed += 1
@@ -223,22 +211,13 @@ class PageAllocator:
             self.checker.page_freed(self.core, page)
         self.statistics.freed += 1
         self._spend(self._op_free_local)
-        self._local.append(page)
-        if len(self._local) >= self._high:
-            cold = self._local[: self.zone.pcp_batch]
-            del self._local[: self.zone.pcp_batch]
-            self._give(self.core, cold, 0)
+        self._pcp.local.append(page)
+        if len(self._pcp.local) >= self.zone.pcp_high:
+            self._pcp.free_bulk_local()
 
     def drain(self, by: "Core | None" = None) -> None:
         """Give the core's lists back to the zone (``drain_local_pages``); another core may do it, at its cost."""
-        core = self.core if by is None else by
-        for order, pages in [*enumerate(self._lists), (0, self._local)]:
-            if pages:
-                blocks = pages[:]
-                pages.clear()
-                if order:
-                    self._larger -= len(blocks) << order
-                self._give(core, blocks, order)
+        self._pcp.drain(self.core if by is None else by)
 
     @property
     def in_use(self) -> int:
@@ -250,11 +229,11 @@ class PageAllocator:
 
         As in the kernel it is the zone that must have a block of the order, whatever the core's lists hold.
         """
-        return self._rmqueue(order) if mark < 0 or self.zone.watermark_ok(order, mark) else None
+        return self._pcp.rmqueue(order) if mark < 0 or self.zone.watermark_ok(order, mark) else None
 
     def get_page_from_reserve(self, order: int) -> Page | None:
         """A block that is nobody's yet, from the last that there is."""
-        page = self._rmqueue(order)
+        page = self._pcp.rmqueue(order)
         if page is not None:
             page.pfmemalloc = True
         return page
@@ -267,8 +246,7 @@ class PageAllocator:
             raise PageError(
                 f"Sleeping function called from invalid context: an allocation that may wait, in {self.core.context}"
             )
-        listed = order < len(self._lists)
-        self._spend(self._op_alloc if listed else self._op_alloc_order[min(order, PAGE_ALLOC_COSTLY_ORDER)])
+        self._pcp.charge_alloc(order)
         page = self.get_page_from_freelist(order, self.zone.low)
         if page is None:
             page = alloc_pages_slowpath(self, order, gfp)
@@ -292,79 +270,3 @@ class PageAllocator:
         owner, page.owner = page.owner, None
         if owner is not None:
             owner.page_freed(page)
-
-    # Blocks between the lists and the zone
-
-    def _rmqueue(self, order: int) -> Page | None:
-        """``rmqueue``: from the core's list, refilled if it is empty, or from the zone."""
-        if order < len(self._lists):
-            pages = self._lists[order]
-            page = pages.pop() if pages else self._rmqueue_bulk(pages, order)
-            if order and page is not None:
-                self._larger -= 1 << order
-        else:
-            with self.core.irq_save():
-                self.zone.acquire(self.core, order)
-                page = self.zone.take(order)
-                self.zone.lock.release(self.core)
-        if page is not None:
-            page.pfmemalloc = False
-        return page
-
-    def _rmqueue_bulk(self, pages: list[Page], order: int) -> Page | None:
-        """Refill an empty list with a batch of blocks, in the zone's order, and take the first."""
-        zone, core = self.zone, self.core
-        with core.irq_save():
-            if not pages:  # an interrupt may have freed some as the region began
-                zone.acquire(core, order)
-                batch = max(zone.pcp_batch >> order, min(zone.pcp_batch, 2))
-                while len(pages) < batch and (page := zone.take(order)) is not None:
-                    pages.append(page)
-                self._spend(self._op_rmqueue, len(pages))
-                zone.lock.release(core)
-                pages.reverse()
-                if order:
-                    self._larger += len(pages) << order
-            return pages.pop() if pages else None
-
-    def _free_block(self, page: Page, order: int) -> None:
-        if order < len(self._lists):
-            self._spend(self._op_free)
-            self._lists[order].append(page)
-            self._larger += 1 << order
-            if len(self._list) + self._larger >= self._high:
-                self._free_pcppages_bulk(order)
-            return
-        self._spend(self._op_free_order[min(order, PAGE_ALLOC_COSTLY_ORDER)])
-        with self.core.irq_save():
-            self.zone.acquire(self.core, order)
-            self.zone.give(page, order)
-            self.zone.lock.release(self.core)
-
-    def _free_pcppages_bulk(self, order: int) -> None:
-        """Give a batch of pages back, those used longest ago, beginning with blocks of an order."""
-        left = self.zone.pcp_batch
-        for each in [order, *(other for other in range(len(self._lists)) if other != order)]:
-            pages = self._lists[each]
-            count = min(len(pages), -(-left // (1 << each)))
-            if count > 0:
-                cold = pages[:count]
-                del pages[:count]
-                if each:
-                    self._larger -= count << each
-                left -= count << each
-                self._give(self.core, cold, each)
-            if left <= 0:
-                return
-
-    def _give(self, core: "Core", blocks: list[Page], order: int) -> None:
-        """Give blocks of an order, which are on no list any more, to the zone."""
-        zone = self.zone
-        with core.irq_save():
-            zone.acquire(core, order)
-            for page in blocks:
-                zone.give(page, order)
-            core.spend(self._op_free_one if core is self.core else core.op("page.free_one"), len(blocks))
-            zone.lock.release(core)
-        if zone.free_pages > zone.high:
-            zone.kswapd.failures = 0

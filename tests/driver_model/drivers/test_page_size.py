@@ -3,11 +3,15 @@
 
 import pytest
 
+from driver_model.cpu.core import Core
+from driver_model.cpu.profile import Profile
+from driver_model.cpu.system import System
 from driver_model.drivers.host import Host
 from driver_model.memory.coherent import dma_alloc_coherent, dma_free_coherent
 from driver_model.memory.dma import DmaDirection, dma_unmap_single
 from driver_model.memory.zone import Zone
 from tests.driver_model.bench import Bench, frames
+from tests.driver_model.fake_platform import FakePlatform
 from tests.driver_model.iommu_bench import IommuBench
 
 MEMORY = 64 << 20
@@ -30,7 +34,7 @@ def test_a_buffer_is_a_page_less_head_and_tail(name: str, page_size: int, length
         bench.finish()
 
     bench.run(body)
-    assert bench.collector.missing() == [0]
+    assert bench.collector.missing == [0]
 
 
 @pytest.mark.parametrize("mode", ["strict", "lazy"])
@@ -48,12 +52,15 @@ def test_behind_an_iommu_of_4_kib_pages(mode: str, name: str) -> None:
 
 
 def test_a_host_takes_the_page_size_or_a_zone() -> None:
-    system = Bench(memory=MEMORY).system
-    assert Host(system.cores).zone.page_size == 4096
-    host = Host(system.cores, page_size=65536)
+
+    def cores() -> list[Core]:
+        return System(FakePlatform(MEMORY), Profile.load("e5-1650v4")).cores
+
+    assert Host(cores()).zone.page_size == 4096
+    host = Host(cores(), page_size=65536)
     assert (host.zone.page_size, host.zone.page_shift, host.pages[0].page_size) == (65536, 16, 65536)
     zone = Zone(MEMORY, 65536, pcp_order=0)
-    assert Host(system.cores, zone=zone).zone is zone
+    assert Host(cores(), zone=zone).zone is zone
 
 
 def test_coherent_memory_comes_in_whole_pages() -> None:

@@ -119,13 +119,16 @@ def test_a_page_that_is_mapped_twice_is_the_devices_by_either_and_the_cpus_by_bo
     pooled = kit.map(page)
     dma_sync_single_for_cpu(kit.dev, pooled, 1000, FROM)
     sent = kit.map(page, TO, 1000)
-    kit.device(kit.cycle, page.address, 1000, write=False)
+    assert sent == pooled
+    kit.checker.posted(kit.core, sent, 600)
+    kit.device(kit.cycle, page.address, 600, write=False)
+    rule = "device access against the direction"
+    caught(rule, lambda: kit.device(kit.cycle, page.address, 601, write=False), "read of 601")
     caught("device access of cpu memory", lambda: kit.device(kit.cycle, page.address, 1000), "write of 1000")
     caught("cpu access of device memory", lambda: kit.core.load_owned(page.address, 8), r"mapping \(TO_DEVICE\)")
     dma_unmap_page(kit.dev, sent, 1000, TO)
     kit.core.load_owned(page.address, 8)
     kit.core.time += CYCLE_PS
-    rule = "device access against the direction"
     caught(rule, lambda: kit.device(kit.cycle, page.address, 8, write=False), "read of 8")
 
 
