@@ -24,12 +24,14 @@ from sim.backends.build import BuildError, fst_available
 from sim.bench import bench_rows
 from sim.config import PRESETS, SERIAL_BITS
 from sim.config import preset as machine_preset
+from sim.experiments.compare import print_comparison
 from sim.experiments.registry import EXPERIMENTS, experiment
 from sim.experiments.runner import measure, plan, run_experiment
 from sim.experiments.settings import changed, split
 from sim.host.mailbox import MailboxError
 from sim.line_rate.frames import FrameError
 from sim.parameters import allowed, parameters
+from sim.picture import check_picture, draw_picture
 from sim.report import Column, Result, decimals, print_table
 from sim.run import IOMMU_MODES
 from sim.scenario import RunError
@@ -134,6 +136,9 @@ def run(
     sent: Annotated[
         Path | None, typer.Option("--sent", help="Capture for what one run sends (pcap or pcapng).", metavar="FILE")
     ] = None,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", help="Draw the result (png, svg or pdf).", metavar="FILE")
+    ] = None,
     out: OutOption = None,
 ) -> None:
     """Run an experiment and print its table."""
@@ -142,15 +147,24 @@ def run(
         given = split(assignments or ())
         _check_file("--out", out)
         _check_file("--sent", sent)
+        _check_file("--picture", picture)
+        if picture is not None:
+            check_picture(picture)
+            if chosen.picture is None:
+                raise ValueError(f"Experiment {name} has no picture")
         file = None
         if waves:
             given = {**chosen.short, "nic.serial_width": str(SERIAL_BITS), **given}
             file = _waves_file(name, backend)
         result = run_experiment(chosen, given, preset_name=preset, backend=backend, capture=pcap, waves=file, sent=sent)
         print_table(console, result, chosen.columns, chosen.question)
+        print_comparison(console, result.rows, chosen.explanations)
         if out is not None:
             result.write(out)
             messages.print(f"Result: {out}", markup=False)
+        if picture is not None and chosen.picture is not None:
+            draw_picture(chosen.picture, result.rows, chosen.question, picture)
+            messages.print(f"Picture: {picture}", markup=False)
         if sent is not None:
             messages.print(f"Sent: {sent}", markup=False)
         if file is not None:

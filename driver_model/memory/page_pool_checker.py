@@ -101,7 +101,7 @@ class PagePoolChecker:
             self._in_use(page)
         if self._ownership.pool_taken(page) is None:
             self._report("taken twice", f"{self._story(page)}, {self._taking(page)}")
-        self._members[page] = self._core.time, caller()
+        self._members[page] = self._core.time, caller(3)
 
     def put(self, page: Page) -> None:
         """The last user of a page puts it."""
@@ -121,7 +121,7 @@ class PagePoolChecker:
     def synced(self, page: Page) -> None:
         """Sync for the device."""
         if page in self._synced:
-            self._report("synced twice", f"{self._story(page)}, put at {self._put(page)}")
+            self._report("synced twice", f"{self._story(page)}, put at {self._put_at(page)}")
         elif page.pp_ref_count > 1:
             self._report("synced twice", f"{self._story(page)}: the last of {page.pp_ref_count} users syncs")
         self._synced.add(page)
@@ -209,23 +209,21 @@ class PagePoolChecker:
             faults.append("not mapped")
         if not faults:
             return
-        put = self._put(page)
-        self._report("cached page in use", f"{self._story(page)}, put at {put}: {', '.join(faults)}")
+        self._report("cached page in use", f"{self._story(page)}, put at {self._put_at(page)}: {', '.join(faults)}")
+
+    def _put_at(self, page: Page) -> str:
+        site = self._ownership.pooled(page)
+        return "no known place" if site is None else told(site)
 
     def _taking(self, page: Page) -> str:
         taking = self.members.get(page)
         return "taken by nobody" if taking is None else str(taking)
 
-    def _put(self, page: Page) -> str:
-        """Where a page was put that is in the cache or ring."""
-        site = self._ownership.pooled(page)
-        return "an unknown place" if site is None else told(site)
-
     def _story(self, page: Page) -> str:
-        core, site = self._core, told(caller())
+        core = self._core
         return (
-            f"{page} at {page.address:#x} of {self._pool!r} at {site} on core {core.index} in {core.context}, "
-            f"{core.time} ps"
+            f"{page} at {page.address:#x} of {self._pool!r} at {told(caller())} on core {core.index} in "
+            f"{core.context}, {core.time} ps"
         )
 
     def _report(self, rule: str, message: str) -> None:

@@ -2,7 +2,7 @@
 """A page_pool that gives pages back under memory pressure, which the kernel never merged (its shrinkers:
 ``mm/shrinker.c``)."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from driver_model.memory.page import Page
 from driver_model.memory.page_pool_slow import page_pool_discard
@@ -55,16 +55,13 @@ class PagePoolShrinker:
 
 
 def page_pool_register_shrinker(pool: PagePool) -> None:
-    """Let reclaim ask the pool for pages, where the zone has reclaim."""
-    zone: Any = pool.pages.zone
-    if hasattr(zone, "register_shrinker"):
-        pool.shrinker = PagePoolShrinker(pool)
-        zone.register_shrinker(pool.shrinker)
+    """Let reclaim ask the pool for pages."""
+    pool.shrinker = PagePoolShrinker(pool)
+    pool.pages.zone.register_shrinker(pool.shrinker)
 
 
 def page_pool_unregister_shrinker(pool: PagePool) -> None:
     """End of :func:`page_pool_register_shrinker`."""
     if pool.shrinker is not None:
-        zone: Any = pool.pages.zone
-        zone.unregister_shrinker(pool.shrinker)
+        pool.pages.zone.unregister_shrinker(pool.shrinker)
         pool.shrinker = None

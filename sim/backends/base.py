@@ -108,7 +108,7 @@ def check_until(cycle: int, until_cycle: int) -> None:
         raise ValueError(f"Cannot advance to cycle {until_cycle!r}: cycle {cycle} is reached")
 
 
-def resolve(job: str) -> Callable[[Backend, Any, Any], Any]:
+def resolve(job: str) -> Callable[[Any, Any, Any], Any]:
     """The function that ``package.module:function`` names."""
     module, colon, name = job.partition(":")
     if not colon or not module or not name:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from sim.config import MachineConfig, preset
 from sim.experiments.settings import Setting
 from sim.measurement import Measurement
+from sim.picture import Picture
 from sim.report import Column, Row
 
 
@@ -42,6 +43,9 @@ class Experiment(ABC):
     columns: ClassVar[Sequence[Column]]  #: of the printed table
     short: ClassVar[Mapping[str, str]]  #: settings of the short run whose waves are written
     job: ClassVar[str] = "sim.run:run_cases"  #: makes the runs, as :func:`sim.run.run_cases` does
+    simulated: ClassVar[bool] = True  #: on the machine; otherwise the job is software alone, and gets no backend
+    explanations: ClassVar[Mapping[str, str]] = {}  #: why predictions do not agree, by the beginning of their names
+    picture: ClassVar[Picture | None] = None  #: what ``--picture`` draws of the rows
     measurement: ClassVar[Any] = Measurement  #: class of what a run measured; has ``from_json``
 
     def machine(self, preset_name: str) -> MachineConfig:

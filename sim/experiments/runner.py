@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sim.backends.base import launch
+from sim.backends.base import resolve as resolve_job
 from sim.config import MachineConfig, preset
 from sim.experiments.base import Case, Experiment
 from sim.experiments.settings import SettingError, changed, resolve
@@ -117,6 +118,8 @@ def measure(
                 f"strategies, verdicts, traffic and iommu to one each"
             )
         arguments[0]["sent"] = str(sent)
+    if waves is not None and not experiment.simulated:
+        raise SettingError(f"Experiment {experiment.name} is software alone: it has no waves")
     groups: dict[MachineConfig, list[int]] = {}
     for number, case in enumerate(cases):
         groups.setdefault(planned.machine_of(case), []).append(number)
@@ -125,7 +128,11 @@ def measure(
     measured: dict[int, Any] = {}
     profiles = dict(experiment.digests())
     for machine, numbers in groups.items():
-        raw = launch(backend, machine, experiment.job, [arguments[number] for number in numbers], waves=waves)
+        chosen = [arguments[number] for number in numbers]
+        if experiment.simulated:
+            raw = launch(backend, machine, experiment.job, chosen, waves=waves)
+        else:
+            raw = resolve_job(experiment.job)(None, machine, chosen)
         measured |= zip(numbers, map(experiment.measurement.from_json, raw["cases"]), strict=True)
         profiles |= raw["profiles"]
     config = {

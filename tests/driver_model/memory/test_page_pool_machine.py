@@ -52,7 +52,7 @@ class PagePoolMachine(RuleBasedStateMachine):
 
     @initialize(ring=st.integers(1, 80), limit=st.sampled_from([0, 0, 30, 150]))
     def create(self, ring: int, limit: int) -> None:
-        resume = limit // 2
+        resume = max(0, limit - 1 if ring % 2 else limit // 2)
         self.pool = make(self.bench, pool_size=ring, inflight_limit=limit, inflight_resume=resume if limit else None)
         self.model = Model(ring, limit, resume)
 

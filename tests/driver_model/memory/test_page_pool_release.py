@@ -15,6 +15,7 @@ from driver_model.memory.page_pool_release import (
 )
 from driver_model.memory.page_pool_state import PagePool, page_pool_inflight
 from driver_model.memory.page_pool_user import page_pool_info
+from driver_model.net.napi import Napi
 from tests.driver_model.bench import Bench
 from tests.driver_model.memory.pool_kit import make, take
 
@@ -106,6 +107,24 @@ def test_a_page_put_directly_after_the_end_is_never_found() -> None:
     bench.run(script, limit=100 * DEFER_TIME)
     assert not pool.released
     assert pool.warnings[0] == "stalled pool shutdown: id 1, 1 inflight 60 sec"
+
+
+def test_after_the_end_no_softirq_is_the_consumer() -> None:
+    bench = Bench()
+    napi = Napi(bench.host.softnets[0], lambda budget: 0)
+    pool = make(bench, napi=napi)
+
+    def script() -> None:
+        page = take(pool, 1)[0]
+        page_pool_destroy(pool)
+        bench.core.softirq.disable()
+        napi.list_owner = 0
+        page_pool_put_full_page(pool, page, False)
+        bench.core.softirq.enable()
+
+    bench.run(script)
+    assert pool.released
+    assert pool.statistics.recycle_ring == 1
 
 
 def test_a_page_in_the_ring_that_somebody_holds_is_warned_about() -> None:
