@@ -185,7 +185,8 @@ class Slab:
 
     def kmalloc(self, size: int) -> SlabObject | None:
         """Memory of at least ``size`` bytes, from a cache of the next size or, beyond two pages, from the page
-        allocator; or None when memory is exhausted. The object's ``size`` is what may be used (``ksize``)."""
+        allocator; or None when memory is exhausted. The object's ``size`` is what may be used (``ksize``). Raises
+        ``ValueError`` for less than a byte, or more than the page allocator's largest block."""
         if not isinstance(size, int) or isinstance(size, bool):
             raise TypeError(f"Size must be an integer, not {size!r}")
         if size < 1:

@@ -21,7 +21,8 @@ SHRINK_PROMOTE_MAX = 32  #: slabs with more free objects than this stay at the t
 
 
 class Slub:
-    """``mm/slub.c`` behind the per-CPU freelist, Linux 4.6 to 6.6.
+    """``mm/slub.c`` behind the per-CPU freelist, Linux 4.6 to 6.6, on a machine of one node; memory of the emergency
+    reserve is not kept apart.
 
     Charges ``slab.alloc_slow`` for each allocation that gets here and ``slab.free_slow`` for each object or detached
     freelist that does, whatever becomes of its slab; beside them ``slab.new`` and ``slab.discard`` (and what the page
@@ -92,8 +93,6 @@ class Slub:
             return
         objects = slabs = 0
         with self.core.irq_save(), cache.list_lock.held(self.core):
-            if c.slab is not None:
-                return
             while cache.partial and (slabs if cache.partial_slabs else objects) <= cache.cpu_partial // 2:
                 slab, _ = cache.partial.popitem(last=False)
                 self._spend(self._op_move)
@@ -125,7 +124,7 @@ class Slub:
         self.caches.caches[cache] = None
         if self._checker is not None:
             self._checker.slab_created(slab)
-        if c.slab is not None:
+        while c.slab is not None:
             self._flush_slab(cache, c)
         c.statistics.alloc_slab += 1
         c.slab = slab
@@ -146,10 +145,10 @@ class Slub:
         c.statistics.free_slowpath += 1
         slab.line.write(self.core)
         self._spend(self._op_free_slow)
-        if self._last_in_use(slab, len(objects)):
-            self._free_last(cache, c, slab, objects)
-        else:
-            self._free_some(cache, c, slab, objects)
+        while self._last_in_use(slab, len(objects)):
+            if self._free_last(cache, c, slab, objects):
+                return
+        self._free_some(cache, c, slab, objects)
 
     @staticmethod
     def _last_in_use(slab: SlabPage, count: int) -> bool:
@@ -166,20 +165,22 @@ class Slub:
             c.statistics.cpu_partial_free += 1
             self._put_cpu_partial(cache, c, slab)
 
-    def _free_last(self, cache: KmemCache, c: KmemCacheCpu, slab: SlabPage, objects: list[SlabObject]) -> None:
+    def _free_last(self, cache: KmemCache, c: KmemCacheCpu, slab: SlabPage, objects: list[SlabObject]) -> bool:
+        """Free into a slab that becomes empty by it; False, and nothing happened, when it does so no more once the lock
+        is held."""
+        discard = False
         self._spend(self._op_irq)
         with self.core.irq_save(), cache.list_lock.held(self.core):
-            still = self._last_in_use(slab, len(objects))
-            discard = still and len(cache.partial) >= cache.min_partial
-            if discard:
+            if not self._last_in_use(slab, len(objects)):
+                return False
+            slab.freelist += objects
+            if len(cache.partial) >= cache.min_partial:
+                discard = True
                 del cache.partial[slab]
                 c.statistics.free_remove_partial += 1
-            if still:
-                slab.freelist += objects
-        if not still:
-            self._free_some(cache, c, slab, objects)
         if discard:
             self._discard_slab(cache, c, slab)
+        return True
 
     def _discard_slab(self, cache: KmemCache, c: KmemCacheCpu, slab: SlabPage) -> None:
         self._spend(self._op_discard)
@@ -192,7 +193,8 @@ class Slub:
     # Partial slabs
 
     def _put_cpu_partial(self, cache: KmemCache, c: KmemCacheCpu, slab: SlabPage) -> None:
-        """A slab that a free has frozen goes to the CPU's partial list; a full list goes to the node first."""
+        """A slab that a free has frozen goes to the CPU's partial list; what was there goes to the node, if it was
+        full."""
         drained: list[SlabPage] = []
         if c.partial:
             if cache.partial_slabs:

@@ -106,6 +106,8 @@ def test_bad_sizes_and_counts(bad: int) -> None:
     kit = SlabKit()
     with pytest.raises(ValueError, match=f"Size must be 1 or more, not {bad}"):
         kit.slab.kmalloc(bad)
+    with pytest.raises(ValueError, match=r"Order must be in 0\.\.10, not 11"):
+        kit.slab.kmalloc((4 << 20) + 1)
     with pytest.raises(ValueError, match="Count must be 0 or more, not -1"):
         kit.slab.kmem_cache_alloc_bulk(kit.cache, -1, [])
 

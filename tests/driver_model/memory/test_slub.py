@@ -2,6 +2,7 @@
 """SLUB's slow paths: where slabs go, and statistics as the kernel's code counts them, derived by hand."""
 
 from collections import deque
+from random import Random
 
 import pytest
 
@@ -236,6 +237,59 @@ def test_many_objects_in_flight_settle(bulk: int, in_flight: int) -> None:
     assert kit.statistics()["alloc_slab"] == made
     kit.slab.kmem_cache_free_bulk(queue)
     kit.slab.drain()
+    assert kit.host.pages_in_use == 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_interrupts_use_the_same_cache(seed: int) -> None:
+    """Handlers allocate and free wherever the core lets them in: at locks, shared lines, in the page allocator, where
+    memory is short. Afterwards each object is in use or free, once."""
+    print(f"seed {seed}")
+    random = Random(seed)
+    kit = SlabKit(2, memory=48 * 4096)
+    held: list[SlabObject] = []
+    calls = [0, 0]
+
+    def use(index: int) -> None:
+        """Allocate or free a few; what is held passes between the cores."""
+        slab = kit.slabs[index]
+        count = random.randrange(1, 90)
+        if random.random() < 0.55:
+            slab.kmem_cache_alloc_bulk(kit.cache, count, held)
+        else:
+            random.shuffle(held)
+            freed = held[:count]
+            del held[:count]
+            slab.kmem_cache_free_bulk(freed)
+        if random.random() < 0.02:
+            slab.kmem_cache_shrink(kit.cache)
+        calls[index] += 1
+
+    def tick(index: int) -> None:
+        kit.cores[index].interrupt(lambda: use(index))
+        if calls[index] < 600:
+            kit.platform.at(kit.platform.now + random.randrange(200_000, 3_000_000), lambda: tick(index))
+
+    def work(index: int) -> None:
+        while calls[index] < 600:
+            kit.cores[index].sync()
+            use(index)
+        if min(calls) >= 600:
+            kit.platform.stop()
+
+    for index in (0, 1):
+        kit.cores[index].spawn("work", lambda index=index: work(index))
+        tick(index)
+    assert kit.platform.run(kit.platform.now + 10**11), "the cores' work did not end in time"
+    kit.platform.run(kit.platform.now + 10**8)  # the last ticks
+    cache = kit.cache
+    free = [obj for slab in cache.slabs for obj in slab.freelist]
+    free += [obj for c in cache.cpu_slab.values() for obj in c.freelist]
+    assert len(free) == len(set(free))
+    assert set(free).isdisjoint(held)
+    assert len(free) + len(held) == sum(len(slab.objects) for slab in cache.slabs)
+    kit.on(0, lambda: kit.slab.kmem_cache_free_bulk(held))
+    kit.on(0, kit.slab.drain)
     assert kit.host.pages_in_use == 0
 
 
