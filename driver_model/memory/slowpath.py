@@ -83,7 +83,7 @@ def _direct_compact(pages: "PageAllocator", order: int, mark: int) -> Page | Non
     if not order:
         return None
     result = zone.compaction.try_to_compact_pages(pages, order)
-    if result in (CompactResult.SKIPPED, CompactResult.DEFERRED):
+    if result is CompactResult.SKIPPED:
         return None
     zone.vmstat.compact_stall += 1
     page = pages.get_page_from_freelist(order, mark)

@@ -17,7 +17,7 @@ class VmStat:
     pgsteal_direct: int = 0  #: that allocations gave back
     slabs_scanned: int = 0  #: pages that shrinkers were asked for
     slabs_reclaimed: int = 0  #: pages that shrinkers gave back
-    compact_stall: int = 0  #: allocations that compacted by themselves
+    compact_stall: int = 0  #: allocations that compacted by themselves, or would have if that had not been deferred
     compact_success: int = 0  #: of those, got their block
     compact_fail: int = 0  #: of those, did not
     compact_deferred: int = 0  #: allocations that left it, because it had failed before

@@ -168,6 +168,10 @@ def test_lists_hold_blocks_as_well_and_count_in_pages() -> None:
     assert 1023 - pages.zone.free_pages < pages.zone.pcp_high, "one bound for all orders together"
     pages.drain()
     assert pages.zone.free_pages == 1023
+    locks = spent(pages)["spin.lock"]
+    for _ in range(500):
+        pages.put_page(taken(pages, 2))
+    assert spent(pages)["spin.lock"] == locks + 1, "a hot loop lives from its list"
 
 
 def test_references_are_atomics_but_for_the_first_and_the_last() -> None:
