@@ -14,6 +14,7 @@ from hw.abi.pools import MAX_POOL_BUFFERS
 from hw.config import IommuConfig
 from sim.account import account_rows
 from sim.config import MachineConfig, preset
+from sim.consumers import CONSUMERS
 from sim.experiments.base import Case, Experiment
 from sim.experiments.ceiling import ceilings
 from sim.experiments.settings import Setting
@@ -25,7 +26,18 @@ from sim.traffic.sizes import parse_sizes
 from sim.traffic.source import CAPTURE, MAX_FRAMES, Traffic
 
 # Of locks, a packet meets only those of page_pool's ring and of the IOMMU's driver.
-MEMORY_OPERATIONS = ("page.", "page_pool.", "dma.", "iommu.", "iova.", "spin.")
+MEMORY_OPERATIONS = (
+    "page.",
+    "page_frag.",
+    "page_pool.",
+    "mempool.",
+    "slab.",
+    "dma.",
+    "iommu.",
+    "iova.",
+    "spin.",
+    "atomic",
+)
 SYNC_OPERATIONS = ("dma.sync_",)
 POSTING_OPERATIONS = ("rx.refill", "recycle.")  #: the NIC gets an empty buffer: a descriptor, or a return register
 #: What a strategy can save: buffers, which are memory and posting, and those two, and looking after what was sent.
@@ -53,8 +65,14 @@ class Strategies(Experiment):
     name = "strategies"
     question = "What does one packet's memory cost, by buffer strategy, IOMMU mode and frame size?"
     settings: ClassVar = {
-        "strategies": Setting(tuple(STRATEGIES), "buffer strategies, joined by +", choices=tuple(STRATEGIES)),
-        "verdicts": Setting(tuple(PROGRAMS), "XDP verdicts, joined by +", choices=tuple(PROGRAMS)),
+        "strategies": Setting(
+            ("page_per_packet", "fragments", "page_pool", "hw_recycle"),
+            "buffer strategies, joined by +",
+            choices=tuple(STRATEGIES),
+        ),
+        "verdicts": Setting(("drop", "tx", "pass"), "XDP verdicts, joined by +", choices=tuple(PROGRAMS)),
+        "consumer": Setting("collector", "who takes frames that pass", choices=CONSUMERS),
+        "page_size": Setting(4096, "of the kernel, 4096 or 65536", low=4096, high=65536),
         "traffic": Setting(
             ("64", "128", "256", "512", "1024", "1518", "imix", CAPTURE),
             "frame sizes on the wire, mixes, or capture, joined by +",
@@ -119,6 +137,8 @@ class Strategies(Experiment):
                     traffic=_traffic(machine, traffic, settings, capture),
                     strategy=strategy,
                     verdict=verdict,
+                    consumer=settings["consumer"],
+                    page_size=settings["page_size"],
                     cores=settings["cores"],
                     queues=settings["queues"],
                     ring=settings["ring"],
@@ -198,6 +218,8 @@ def _strategy_checks(rows: Sequence[Row]) -> list[Row]:
     but those of syncs where frames are sent from where they came."""
     result = []
     for dear, cheap, source in (
+        ("page_per_packet", "fragments", MEMORY_SOURCE),
+        ("fragments", "page_pool", MEMORY_SOURCE),
         ("page_per_packet", "page_pool", MEMORY_SOURCE),
         ("page_pool", "hw_recycle", RECYCLE_SOURCE),
     ):

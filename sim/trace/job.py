@@ -11,7 +11,6 @@ from sim.config import SERIAL_BITS, MachineConfig
 from sim.run import RunConfig
 from sim.trace.chrome import chrome_trace
 from sim.trace.timeline import FunctionTime, Packet, Step, function_times, join_timeline
-from sim.traffic.source import Traffic
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,7 @@ def record(backend: Backend, machine: MachineConfig, run: Mapping[str, Any]) -> 
     :class:`sim.run.RunConfig`."""
     from sim.scenario import Scenario  # only inside a simulator
 
-    values = dict(run)
-    config = RunConfig(traffic=Traffic(**values.pop("traffic")), **values)
+    config = RunConfig.from_dict(run)
     log = EventLog()
     scenario = Scenario(backend, machine, config, log=log)
     scenario.run()

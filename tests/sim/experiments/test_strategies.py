@@ -81,7 +81,7 @@ def test_by_default_the_iommus_modes_run_for_a_few_cases_only() -> None:
     assert [tuple(case.varied.values())[:3] for case in chosen] == [
         ("drop", traffic, mode) for traffic in ("64", "1518") for mode in ("passthrough", "lazy", "strict")
     ]
-    assert len([case for case in cases() if case.run.iommu == "none"]) == 72
+    assert len([case for case in cases() if case.run.iommu == "none"]) == 96
 
 
 def test_all_strategies_run_on_a_nic_with_pools_if_one_of_them_needs_them() -> None:

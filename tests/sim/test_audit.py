@@ -4,13 +4,15 @@
 from types import SimpleNamespace
 
 from driver_model.drivers.statistics import QueueStatistics
+from sim.audit import Audit
 from sim.config import preset
-from sim.scenario import Scenario
 
 
 def dropped(statistics, *queues):
     driver = SimpleNamespace(queues=[SimpleNamespace(statistics=queue) for queue in queues])
-    return Scenario._dropped(SimpleNamespace(statistics=statistics, machine=preset("10g"), driver=driver))
+    consumer = SimpleNamespace(dropped={})
+    run = SimpleNamespace(statistics=statistics, machine=preset("10g"), driver=driver, consumer=consumer)
+    return Audit(run)._dropped()
 
 
 def test_nothing_is_dropped_for_no_reason():
