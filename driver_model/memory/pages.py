@@ -76,6 +76,7 @@ class PageAllocator:
         self._op_atomic = core.op("atomic")
         self.op_reclaim = core.op("page.reclaim")
         self.op_compact = core.op("page.compact")
+        self.op_wake_kswapd = core.op("page.wake_kswapd")
         zone.allocators.append(self)
 
     def get_order(self, size: int) -> int:
@@ -189,7 +190,7 @@ class PageAllocator:
         if zone.free_pages > zone.low:
             page = pages.pop() if pages else self._pcp.rmqueue_bulk(pages, 0)
         if page is None:
-            zone.kswapd.wake(self.core)
+            zone.kswapd.wake(self)
             self.statistics.failed += 1
             return None
         page.pfmemalloc = False
@@ -215,9 +216,9 @@ class PageAllocator:
         if len(self._pcp.local) >= self.zone.pcp_high:
             self._pcp.free_bulk_local()
 
-    def drain(self, by: "Core | None" = None) -> None:
+    def drain(self, by: "PageAllocator | None" = None) -> None:
         """Give the core's lists back to the zone (``drain_local_pages``); another core may do it, at its cost."""
-        self._pcp.drain(self.core if by is None else by)
+        self._pcp.drain((by or self)._pcp)
 
     @property
     def in_use(self) -> int:

@@ -37,6 +37,7 @@ class PerCpuPages:
         self._op_alloc = [core.op("page.alloc"), *(core.op(f"page.alloc.order{order}") for order in orders)]
         self._op_free = [core.op("page.free"), *(core.op(f"page.free.order{order}") for order in orders)]
         self._op_rmqueue = core.op("page.rmqueue")
+        self._op_free_one = core.op("page.free_one")
 
     def charge_alloc(self, order: int) -> None:
         """What an allocation of an order costs, beside batches and the lock."""
@@ -98,23 +99,23 @@ class PerCpuPages:
             count = min(len(self.lists[each]), -(-left // (1 << each)))
             if count:
                 left -= count << each
-                self._give(self.core, self.lists[each], count, each)
+                self._give(self, self.lists[each], count, each)
             if left <= 0:
                 return
 
     def free_bulk_local(self) -> None:
         """Give a batch of the allocator without NUMA placement back."""
-        self._give(self.core, self.local, self.zone.pcp_batch, 0)
+        self._give(self, self.local, self.zone.pcp_batch, 0)
 
-    def drain(self, by: "Core") -> None:
-        """Give everything back, on a core that need not be this one, and at its cost."""
+    def drain(self, by: "PerCpuPages") -> None:
+        """Give everything back, at the cost of another core, or of this one."""
         for order, blocks in [*enumerate(self.lists), (0, self.local)]:
             if blocks:
                 self._give(by, blocks, len(blocks), order)
 
-    def _give(self, core: "Core", blocks: list[Page], count: int, order: int) -> None:
+    def _give(self, by: "PerCpuPages", blocks: list[Page], count: int, order: int) -> None:
         """Give the first blocks of a list to the zone. They leave the list at once: on the way nobody finds them."""
-        zone = self.zone
+        zone, core = self.zone, by.core
         cold = blocks[:count]
         del blocks[:count]
         if order:
@@ -123,7 +124,7 @@ class PerCpuPages:
             zone.acquire(core, order)
             for page in cold:
                 zone.give(page, order)
-            core.spend(core.op("page.free_one"), count)
+            core.spend(by._op_free_one, count)
             zone.lock.release(core)
         if zone.free_pages > zone.high:
             zone.kswapd.failures = 0

@@ -131,19 +131,19 @@ class Kswapd:
         self._awake = False
         self.failures = 0  #: rounds in a row that won nothing (``kswapd_failures``)
 
-    def wake(self, by: "Core") -> None:
+    def wake(self, by: "PageAllocator") -> None:
         """``wakeup_kswapd``: charges ``page.wake_kswapd`` where it is asleep, has a chance, and memory is low."""
         zone = self._zone
         if self._awake or self.failures >= MAX_RECLAIM_RETRIES or zone.free_pages > zone.high:
             return
         self._awake = True
         zone.vmstat.kswapd_wake += 1
-        by.spend(by.op("page.wake_kswapd"))
+        by.core.spend(by.op_wake_kswapd)
         pages = zone.allocators[0]
-        if pages.core is by:
+        if pages is by:
             self._start(pages)
         else:
-            by.sync()
+            by.core.sync()
             pages.core.interrupt(partial(self._start, pages))
 
     def _start(self, pages: "PageAllocator") -> None:

@@ -39,7 +39,7 @@ def alloc_pages_slowpath(pages: "PageAllocator", order: int, gfp: int) -> Page |
     """
     zone = pages.zone
     if gfp & GFP_KSWAPD_RECLAIM:
-        zone.kswapd.wake(pages.core)
+        zone.kswapd.wake(pages)
     mark = _mark(zone, gfp)
     page = pages.get_page_from_freelist(order, mark)
     if page is not None:
@@ -56,7 +56,7 @@ def alloc_pages_slowpath(pages: "PageAllocator", order: int, gfp: int) -> Page |
         try_to_free_pages(pages)
         page = pages.get_page_from_freelist(order, mark)
         if page is None:
-            zone.drain_all_pages(pages.core)
+            zone.drain_all_pages(pages)
             page = pages.get_page_from_freelist(order, mark)
         if page is None:
             page = _direct_compact(pages, order, mark)

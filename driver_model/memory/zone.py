@@ -176,10 +176,10 @@ class Zone:
         """Who gives memory back when asked."""
         return self._shrinkers
 
-    def drain_all_pages(self, core: "Core") -> None:
-        """Give every core's lists back to the buddy system, at this core's cost."""
+    def drain_all_pages(self, by: "PageAllocator") -> None:
+        """Give every core's lists back to the buddy system, at the cost of one."""
         for allocator in self.allocators:
-            allocator.drain(core)
+            allocator.drain(by)
 
     def free_blocks(self) -> Iterable[tuple[int, int]]:
         """Number of the first page, and order, of each free block (``/proc/buddyinfo``, in detail)."""

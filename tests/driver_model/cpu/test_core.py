@@ -356,6 +356,13 @@ def test_the_observer_is_told_of_every_access() -> None:
     ]
 
 
+def test_a_store_may_cost_another_operation_for_each_line() -> None:
+    platform, core = machine()
+    run(platform, core, lambda: core.store_owned(60, bytes(70), core.op("poll")))
+    assert (core.op("poll").count, core.op("cpu.store").count) == (3, 0)
+    assert platform.read(60, 70) == bytes(70)
+
+
 def test_bad_parameters() -> None:
     platform = FakePlatform()
     for index, error in ((-1, ValueError), (1024, ValueError), ("0", TypeError), (True, TypeError)):

@@ -25,7 +25,7 @@ from driver_model.memory.page_frag import PageFrag, PageFragCache
 from driver_model.memory.pages import PageAllocator
 from tests.driver_model.bench import Bench
 
-EXAMPLES, STEPS = 50, 250
+EXAMPLES, STEPS = 64, 250
 LEAST_STEPS = 10_000
 PAGES = 512
 CORES = st.integers(0, 1)
@@ -111,11 +111,11 @@ class PagesMachine(RuleBasedStateMachine):
 
     @rule(core=CORES, order=st.integers(0, 3), zero=st.booleans())
     def alloc_waiting(self, core: int, order: int, zero: bool) -> None:
-        gfp = GFP_KERNEL | GFP_NORETRY | (GFP_ZERO if zero else 0)
-        page = self.on(core, lambda pages: pages.alloc_pages(order, gfp))
+        gfp = GFP_KERNEL | (GFP_NORETRY if order else 0) | (GFP_ZERO if zero else 0)
+        page, left = self.on(core, lambda pages: (pages.alloc_pages(order, gfp), len(self.cache)))
         if page is None:
             counted["waiting failures"] += 1
-            assert order or not len(self.cache), "it gave up before the page cache did"
+            assert order or not left, "it gave up before the page cache was empty"
             return
         if zero:
             assert self.bench.platform.read(page.address, page.size) == bytes(page.size)
@@ -202,7 +202,31 @@ class PagesMachine(RuleBasedStateMachine):
             for page in [self.zone.page_if_used(number) for number in range(1, PAGES, 2)]:
                 if page is not None and page in self.cache:
                     pages.put_page(page)
-            self.zone.drain_all_pages(pages.core)
+            self.zone.drain_all_pages(pages)
+            if (block := pages.alloc_pages(3, GFP_KERNEL | GFP_NORETRY)) is not None:
+                pages.put_page(block)
+            return True
+
+        self.on(core, body)
+
+    @rule(core=CORES)
+    def exhaust(self, core: int) -> None:
+        """Take all that each kind of allocation gets, without a page cache to make way, and give it back."""
+
+        def body(pages: PageAllocator) -> bool:
+            self.cache.drop(pages)
+            got: list[Page] = []
+            for gfp, kind in ((GFP_ATOMIC, "atomic"), (GFP_KERNEL, "waiting"), (GFP_ATOMIC | GFP_MEMALLOC, "reserve")):
+                while (page := pages.alloc_pages(0, gfp)) is not None:
+                    counted["pfmemalloc"] += page.pfmemalloc
+                    assert not page.pfmemalloc or kind == "reserve"
+                    got.append(page)
+                counted[f"{kind} failures"] += 1
+            assert not self.zone.free_pages
+            frames = [page.pfn for page in got]
+            assert len(frames) == len(set(frames))
+            for page in got:
+                pages.put_page(page)
             return True
 
         self.on(core, body)
@@ -217,7 +241,7 @@ class PagesMachine(RuleBasedStateMachine):
         """With nothing on lists every page is free or held."""
 
         def body(pages: PageAllocator) -> int:
-            self.zone.drain_all_pages(pages.core)
+            self.zone.drain_all_pages(pages)
             return self.zone.free_pages + 1
 
         free = self.on(core, body) - 1
@@ -249,7 +273,7 @@ class PagesMachine(RuleBasedStateMachine):
             for frags in self.frags:
                 frags.drain()
             self.cache.drop(pages)
-            self.zone.drain_all_pages(pages.core)
+            self.zone.drain_all_pages(pages)
             return True
 
         self.on(0, body)
