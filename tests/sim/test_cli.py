@@ -40,7 +40,7 @@ PRESET = "Preset must be one of 10g, 100g, 10g-offload, 100g-offload, 10g-recycl
         (["run", "strategies", "--preset", "40g"], f"{PRESET}, not '40g'"),
         (["run", "strategies", "--backend", "icarus"], "Backend must be one of verilator, amaranth, not 'icarus'"),
         (["run", "strategies", "--set", "speed=1"], "There is no parameter 'speed'; the machine has nic, link"),
-        (["run", "strategies", "--set", "speed=1"], "experiment strategies has strategies, verdicts, traffic"),
+        (["run", "strategies", "--set", "speed=1"], "experiment strategies has strategies, verdicts, consumer"),
         (["run", "strategies", "--set", "frames"], "set as key=value, not 'frames'"),
         (["run", "strategies", "--set", "frames=-1"], "frames must be in 0..10000000, not '-1'"),
         (["run", "strategies", "--set", "verdicts=keep"], "verdicts must be of drop, tx, pass, redirect, not 'keep'"),
