@@ -52,6 +52,7 @@ class RunConfig:
     completion_cycles : hardware cycles that a completion waits for others to share its line, see
         :class:`driver_model.drivers.queue_config.QueueConfig`
     profile : cost profile of the cores
+    residual_cycles : core cycles of a packet that goes up the stack, beside what the profile has of it
     iommu : ``none`` on a machine without an IOMMU; else how the NIC uses it: ``passthrough``, ``lazy`` or ``strict``
     checkers : the ownership checker, and a check of every frame's bytes when the driver sees it
     """
@@ -73,6 +74,7 @@ class RunConfig:
     moderation_count: int = 0
     completion_cycles: int = COMPLETION_CYCLES
     profile: str = "e5-1650v4"
+    residual_cycles: int = 0
     iommu: str = "none"
     checkers: bool = True
 
@@ -88,7 +90,7 @@ class RunConfig:
             value = getattr(self, name)
             if value not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}, not {value!r}")
-        for name in ("cores", "queues", "hold_us", "rcvbuf"):
+        for name in ("cores", "queues", "hold_us", "rcvbuf", "residual_cycles"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool):
                 raise TypeError(f"{name} must be an integer, not {value!r}")

@@ -89,6 +89,8 @@ class Scenario:
                 self.platform.kernel.adopt(token, self._take_trace)
         self.profile = Profile.load(config.profile)
         self.system = System(self.platform, self.profile, config.cores, log=log)
+        for core in self.system.cores:
+            core.op("stack.residual").ps += config.residual_cycles * 10**9 // self.profile.khz
         self.checker: OwnershipChecker | None = None
         if config.checkers:
             self.checker = OwnershipChecker(machine.cycle_ps, device_log=machine.access_log)

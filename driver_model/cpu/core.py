@@ -293,9 +293,10 @@ class Core(Timeline):
         """Let another process run if one should."""
         self.bring_together()
 
-    def spawn(self, name: str, function: Callable[[], Any]) -> Task:
-        """Start a process on this core: it runs ``function()``, from now on, in fair competition with the others."""
-        return self.scheduler.spawn(name, function)
+    def spawn(self, name: str, function: Callable[[], Any], *, background: bool = False) -> Task:
+        """Start a process on this core: it runs ``function()``, from now on, in fair competition with the others, or
+        where it is ``background`` only while none of them wants to."""
+        return self.scheduler.spawn(name, function, background=background)
 
     # Interrupts
 

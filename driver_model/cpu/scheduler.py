@@ -31,8 +31,11 @@ class TaskState(Enum):
 class Task:
     """A process of one core; made by :meth:`driver_model.cpu.core.Core.spawn`."""
 
-    def __init__(self, scheduler: Scheduler, name: str, function: Callable[[], Any], vruntime: int) -> None:
+    def __init__(
+        self, scheduler: Scheduler, name: str, function: Callable[[], Any], vruntime: int, *, background: bool = False
+    ) -> None:
         self.name = name
+        self.background = background  #: it runs only while no other process wants to (``SCHED_IDLE``)
         self.state = TaskState.RUNNABLE
         self.vruntime = vruntime  #: picoseconds run, without interrupts; a wake-up brings it near the others'
         self.result: Any = None  #: what the function returned
@@ -52,6 +55,8 @@ class Task:
 
 class Scheduler:
     """The processes of one core.
+
+    A process in the background lets any other run at once, and only shares what is left with its like.
 
     The process that ran least runs; it yields when it sleeps, when its share of the latency is over and another is
     runnable, or when a process wakes up that ran less by more than the wake-up granularity. All processes have one
@@ -82,10 +87,10 @@ class Scheduler:
         """The context in which a core starts, and in which it waits when it has no process to run."""
         return self._idle.greenlet
 
-    def spawn(self, name: str, function: Callable[[], Any]) -> Task:
+    def spawn(self, name: str, function: Callable[[], Any], *, background: bool = False) -> Task:
         """A new runnable process."""
         self._account()
-        task = Task(self, name, function, self._min_vruntime)
+        task = Task(self, name, function, self._min_vruntime, background=background)
         self._tasks.append(task)
         self._enqueue(task)
         return task
@@ -139,7 +144,7 @@ class Scheduler:
             core.bring_together()
             core.preempt_count -= 1
             self._account()
-        following = min(self.runnable, key=lambda task: task.vruntime, default=self._idle)
+        following = min(self.runnable, key=lambda task: (task.background, task.vruntime), default=self._idle)
         if following is not self._idle:
             self.runnable.remove(following)
         self.current = following
@@ -154,8 +159,10 @@ class Scheduler:
 
     def _enqueue(self, task: Task) -> None:
         self.runnable.append(task)
-        if not self.idle and self.current.vruntime - task.vruntime > WAKEUP_GRANULARITY:
-            self.need_resched = True
+        current = self.current
+        if not self.idle and not task.background:
+            if current.background or current.vruntime - task.vruntime > WAKEUP_GRANULARITY:
+                self.need_resched = True
         if self.slice_end is None:
             self._set_slice()
         if self.idle:

@@ -82,8 +82,9 @@ class NapiPolling(Polling):
 
 
 class PollMode(Polling):
-    """By a process of the queue's core that never sleeps. Bottom halves are off in a poll, so that it is not
-    interrupted half-way by another process.
+    """By a process of the queue's core that never sleeps. It runs in the background, as whatever else its core has to
+    do must come in (poll-mode drivers get cores of their own). Bottom halves are off in a poll, so that no other process
+    meets it half-way.
 
     Each look at an empty ring costs ``pmd.poll``.
     """
@@ -110,7 +111,7 @@ class PollMode(Polling):
         """Start the process."""
         if self._task is None:
             self._ending = False
-            self._task = self._core.spawn(f"pmd {self._queue.index}", self._run)
+            self._task = self._core.spawn(f"pmd {self._queue.index}", self._run, background=True)
 
     def disable(self) -> None:
         """Let the process end."""

@@ -97,6 +97,7 @@ class EventKernel:
         self._watches: dict[int, Callable[[], None]] = {}
         self._running = False
         self._stopped = False
+        self._end = 1 << 63
 
     def at(self, time: int, call: Callable[[], None], rank: int = 0) -> Event:
         """Call at a time; ``ValueError`` if that is over."""
@@ -122,9 +123,10 @@ class EventKernel:
             self._hardware.unwatch(token)
 
     def advance(self, until: int) -> bool:
-        """Let the hardware run until a time; False if a call is due up to then, or a watch called back before."""
+        """Let the hardware run until a time; False if a call is due up to then, a watch called back before, or
+        :meth:`run` is to end before: a core that polls for ever must not keep it."""
         next_time = self._next()
-        if next_time is not None and next_time <= until:
+        if self._stopped or until > self._end or (next_time is not None and next_time <= until):
             return False
         return self._run_hardware(until)
 
@@ -137,7 +139,7 @@ class EventKernel:
             raise RuntimeError("the event kernel runs already: software inside it must not run it")
         if until < self.now:
             raise ValueError(f"Cannot run until {until} ps: {self.now} ps is reached")
-        self._running, self._stopped = True, False
+        self._running, self._stopped, self._end = True, False, until
         try:
             while not self._stopped:
                 next_time = self._next()

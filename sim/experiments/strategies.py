@@ -4,25 +4,23 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from itertools import islice
 from typing import Any, ClassVar
 
 from driver_model.drivers.queue_config import COMPLETION_CYCLES
 from driver_model.drivers.strategies import STRATEGIES, hardware_pools
 from driver_model.net.xdp_programs import PROGRAMS
-from hw.abi.pools import MAX_POOL_BUFFERS
 from hw.config import IommuConfig
 from sim.account import account_rows
 from sim.config import MachineConfig, preset
 from sim.consumers import CONSUMERS
 from sim.experiments.base import Case, Experiment
 from sim.experiments.ceiling import ceilings
+from sim.experiments.floods import flood, with_pools
 from sim.experiments.settings import Setting
 from sim.measurement import Measurement
 from sim.report import Column, Row, decimals
 from sim.run import IOMMU_MODES, RunConfig
-from sim.traffic.pacing import FCS_BYTES, LineRate
-from sim.traffic.sizes import parse_sizes
+from sim.traffic.pacing import FCS_BYTES
 from sim.traffic.source import CAPTURE, MAX_FRAMES, Traffic
 
 # Of locks, a packet meets only those of page_pool's ring and of the IOMMU's driver.
@@ -51,7 +49,6 @@ FEW = "few"  #: IOMMU modes beside none, for a few cases only
 FEW_VERDICT, FEW_TRAFFIC = "drop", ("64", "1518")
 WELL_BELOW = Fraction(4, 5)  #: of the throughput in another mode
 KEEPS_UP = Fraction(95, 100)
-SAMPLED_SIZES = 2520  #: frames that a mean size is taken from: whole rounds of the named mixes
 MEMORY_SOURCE = "Brouer, Memory vs. Networking, NetConf 2016; Generic page-pool recycle facility, LSF/MM 2016"
 RECYCLE_SOURCE = "what recycling in hardware is built for"
 STRICT_SOURCE = "Fast & Safe IO Memory Protection, SOSP 2024: strict protection costs 20 to 65 % of throughput"
@@ -127,9 +124,7 @@ class Strategies(Experiment):
         """Verdict by verdict, traffic by traffic, so that strategies stand side by side in the table. If one of them
         recycles in hardware, all run on a NIC that can, with pools of as many buffers as both rings have entries."""
         if any(map(hardware_pools, settings["strategies"])):
-            pools, buffers = max(machine.nic.pools, machine.nic.queues), min(2 * settings["ring"], MAX_POOL_BUFFERS)
-            buffers = max(machine.nic.pool_buffers, buffers)
-            machine = replace(machine, nic=replace(machine.nic, pools=pools, pool_buffers=buffers))
+            machine = with_pools(machine, settings["ring"])
         return [
             Case(
                 {"verdict": verdict, "traffic": traffic, "iommu": mode, "strategy": strategy},
@@ -284,9 +279,5 @@ def _traffic(machine: MachineConfig, name: str, settings: Mapping[str, Any], cap
     if name == CAPTURE:
         frames = frames or MAX_FRAMES
         return Traffic(CAPTURE, frames, rate=rate, load=load, seed=seed, capture=capture, timing=settings["timing"])
-    if not frames:
-        line = LineRate(rate, machine.nic.clock_khz, load)
-        lengths = list(islice(parse_sizes(name).lengths(seed), SAMPLED_SIZES))
-        cycles = sum(map(line.frame_cycles, lengths), Fraction(0)) / len(lengths) / line.load
-        frames = max(1, int(settings["microseconds"] * machine.nic.clock_khz / 1000 / cycles))
-    return Traffic(name, frames, settings["flows"], settings["queues"], rate, load, seed)
+    wanted = {name: settings[name] for name in ("flows", "queues", "load", "seed")}
+    return flood(machine, name, settings["microseconds"], frames=frames, **wanted)
