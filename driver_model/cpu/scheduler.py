@@ -160,9 +160,9 @@ class Scheduler:
     def _enqueue(self, task: Task) -> None:
         self.runnable.append(task)
         current = self.current
-        if not self.idle and not task.background:
-            if current.background or current.vruntime - task.vruntime > WAKEUP_GRANULARITY:
-                self.need_resched = True
+        ahead = current.background or current.vruntime - task.vruntime > WAKEUP_GRANULARITY
+        if ahead and not self.idle and not task.background:
+            self.need_resched = True
         if self.slice_end is None:
             self._set_slice()
         if self.idle:

@@ -83,8 +83,8 @@ class NapiPolling(Polling):
 
 class PollMode(Polling):
     """By a process of the queue's core that never sleeps. It runs in the background, as whatever else its core has to
-    do must come in (poll-mode drivers get cores of their own). Bottom halves are off in a poll, so that no other process
-    meets it half-way.
+    do must come in (poll-mode drivers get cores of their own). Bottom halves are off in a poll, so that no other
+    process meets it half-way.
 
     Each look at an empty ring costs ``pmd.poll``.
     """
