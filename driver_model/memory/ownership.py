@@ -7,6 +7,7 @@ page allocator and page_pool report what they do; a core reports each access (:m
 cycle, and are judged by who owned the bytes *then*.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -290,6 +291,11 @@ class OwnershipChecker:
             for mapping in mappings:
                 self._report("never unmapped", str(mapping))
                 return
+
+    def leaks(self) -> list[str]:
+        """Memory that was not given back to the page allocator, in words: how much, and where it was allocated."""
+        frames = Counter(str(site) for site in self._allocated.values())
+        return [f"{count * PAGE_SIZE} bytes allocated at {site}" for site, count in frames.items()]
 
     # Records
 
