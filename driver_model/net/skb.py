@@ -149,7 +149,10 @@ class SkBuff:
     @property
     def memory(self) -> list[PacketMemory]:
         """All that it keeps from being given back, each piece once."""
-        pieces = [self.head, *(frag.memory for frag in self.shinfo.frags)]
+        frags = self.shinfo.frags
+        if not frags and self.container is None:
+            return [self.head]
+        pieces = [self.head, *(frag.memory for frag in frags)]
         if self.container is not None:
             pieces.append(self.container)
         return list(dict.fromkeys(pieces))

@@ -127,8 +127,6 @@ class SkbAllocator:
                 return None
             truesize += SIZEOF_SK_BUFF
         self._spend(self._op_cold)
-        if self.checker is not None:
-            self.checker.attached(self.core, memory)
         skb = self._made(SkBuff(struct, memory, start, end, truesize))
         skb.pp_recycle = memory.recycles
         return skb
@@ -190,7 +188,7 @@ class SkbAllocator:
     def head(self, size: int) -> PacketMemory | None:
         """Memory of kmalloc for a head: so many bytes and the shared info (``kmalloc_reserve``)."""
         object_ = self.slab.kmalloc(skb_data_align(size) + SIZEOF_SHARED_INFO)
-        return self._attach(None if object_ is None else KmallocMemory(object_))
+        return None if object_ is None else KmallocMemory(object_)
 
     def forget(self, structs: Iterable[SlabObject]) -> None:
         """The NAPI cache gives some back to the slab: whoever gets them clears them."""
@@ -220,12 +218,7 @@ class SkbAllocator:
         if size > self.frags.pages.page_size:
             return self.head(size - SIZEOF_SHARED_INFO)
         fragment = self.frags.page_frag_alloc(size)
-        return self._attach(None if fragment is None else FragmentMemory(fragment))
-
-    def _attach(self, memory: PacketMemory | None) -> PacketMemory | None:
-        if memory is not None and self.checker is not None:
-            self.checker.attached(self.core, memory)
-        return memory
+        return None if fragment is None else FragmentMemory(fragment)
 
     def _struct(self, *, napi: bool) -> SlabObject | None:
         """An sk_buff, cleared as far as the policy wants it now."""

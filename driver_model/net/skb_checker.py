@@ -50,11 +50,13 @@ class SkbChecker:
     def __init__(self, report: Callable[[str, str], None]) -> None:
         self.live: dict[SkBuff, Step] = {}
         self._report = report
-        self._by_frame: dict[int, list[tuple[PacketMemory, Step]]] = {}
+        self._by_frame: dict[int, list[tuple[PacketMemory, SkBuff]]] = {}
 
     def made(self, core: Core, skb: SkBuff) -> None:
-        """An SKB came to be."""
+        """An SKB came to be, with a head that is no other's yet unless it is a clone."""
         self.live[skb] = Step("made", caller(), core.index, core.time)
+        if not skb.cloned:
+            self.attached(skb, skb.head)
 
     def freed(self, core: Core, skb: SkBuff) -> None:
         """An SKB is about to give its memory back."""
@@ -64,41 +66,37 @@ class SkbChecker:
 
     def check(self, skb: SkBuff) -> None:
         """Look at one."""
-        memory = skb.memory
-        kept = sum(piece.size for piece in memory) + (SIZEOF_SK_BUFF if skb.struct is not None else 0)
+        kept = sum(piece.size for piece in skb.memory) + (SIZEOF_SK_BUFF if skb.struct is not None else 0)
         if kept > skb.truesize and skb.sk is None:
             self._report("truesize below memory", f"{skb!r} at {caller()} keeps {kept} bytes")
         if skb.pp_recycle:
             if isinstance(skb.head, ReceivedBuffer) and not skb.head.recycles:
                 self._report("pp_recycle without a pool", f"{skb!r} at {caller()}")
-        elif any(piece.recycles for piece in memory):
+        elif any(piece.recycles for piece in skb.memory):
             self._report("pool memory without pp_recycle", f"{skb!r} at {caller()}")
 
-    def attached(self, core: Core, memory: PacketMemory) -> None:
+    def attached(self, skb: SkBuff, memory: PacketMemory) -> None:
         """Memory becomes a packet's."""
-        step = Step("taken", caller(), core.index, core.time)
         for frame in _frames(memory):
             others = self._by_frame.setdefault(frame, [])
-            for other, taken in others:
+            for other, first in others:
                 if other.address < memory.address + memory.size and memory.address < other.address + other.size:
                     self._report(
                         "packet memory overlaps",
-                        f"{memory.size} bytes at {memory.address:#x} {step}: a packet has {other.size} at "
-                        f"{other.address:#x}, {taken}",
+                        f"{memory.size} bytes at {memory.address:#x} for {skb!r} at {caller()}: {other.size} at "
+                        f"{other.address:#x} came with {first!r}, {self.live.get(first, first.freed)}",
                     )
-            others.append((memory, step))
+            others.append((memory, skb))
 
     def detached(self, memory: PacketMemory) -> None:
         """No packet has it any more."""
         for frame in _frames(memory):
-            left = [entry for entry in self._by_frame.get(frame, ()) if entry[0] is not memory]
-            if left:
-                self._by_frame[frame] = left
-            else:
-                self._by_frame.pop(frame, None)
+            others = self._by_frame.get(frame, [])
+            others[:] = [entry for entry in others if entry[0] is not memory]
 
     def fragment(self, skb: SkBuff, memory: PacketMemory, address: int, length: int) -> None:
         """Bytes of some memory become a packet's fragment."""
+        self.attached(skb, memory)
         if not memory.address <= address <= address + length <= memory.address + memory.size:
             self._report(
                 "fragment outside its memory",

@@ -34,7 +34,6 @@ def skb_add_rx_frag(skbs: SkbAllocator, skb: SkBuff, memory: PacketMemory, addre
         raise SkbError(f"{skb!r} has {MAX_SKB_FRAGS} fragments already")
     skbs.core.spend(skbs.op_frag)
     if skbs.checker is not None:
-        skbs.checker.attached(skbs.core, memory)
         skbs.checker.fragment(skb, memory, address, length)
     frags.append(SkbFrag(memory, address, length))
     skb.len += length
@@ -174,6 +173,8 @@ def pskb_expand_head(skbs: SkbAllocator, skb: SkBuff, headroom: int, tailroom: i
     memory = skbs.head(headroom + headlen + tailroom)
     if memory is None:
         return False
+    if skbs.checker is not None:
+        skbs.checker.attached(skb, memory)
     data = memory.address + headroom
     if headlen:
         skb_touch(core, skb, skb.tail)
