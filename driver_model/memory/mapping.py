@@ -12,7 +12,7 @@ from driver_model.memory.dma import DmaDirection
 Intervals = tuple[tuple[int, int], ...]  #: disjoint half-open address ranges, ascending
 
 _ROOT = Path(__file__).resolve().parents[2]
-_MACHINERY = tuple(str(_ROOT / "driver_model" / part) for part in ("memory", "cpu"))
+_MACHINERY = tuple(str(_ROOT / "driver_model" / part) for part in ("memory", "cpu", "net/skb"))
 _inside: dict[CodeType, bool] = {}
 
 
@@ -29,7 +29,8 @@ class Site(NamedTuple):
 
 
 def caller() -> Site:
-    """The innermost line that is neither the memory subsystem's nor the core's: the line that made the call."""
+    """The innermost line that is neither the memory subsystem's, nor the core's, nor one that handles SKBs for others: the
+    line that made the call."""
     frame = sys._getframe(2)  # whoever asks is inside
     while True:
         code = frame.f_code

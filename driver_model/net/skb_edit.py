@@ -112,8 +112,9 @@ def skb_try_coalesce(skbs: SkbAllocator, freeing: SkbFreeing, target: SkBuff, so
     if target.shared or target.pp_recycle != source.pp_recycle:
         return None
     if length <= target.tailroom:
-        core.store_owned(skb_put(target, length), skb_load(core, source, 0, length))
-        target.touched = max(target.touched, target.tail)
+        if length:
+            core.store_owned(skb_put(target, length), skb_load(core, source, 0, length))
+            target.touched = max(target.touched, target.tail)
         freeing.consume_skb(source)
         skbs.statistics.coalesced += 1
         return 0

@@ -127,7 +127,7 @@ class NetStack:
         if header is None and self.skbs.fits(first, offset, length):
             skb = self.skbs.build_skb(first)
             if skb is not None:
-                skb_reserve(skb, offset)
+                skb_reserve(skb, first.address + offset - skb.start)
                 skb_put(skb, length)
                 rest = pieces[1:]
         else:
