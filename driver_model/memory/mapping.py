@@ -29,8 +29,8 @@ class Site(NamedTuple):
 
 
 def caller() -> Site:
-    """The innermost line that is neither the memory subsystem's, nor the core's, nor one that handles SKBs for others: the
-    line that made the call."""
+    """The innermost line that is neither the memory subsystem's, nor the core's, nor one of ``net/skb*``: the line that
+    made the call."""
     frame = sys._getframe(2)  # whoever asks is inside
     while True:
         code = frame.f_code

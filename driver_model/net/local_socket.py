@@ -43,12 +43,13 @@ class LocalSocket:
     into a buffer of its own, and frees it.
 
     Packets are charged to the socket by their truesize while they wait; once that has reached ``rcvbuf``, more are
-    dropped (``__sock_queue_rcv_skb``: one packet may pass it). With ``stream``, bytes are added to the packet before, as TCP does, where that can be. Charged are ``sock.demux``,
-    ``sock.enqueue`` for each packet, ``sock.recv`` for each that is read, and the copy.
+    dropped (``__sock_queue_rcv_skb``: one packet may pass it). With ``stream``, bytes are added to the packet before, as
+    TCP does, where that can be. Charged are ``sock.demux``, ``sock.enqueue`` for each packet, ``sock.recv`` for each that
+    is read, and the copy.
 
     Parameters
     ----------
-    pages : of the socket's core, for the reader's buffer
+    pages : of the socket's core, on which it is opened and closed, too; for the reader's buffer
     hold : picoseconds; 0: read as soon as the process runs
     rcvbuf : bytes of truesize
     stream : packets are coalesced

@@ -38,7 +38,8 @@ def test_a_head_of_its_own_counts_what_its_memory_is(memory: HeadMemory, size: i
 def test_a_large_head_is_kmallocs_whatever_the_policy() -> None:
     kit = SkbKit(SkbPolicy(head_memory=HeadMemory.FRAGMENT))
     skb = kit.skbs.napi_alloc_skb(6000)
-    assert skb is not None and not skb.head.is_page
+    assert skb is not None
+    assert not skb.head.is_page
     kit.freeing.consume_skb(skb)
     with pytest.raises(ValueError, match="0 bytes or more, not -1"):
         kit.skbs.napi_alloc_skb(-1)
@@ -83,13 +84,17 @@ def test_an_sk_buff_in_the_packets_buffer(place: Place) -> None:
     memory = kit.buffer()
     room = 4096 - SIZEOF_SHARED_INFO - SIZEOF_SK_BUFF
     if place is Place.HEADROOM:
-        assert kit.skbs.fits(memory, 256, room) and not kit.skbs.fits(memory, 255, 1)
+        assert kit.skbs.fits(memory, 256, room)
+        assert not kit.skbs.fits(memory, 255, 1)
     else:
-        assert kit.skbs.fits(memory, 0, room) and not kit.skbs.fits(memory, 256, room)
+        assert kit.skbs.fits(memory, 0, room)
+        assert not kit.skbs.fits(memory, 256, room)
     skb = kit.skbs.build_skb(memory)
-    assert skb is not None and skb.struct is None
+    assert skb is not None
+    assert skb.struct is None
     assert skb.truesize == 4096, "the sk_buff takes nothing beside"
-    assert kit.skbs.statistics.napi_reused == 0 and kit.count("skb.napi_get") == 0
+    assert kit.skbs.statistics.napi_reused == 0
+    assert kit.count("skb.napi_get") == 0
     assert skb.end - skb.start == room
     with pytest.raises(SkbError, match="skb_under_panic"):
         skb_push(skb, 1)
@@ -143,14 +148,16 @@ def test_a_clone_shares_head_and_fragments() -> None:
     skb = kit.copied(b"head", [b"frag"], recycles=True)
     clone = kit.skbs.skb_clone(skb)
     assert clone is not None
-    assert clone.shinfo is skb.shinfo and clone.head is skb.head
+    assert clone.shinfo is skb.shinfo
+    assert clone.head is skb.head
     assert (skb.cloned, clone.cloned, skb.shinfo.dataref, clone.users) == (True, True, 2, 1)
     assert (clone.pp_recycle, clone.truesize, clone.sk) == (True, skb.truesize, None)
     assert kit.count("skb.clone") == 1
     assert kit.bytes(clone) == b"headfrag"
     kit.freeing.consume_skb(skb)
     assert kit.bytes(clone) == b"headfrag", "the last one keeps the bytes"
-    assert not kit.owner.released and not clone.shared
+    assert not kit.owner.released
+    assert not clone.shared
     kit.freeing.consume_skb(clone)
     assert len(kit.owner.released) == 1
     kit.finish()
@@ -160,7 +167,8 @@ def test_a_clone_of_an_sk_buff_in_its_buffer_counts_its_own() -> None:
     kit = SkbKit(SkbPolicy(place=Place.TAILROOM))
     skb = kit.received(b"abcd")
     clone = kit.skbs.skb_clone(skb)
-    assert clone is not None and clone.struct is not None
+    assert clone is not None
+    assert clone.struct is not None
     assert clone.truesize == skb.truesize + SIZEOF_SK_BUFF
     kit.freeing.consume_skb(skb)
     assert kit.bytes(clone) == b"abcd"

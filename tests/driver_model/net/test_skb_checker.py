@@ -84,7 +84,8 @@ def test_a_leak_names_holder_and_line() -> None:
     skb.holder = "a socket"
     kit.host.drain()
     leaks = "\n".join(kit.host.leaks())
-    assert "sk_buff of 4 bytes" in leaks and "held by a socket), made at tests/driver_model/net/skb_kit.py" in leaks
+    assert "sk_buff of 4 bytes" in leaks
+    assert "held by a socket), made at tests/driver_model/net/skb_kit.py" in leaks
     assert "4096 bytes allocated at tests/driver_model/net/skb_kit.py" in leaks
     unchecked = SkbKit(checked=False)
     unchecked.received(b"abcd")

@@ -73,7 +73,8 @@ def test_a_pull_leaves_a_clones_fragments_alone() -> None:
     assert pskb_may_pull(kit.skbs, skb, 9)
     assert kit.bytes(skb) == kit.bytes(clone) == b"headfrag1frag2"
     assert (len(skb.shinfo.frags), len(clone.shinfo.frags)) == (1, 2)
-    assert not clone.shared and not skb.shared
+    assert not clone.shared
+    assert not skb.shared
     free(kit, clone, skb)
 
 
@@ -99,7 +100,8 @@ def test_room_before_the_data() -> None:
     assert skb_cow_head(kit.skbs, skb, HEADROOM)
     assert not kit.owner.released
     assert skb_cow_head(kit.skbs, skb, HEADROOM + 1)
-    assert kit.owner.released and skb.headroom == HEADROOM + 1
+    assert kit.owner.released
+    assert skb.headroom == HEADROOM + 1
     assert skb.network_header == skb.data + 2
     assert kit.bytes(skb) == b"abcdefgh"
     free(kit, skb)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""SKBs against a model that is nothing but bytes: whatever is done to one, it and its clones have the right ones, and in
-the end everything is given back."""
+"""SKBs against a model that is nothing but bytes: whatever is done to one, it and its clones have the right ones, and
+in the end everything is given back."""
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -97,7 +97,8 @@ class SkbMachine(RuleBasedStateMachine):
     @rule(skb=skbs, headroom=st.integers(0, 100), tailroom=st.integers(0, 100))
     def move(self, skb: SkBuff, headroom: int, tailroom: int) -> None:
         assert pskb_expand_head(self.kit.skbs, skb, headroom, tailroom)
-        assert skb.headroom == headroom and skb.writable
+        assert skb.headroom == headroom
+        assert skb.writable
         self._look(skb)
 
     @rule(target=skbs, pair=st.tuples(consumes(skbs), consumes(skbs)))

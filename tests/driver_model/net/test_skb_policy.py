@@ -28,5 +28,7 @@ def test_a_name_is_no_choice(name: str) -> None:
 
 
 def test_the_kernels_of_2016() -> None:
-    assert POLICY_2016.head is Head.COPY and POLICY_2016.napi_cache is NapiCache.OFF
-    assert POLICY_2016.head_memory is HeadMemory.FRAGMENT and not POLICY_2016.bulk_lists
+    assert POLICY_2016.head is Head.COPY
+    assert POLICY_2016.napi_cache is NapiCache.OFF
+    assert POLICY_2016.head_memory is HeadMemory.FRAGMENT
+    assert not POLICY_2016.bulk_lists
