@@ -43,9 +43,9 @@ class LocalSocket:
     into a buffer of its own, and frees it.
 
     Packets are charged to the socket by their truesize while they wait; once that has reached ``rcvbuf``, more are
-    dropped (``__sock_queue_rcv_skb``: one packet may pass it). With ``stream``, bytes are added to the packet before, as
-    TCP does, where that can be. Charged are ``sock.demux``, ``sock.enqueue`` for each packet, ``sock.recv`` for each that
-    is read, and the copy.
+    dropped (``__sock_queue_rcv_skb``: one packet may pass it). With ``stream``, bytes are added to the packet before,
+    as TCP does, where that can be. Charged are ``sock.demux``, ``sock.enqueue`` for each packet, ``sock.recv`` for each
+    that is read, and the copy.
 
     Parameters
     ----------

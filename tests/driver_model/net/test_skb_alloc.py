@@ -30,7 +30,8 @@ def test_a_head_of_its_own_counts_what_its_memory_is(memory: HeadMemory, size: i
     assert skb.tailroom >= 256
     assert skb.head.is_page is (memory is HeadMemory.FRAGMENT)
     other = kit.skbs.alloc_skb(256)
-    assert other is not None and not other.head.is_page, "outside of a poll it is kmalloc's"
+    assert other is not None
+    assert not other.head.is_page, "outside of a poll it is kmalloc's"
     kit.freeing.kfree_skb_list([skb, other])
     kit.finish()
 
