@@ -238,7 +238,11 @@ class OwnershipChecker:
     # Accesses
 
     def cpu_access(self, core: "Core", time: int, address: int, length: int, write: bool) -> None:
-        """A core touched memory: it must be allocated, and the CPU's."""
+        """A core touched memory: it must be allocated, and the CPU's.
+
+        What it writes to a buffer that is with the CPU and not posted is the CPU's from then on, beyond the bytes that
+        were synced as well: a packet grows there, and the next ``sync_for_device`` covers it.
+        """
         stop = address + length
         for frame in range(address >> PAGE_SHIFT, (stop + PAGE_SIZE - 1) >> PAGE_SHIFT):
             if frame in self._unreadable:
@@ -251,7 +255,11 @@ class OwnershipChecker:
                 if mapping.ended is not None or mapping.coherent or mapping.stop <= address or stop <= mapping.address:
                     continue
                 start, end = max(address, mapping.address), min(stop, mapping.stop)
-                if not covers(mapping.state.cpu, start, end):
+                state = mapping.state
+                if not covers(state.cpu, start, end):
+                    if write and state.cpu and state.posted == _NOTHING:
+                        self._hand_over(core, "write", mapping, add(state.cpu, start, end), False, _NOTHING)
+                        continue
                     self._report(
                         "cpu access of device memory",
                         f"{_verb(write)} of {end - start} bytes at {start:#x} at {caller()} on core {core.index}, "

@@ -246,7 +246,7 @@ class PageAllocator:
         return self.statistics.allocated - self.statistics.freed
 
     def get_page_from_freelist(self, order: int, mark: int) -> Page | None:
-        """A block that is nobody's yet, if more than ``mark`` pages stay free then (below 0: in any case); for the slow path.
+        """For the slow path: a block that is nobody's yet, if more than ``mark`` pages stay free then; below 0 always.
 
         As in the kernel it is the zone that must have a block of the order, whatever the core's lists hold.
         """

@@ -83,6 +83,7 @@ class LocalSocket:
         self._buffer: Page | None = None
         self._closing = False
         self._closed = WaitQueue()
+        self._due = WaitQueue()
         core = self.core
         self._op_demux = core.op("sock.demux")
         self._op_enqueue = core.op("sock.enqueue")
@@ -140,6 +141,7 @@ class LocalSocket:
             self._purge()
         else:
             self._arrived.wake_up(self.core)
+            self._due.wake_up(self.core)
             self._closed.wait(self.core, lambda: self._buffer is None)
             self._reader = None
 
@@ -155,7 +157,7 @@ class LocalSocket:
             self._arrived.wait(core, lambda: self._queue or self._closing)
             if self._closing:
                 break
-            core.sleep_until(self._queue[0][0] + self.hold)
+            self._sleep_until(self._queue[0][0] + self.hold)
             while self._queue and self._queue[0][0] + self.hold <= core.time and not self._closing:
                 self._recv()
                 core.cond_resched()
@@ -164,6 +166,16 @@ class LocalSocket:
         self._pages.put_page(self._buffer)
         self._buffer = None
         self._closed.wake_up(core)
+
+    def _sleep_until(self, time: int) -> None:
+        """Until a time, or the socket closes."""
+        core = self.core
+        core.sync()
+        if time <= core.time:
+            return
+        timer = core.platform.at(time, lambda: core.interrupt(lambda: self._due.wake_up(core)))
+        self._due.wait(core, lambda: core.time >= time or self._closing)
+        timer.cancel()
 
     def _recv(self) -> None:
         """``recvmsg`` of one packet."""
