@@ -45,6 +45,7 @@ registers: $(STAMP) ## Write the register references (HTML) and the C headers
 
 bench: $(STAMP) tools ## Measure how fast the simulation runs
 	$(BIN)/pagewheel bench --out $(OUT)/bench.json
+	$(BIN)/python -m tests.driver_model.speed
 
 formal: $(STAMP) ## Prove what tests can only try (minutes)
 	$(BIN)/python -m tests.formal

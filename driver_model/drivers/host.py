@@ -21,6 +21,7 @@ from driver_model.net.napi import Softnet
 from driver_model.net.qdisc import net_tx_action
 from driver_model.net.skb import LINE, SIZEOF_SK_BUFF, SkBuff
 from driver_model.net.skb_alloc import SkbAllocator
+from driver_model.net.skb_checker import SkbChecker
 from driver_model.net.skb_free import SkbFreeing
 from driver_model.net.skb_policy import SkbPolicy
 
@@ -41,6 +42,7 @@ class Host:
     Attributes
     ----------
     zone : the machine's memory
+    skb_checker : what checks SKBs, where there is a checker
     slab_caches, page_pools : its slab caches and page_pools
     pages, slabs, frags, timers, softnets, devices : for each core, its page allocator, its slab allocator, its page
         fragments, its timers, its network state, and the device as it sees it
@@ -77,11 +79,11 @@ class Host:
             Device(core, pages, ops, checker, self.page_pools, skip_sync=dma_skip_sync)
             for core, pages in zip(cores, self.pages, strict=True)
         ]
-        self._skbs: dict[SkBuff, None] | None = None if checker is None else {}
+        self.skb_checker = None if checker is None else SkbChecker(checker.report)
         policy = SkbPolicy() if skb_policy is None else skb_policy
         sk_buffs = self.slab_caches.kmem_cache_create("skbuff_head_cache", SIZEOF_SK_BUFF, LINE)
-        for softnet, timers in zip(self.softnets, self.timers, strict=True):
-            softnet.skbs = SkbAllocator(softnet.core, sk_buffs, self.slabs, self.frags, policy, live=self._skbs)
+        for softnet, frags, timers in zip(self.softnets, self.frags, self.timers, strict=True):
+            softnet.skbs = SkbAllocator(sk_buffs, softnet.slab, frags, policy, self.skb_checker)
             softnet.freeing = SkbFreeing(softnet.skbs, timers)
         if checker is not None:
             checker.dma_debug.kernel_map = KernelMap(self.platform.memory_size)
@@ -110,7 +112,17 @@ class Host:
     @property
     def live_skbs(self) -> Sequence[SkBuff]:
         """SKBs that were not freed, where a checker keeps account of them."""
-        return list(self._skbs or ())
+        return [] if self.skb_checker is None else list(self.skb_checker.live)
+
+    def leaks(self) -> list[str]:
+        """What was not given back, in words, and where that is known who has it and where it was allocated: nothing
+        after :meth:`drain` when every driver is closed."""
+        found = [] if self.skb_checker is None else self.skb_checker.leaks()
+        if self.checker is not None:
+            found += self.checker.leaks()
+        elif self.pages_in_use:
+            found.append(f"{self.pages_in_use} allocations of pages in use")
+        return found
 
     def _softnet(self, core: Core, slab: Slab) -> Softnet:
         softnet = Softnet(core)

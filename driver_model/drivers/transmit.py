@@ -182,10 +182,8 @@ class TransmitRing:
                 continue
             self.core.spend(self._op_clean, self._to_clean(count) if self._recycles else count)
             self._give_back(count, error & ERROR_MASK, budget)
-        if self.stopped and self.room >= self.entries // 2:
-            self.stopped = False
-            if self.wake is not None:
-                self.wake()
+        if self.room >= self.entries // 2:
+            self._wake()
 
     def timed_out(self) -> bool:
         """No frame has found room for :data:`TX_TIMEOUT_PS`, nor since this said so last."""
@@ -195,7 +193,8 @@ class TransmitRing:
         return True
 
     def drain(self) -> None:
-        """Give back what was queued and never completed. The device has stopped."""
+        """Give back what was queued and never completed; whoever waits for room may find out that there is no ring. The
+        device has stopped."""
         self._batch = []
         for at, slot in enumerate(self._slots):
             self._slots[at] = None
@@ -204,11 +203,19 @@ class TransmitRing:
                 if slot.source is not None:
                     slot.source.completed(slot.buffer, slot.length, 0)
         self.outstanding = 0
+        self._wake()
 
     def free(self) -> None:
         """Give the rings' memory back."""
         self.ring.free()
         self.completions.free()
+
+    def _wake(self) -> None:
+        """``netif_tx_wake_queue``."""
+        if self.stopped:
+            self.stopped = False
+            if self.wake is not None:
+                self.wake()
 
     def _to_clean(self, count: int) -> int:
         """Of the next descriptors, how many are work although the device takes buffers back: those that gave theirs

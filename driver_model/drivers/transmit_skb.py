@@ -50,11 +50,11 @@ class SkbFrames:
         tx = self.tx
         most = tx.netdev.capabilities.max_descriptors
         if not tx.running or skb.len > tx.netdev.capabilities.max_frame:
-            return self._drop(skb)
+            return self._drop(skb, more)
         if len(skb.shinfo.frags) + 1 > most and not pskb_may_pull(self._skbs, skb, skb.len):
-            return self._drop(skb)
+            return self._drop(skb, more)
         if skb.len < ETH_ZLEN and not self._pad(skb):
-            return self._drop(skb)
+            return self._drop(skb, more)
         pieces = [(skb.data, skb.headlen)] if skb.headlen else []
         pieces += [(frag.address, frag.length) for frag in skb.shinfo.frags]
         if not tx.admits(len(pieces)):
@@ -68,7 +68,7 @@ class SkbFrames:
             if dma_mapping_error(dev, dma_address):
                 for done, size in mapped:
                     dma_unmap_single(dev, done, size, DmaDirection.TO_DEVICE)
-                return self._drop(skb)
+                return self._drop(skb, more)
             mapped.append((dma_address, length))
         skb.holder = f"TX ring {tx.index}"
         core.spend(self._op_descriptor, len(pieces))
@@ -103,7 +103,9 @@ class SkbFrames:
         self.tx.core.store_owned(skb_put(skb, missing), bytes(missing))
         return True
 
-    def _drop(self, skb: SkBuff) -> bool:
+    def _drop(self, skb: SkBuff, more: bool) -> bool:
         self.tx.statistics.tx_dropped += 1
         self._freeing.consume_skb(skb)
+        if not more:
+            self.tx.flush()
         return True

@@ -7,6 +7,7 @@ core reports each access (:meth:`OwnershipChecker.cpu_access` is its ``access_ob
 batches (:meth:`OwnershipChecker.device_accesses`), each with its cycle, and are judged by who owned the bytes *then*.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from driver_model.memory.dma import DmaDirection
 from driver_model.memory.dma_debug import DmaDebug
 from driver_model.memory.mapping import (
     CPU,
+    POSTED,
     TIME,
     Handover,
     Intervals,
@@ -271,7 +273,11 @@ class OwnershipChecker:
     # Accesses
 
     def cpu_access(self, core: "Core", time: int, address: int, length: int, write: bool) -> None:
-        """A core touched memory: it must be allocated, and the CPU's."""
+        """A core touched memory: it must be allocated, and the CPU's.
+
+        What it writes to a buffer that is with the CPU and not posted is the CPU's from then on, beyond the bytes that
+        were synced as well: a packet grows there, and the next ``sync_for_device`` covers it.
+        """
         stop = address + length
         for frame in range(address >> PAGE_SHIFT, (stop + PAGE_SIZE - 1) >> PAGE_SHIFT):
             if frame in self._unreadable:
@@ -284,7 +290,12 @@ class OwnershipChecker:
                 if mapping.coherent or mapping.ended is not None or mapping.stop <= address or stop <= mapping.address:
                     continue
                 start, end = max(address, mapping.address), min(stop, mapping.stop)
-                if not covers(mapping.history[-1][CPU], start, end):
+                state = mapping.history[-1]
+                if not covers(state[CPU], start, end):
+                    if write and state[CPU] and state[POSTED] == _NOTHING:
+                        cpu = add(state[CPU], start, end)
+                        self._hand_over(mapping, (core.time, cpu, _NOTHING, "write", core.index, caller()))
+                        continue
                     self._report(
                         "cpu access of device memory",
                         f"{_verb(write)} of {end - start} bytes at {start:#x} at {told(caller())} on core "
@@ -308,6 +319,11 @@ class OwnershipChecker:
     def finish(self) -> None:
         """The driver has left the device: nothing may be mapped any more."""
         self.dma_debug.released()
+
+    def leaks(self) -> list[str]:
+        """Memory that was not given back to the page allocator, in words: how much, and where it was allocated."""
+        frames = Counter(self._allocated.values())
+        return [f"{count * PAGE_SIZE} bytes allocated at {told(site)}" for site, count in frames.items()]
 
     # Records
 

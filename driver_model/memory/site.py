@@ -7,12 +7,13 @@ from pathlib import Path
 Site = tuple[str, int]  #: file and line; a bare tuple, because checkers make several for each packet
 
 _ROOT = Path(__file__).resolve().parents[2]
-_MACHINERY = tuple(str(_ROOT / "driver_model" / part) for part in ("memory", "cpu"))
+_MACHINERY = tuple(str(_ROOT / "driver_model" / part) for part in ("memory", "cpu", "net/skb"))
 _inside: dict[str, bool] = {}
 
 
 def caller(depth: int = 1) -> Site:
-    """The innermost line that is neither the memory subsystem's nor the core's: the line that made the call.
+    """The innermost line that is neither the memory subsystem's, nor the core's, nor one of ``net/skb*``: the line that
+    made the call.
 
     ``depth`` is how many frames the caller knows to be of these two, itself included: looking at one takes time.
     """

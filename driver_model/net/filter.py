@@ -9,6 +9,7 @@ from driver_model.net.ip import Ipv4
 from driver_model.net.skb import SkBuff
 
 if TYPE_CHECKING:
+    from driver_model.cpu.profile import Operation
     from driver_model.net.stack import NetStack
 
 
@@ -22,10 +23,15 @@ class FilterDrop:
 
     def __init__(self) -> None:
         self.dropped = 0
+        self._op: Operation
+
+    def attach(self, stack: NetStack) -> None:
+        """Resolve what a packet costs."""
+        self._op = stack.core.op("net.filter_drop")
 
     def handle(self, stack: NetStack, skb: SkBuff, header: Ipv4) -> None:
         """Drop one packet, in the poll that received it."""
-        stack.core.spend(stack.core.op("net.filter_drop"))
+        stack.core.spend(self._op)
         self.dropped += 1
         stack.freeing.napi_consume_skb(skb, 1)
 

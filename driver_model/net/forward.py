@@ -12,6 +12,8 @@ from driver_model.net.skb import SkBuff, skb_load, skb_push, skb_store
 from driver_model.net.skb_edit import skb_cow_head
 
 if TYPE_CHECKING:
+    from driver_model.cpu.core import Core
+    from driver_model.cpu.profile import Operation
     from driver_model.net.qdisc import Qdisc
     from driver_model.net.stack import NetStack
 
@@ -81,17 +83,24 @@ class IpForward:
 
     Parameters
     ----------
-    routes : the table
+    routes : the table; its qdiscs are of the stack's core
     """
 
     def __init__(self, routes: RouteTable) -> None:
         self.routes = routes
         self.statistics = ForwardStatistics()
+        self._op_lookup: Operation
+        self._op_forward: Operation
+
+    def attach(self, stack: NetStack) -> None:
+        """Resolve what a packet costs."""
+        self._op_lookup = stack.core.op("net.fib_lookup")
+        self._op_forward = stack.core.op("net.ip_forward")
 
     def handle(self, stack: NetStack, skb: SkBuff, header: Ipv4) -> None:
         """Forward one packet, or drop it and say why."""
         core, statistics = stack.core, self.statistics
-        core.spend(core.op("net.fib_lookup"))
+        core.spend(self._op_lookup)
         route = self.routes.lookup(header.destination)
         if route is None:
             statistics.no_route += 1
@@ -100,11 +109,9 @@ class IpForward:
         elif header.total_length > route.mtu:
             statistics.too_big += 1
         else:
-            core.spend(core.op("net.ip_forward"))
-            if not self.rewrite(stack, skb, header):
-                statistics.no_memory += 1
-            else:
-                self._send(skb, route)
+            core.spend(self._op_forward)
+            if self.rewrite(stack, skb, header):
+                self._send(core, skb, route)
                 return
         stack.freeing.consume_skb(skb)
 
@@ -114,15 +121,15 @@ class IpForward:
             route.qdisc.reset()
 
     def rewrite(self, stack: NetStack, skb: SkBuff, header: Ipv4) -> bool:
-        """Change the IPv4 header; False without memory to do so."""
+        """Change the IPv4 header; False, and counted, if that cannot be."""
         if not skb_cow_head(stack.skbs, skb, ETH_HLEN):
+            self.statistics.no_memory += 1
             return False
         skb_store(stack.core, skb, 0, decrease_ttl(skb_load(stack.core, skb, 0, TTL_BYTES)))
         return True
 
-    def _send(self, skb: SkBuff, route: Route) -> None:
+    def _send(self, core: Core, skb: SkBuff, route: Route) -> None:
         """``ip_finish_output``: the Ethernet header goes before the packet again."""
-        core = route.qdisc.softnet.core
         core.store_owned(skb_push(skb, ETH_HLEN), route.neighbour + route.source + ETH_P_IP.to_bytes(2))
         if route.qdisc.dev_queue_xmit(skb):
             self.statistics.forwarded += 1

@@ -42,13 +42,14 @@ class LocalSocket:
     """Queues packets for a process, which reads each when it has lain there for ``hold`` picoseconds: copies its bytes
     into a buffer of its own, and frees it.
 
-    Packets are charged to the socket by their truesize while they wait; beyond ``rcvbuf`` more are dropped. With
-    ``stream``, bytes are added to the packet before, as TCP does, where that can be. Charged are ``sock.demux``,
-    ``sock.enqueue`` for each packet, ``sock.recv`` for each that is read, and the copy.
+    Packets are charged to the socket by their truesize while they wait; once that has reached ``rcvbuf``, more are
+    dropped (``__sock_queue_rcv_skb``: one packet may pass it). With ``stream``, bytes are added to the packet before,
+    as TCP does, where that can be. Charged are ``sock.demux``, ``sock.enqueue`` for each packet, ``sock.recv`` for each
+    that is read, and the copy.
 
     Parameters
     ----------
-    pages : of the socket's core, for the reader's buffer
+    pages : of the socket's core, on which it is opened and closed, too; for the reader's buffer
     hold : picoseconds; 0: read as soon as the process runs
     rcvbuf : bytes of truesize
     stream : packets are coalesced
@@ -82,6 +83,17 @@ class LocalSocket:
         self._buffer: Page | None = None
         self._closing = False
         self._closed = WaitQueue()
+        self._due = WaitQueue()
+        core = self.core
+        self._op_demux = core.op("sock.demux")
+        self._op_enqueue = core.op("sock.enqueue")
+        self._op_recv = core.op("sock.recv")
+
+    def attach(self, stack: NetStack) -> None:
+        """The stack that packets come from. Raises ``ValueError`` for one of another core."""
+        if stack.core is not self.core:
+            raise ValueError(f"A socket of core {self.core.index} cannot serve the stack of core {stack.core.index}")
+        self._stack = stack
 
     @property
     def waiting(self) -> int:
@@ -99,13 +111,12 @@ class LocalSocket:
     def handle(self, stack: NetStack, skb: SkBuff, header: Ipv4) -> None:
         """A packet arrives, in softirq."""
         core = self.core
-        self._stack = stack
-        core.spend(core.op("sock.demux"))
-        if self._closing or self.rmem_alloc + skb.truesize > self.rcvbuf:
+        core.spend(self._op_demux)
+        if self._closing or self.rmem_alloc >= self.rcvbuf:
             self.statistics.dropped += 1
             stack.freeing.consume_skb(skb)
             return
-        core.spend(core.op("sock.enqueue"))
+        core.spend(self._op_enqueue)
         self.statistics.queued += 1
         if self.stream and self._queue:
             added = skb_try_coalesce(stack.skbs, stack.freeing, self._queue[-1][1], skb)
@@ -126,9 +137,13 @@ class LocalSocket:
     def close(self) -> None:
         """In a process: let the reader end; what it did not read is freed."""
         self._closing = True
-        if self._reader is not None:
+        if self._reader is None:
+            self._purge()
+        else:
             self._arrived.wake_up(self.core)
+            self._due.wake_up(self.core)
             self._closed.wait(self.core, lambda: self._buffer is None)
+            self._reader = None
 
     def _charge(self, truesize: int) -> None:
         self.rmem_alloc += truesize
@@ -142,16 +157,25 @@ class LocalSocket:
             self._arrived.wait(core, lambda: self._queue or self._closing)
             if self._closing:
                 break
-            core.sleep_until(self._queue[0][0] + self.hold)
+            self._sleep_until(self._queue[0][0] + self.hold)
             while self._queue and self._queue[0][0] + self.hold <= core.time and not self._closing:
                 self._recv()
                 core.cond_resched()
         assert self._buffer is not None
-        while self._queue:
-            self._consume(self._queue.popleft()[1])
+        self._purge()
         self._pages.put_page(self._buffer)
         self._buffer = None
         self._closed.wake_up(core)
+
+    def _sleep_until(self, time: int) -> None:
+        """Until a time, or the socket closes."""
+        core = self.core
+        core.sync()
+        if time <= core.time:
+            return
+        timer = core.platform.at(time, lambda: core.interrupt(lambda: self._due.wake_up(core)))
+        self._due.wait(core, lambda: core.time >= time or self._closing)
+        timer.cancel()
 
     def _recv(self) -> None:
         """``recvmsg`` of one packet."""
@@ -160,7 +184,7 @@ class LocalSocket:
         core.softirq.disable()  # as lock_sock does: the queue is changed by softirqs, too
         skb = self._queue.popleft()[1]
         core.softirq.enable()
-        core.spend(core.op("sock.recv"))
+        core.spend(self._op_recv)
         data = skb_load(core, skb, 0, skb.len)
         for at in range(0, len(data), self._buffer.size):
             core.store_owned(self._buffer.address, data[at : at + self._buffer.size])
@@ -169,6 +193,11 @@ class LocalSocket:
         if self.deliver is not None:
             self.deliver(data)
         self._consume(skb)
+
+    def _purge(self) -> None:
+        """``skb_queue_purge``."""
+        while self._queue:
+            self._consume(self._queue.popleft()[1])
 
     def _consume(self, skb: SkBuff) -> None:
         assert self._stack is not None

@@ -12,6 +12,7 @@ from driver_model.net.skb import SkBuff, skb_load, skb_store
 from driver_model.net.skb_edit import skb_ensure_writable
 
 if TYPE_CHECKING:
+    from driver_model.cpu.profile import Operation
     from driver_model.net.stack import NetStack
 
 FIRST_PORT = 1024
@@ -33,6 +34,7 @@ class SourceNat(IpForward):
     Attributes
     ----------
     table_full : packets dropped because there were more flows, or no port was free
+    malformed : packets dropped because they are shorter than their transport header
     """
 
     def __init__(self, routes: RouteTable, address: int, most: int = 65536) -> None:
@@ -44,8 +46,15 @@ class SourceNat(IpForward):
         self.address = address
         self.most = most
         self.table_full = 0
+        self.malformed = 0
         self._flows: dict[tuple[int, int, bytes], int] = {}
         self._used: set[tuple[int, int]] = set()
+        self._op_nat: Operation
+
+    def attach(self, stack: NetStack) -> None:
+        """Resolve what a packet costs."""
+        super().attach(stack)
+        self._op_nat = stack.core.op("net.nat")
 
     @property
     def flows(self) -> int:
@@ -57,8 +66,12 @@ class SourceNat(IpForward):
         if header.protocol not in CHECKSUM_OFFSETS or header.fragment:
             return super().rewrite(stack, skb, header)
         core, start = stack.core, header.header_length
-        core.spend(core.op("net.nat"))
+        core.spend(self._op_nat)
+        if skb.len < start + TRANSPORT_HLEN[header.protocol]:
+            self.malformed += 1
+            return False
         if not skb_ensure_writable(stack.skbs, skb, start + TRANSPORT_HLEN[header.protocol]):
+            self.statistics.no_memory += 1
             return False
         ports = skb_load(core, skb, start, PORTS_BYTES)
         port = self._port(header, ports)

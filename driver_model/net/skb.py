@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from driver_model.memory.site import caller, told
 from driver_model.net.skb_memory import PacketMemory
 
 if TYPE_CHECKING:
@@ -45,7 +46,6 @@ class SkbFrag(NamedTuple):
     memory: PacketMemory
     address: int
     length: int
-    truesize: int
 
 
 class SkbSharedInfo:
@@ -63,9 +63,11 @@ class SkBuff:
 
     Attributes
     ----------
-    struct : where the sk_buff itself lies: an object of the slab, or None inside of the packet's own buffer
-    head, end : memory of the linear part, and the address at which its room ends, where the shared info begins
+    struct : where the sk_buff itself lies: an object of the slab, or None inside of the buffer that the packet came in
+    head : memory of the linear part
+    start, end : addresses between which it may lie; behind them, the shared info
     data, tail : addresses of the linear part
+    container : the buffer that the sk_buff lies in, once that is not its head any more
     len, data_len : all bytes, and those in fragments
     truesize : bytes of memory that the packet keeps from others, as the kernel counts them
     pp_recycle : its memory goes back to a page_pool
@@ -74,26 +76,26 @@ class SkBuff:
     uncleared : cache lines of the sk_buff that were not set to zero yet
     touched : bytes of the linear part up to here have been looked at by the CPU
     network_header : where IP begins
-    queue : the queue pair that it came from
-    metadata : what the device said about it, or None
     sk : the socket that it is charged to, or None
     holder : who has it now, in words, for those who look for a leak
+    freed : where and when it was freed, in words as far as a checker looks; None while it is in use
     """
 
     __slots__ = (
         "cloned",
+        "container",
         "data",
         "data_len",
         "end",
+        "freed",
         "head",
         "holder",
         "len",
-        "metadata",
         "network_header",
         "pp_recycle",
-        "queue",
         "shinfo",
         "sk",
+        "start",
         "struct",
         "tail",
         "touched",
@@ -102,22 +104,22 @@ class SkBuff:
         "users",
     )
 
-    def __init__(self, struct: SlabObject | None, head: PacketMemory, data: int, end: int, truesize: int) -> None:
+    def __init__(self, struct: SlabObject | None, head: PacketMemory, start: int, end: int, truesize: int) -> None:
         self.struct = struct
         self.head = head
-        self.data = self.tail = self.touched = self.network_header = data
+        self.start = self.data = self.tail = self.touched = self.network_header = start
         self.end = end
         self.len = self.data_len = 0
         self.truesize = truesize
+        self.container: PacketMemory | None = None
         self.pp_recycle = False
         self.cloned = False
         self.users = 1
         self.uncleared = 0
         self.shinfo = SkbSharedInfo()
-        self.queue: Any = None
-        self.metadata: Any = None
         self.sk: Any = None
         self.holder = ""
+        self.freed: object = None
 
     @property
     def headlen(self) -> int:
@@ -127,7 +129,7 @@ class SkBuff:
     @property
     def headroom(self) -> int:
         """``skb_headroom``: bytes free before the data."""
-        return self.data - self.head.address
+        return self.data - self.start
 
     @property
     def tailroom(self) -> int:
@@ -135,17 +137,40 @@ class SkBuff:
         return 0 if self.data_len else self.end - self.tail
 
     @property
+    def shared(self) -> bool:
+        """``skb_cloned``: another SKB has the same head and fragments now."""
+        return self.cloned and self.shinfo.dataref > 1
+
+    @property
     def writable(self) -> bool:
         """The linear part's bytes are this SKB's alone, and the CPU's."""
-        return self.head.writable and not (self.cloned and self.shinfo.dataref > 1)
+        return self.head.writable and not self.shared
+
+    @property
+    def memory(self) -> list[PacketMemory]:
+        """All that it keeps from being given back, each piece once."""
+        frags = self.shinfo.frags
+        if not frags and self.container is None:
+            return [self.head]
+        pieces = [self.head, *(frag.memory for frag in frags)]
+        if self.container is not None:
+            pieces.append(self.container)
+        return list(dict.fromkeys(pieces))
 
     def __repr__(self) -> str:
-        held = f", held by {self.holder}" if self.holder else ""
+        held = f", held by {self.holder}" if self.holder and not self.freed else ""
         return f"sk_buff of {self.len} bytes at {self.data:#x} (truesize {self.truesize}{held})"
 
 
+def use_after_free(skb: SkBuff, what: str) -> SkbError:
+    """The error of one who does something with an SKB that was freed."""
+    return SkbError(f"Use after free: {what} at {told(caller())} of {skb!r}, {skb.freed}")
+
+
 def skb_reserve(skb: SkBuff, length: int) -> None:
-    """Move the data of an empty SKB."""
+    """Move the data of an empty SKB. Raises :class:`SkbError` for one that has bytes, or past its end."""
+    if skb.len or not 0 <= length <= skb.end - skb.tail:
+        raise SkbError(f"skb_reserve of {length!r} bytes of {skb!r}, which ends at {skb.end:#x}")
     skb.data += length
     skb.tail = skb.touched = skb.network_header = skb.data
 
@@ -154,8 +179,10 @@ def skb_put(skb: SkBuff, length: int) -> int:
     """Add bytes at the end of the linear part; where they are to go. Raises :class:`SkbError` where there is no
     room."""
     tail = skb.tail
-    if length < 0 or tail + length > skb.end or skb.data_len:
+    if length < 0 or tail + length > skb.end:
         raise SkbError(f"skb_over_panic: {length!r} bytes do not fit behind {skb!r}, which ends at {skb.end:#x}")
+    if skb.data_len or skb.freed:
+        raise use_after_free(skb, "skb_put") if skb.freed else SkbError(f"skb_put of {skb!r}, which is not linear")
     skb.tail = tail + length
     skb.len += length
     return tail
@@ -163,49 +190,23 @@ def skb_put(skb: SkBuff, length: int) -> int:
 
 def skb_push(skb: SkBuff, length: int) -> int:
     """Add bytes before the data; where they are to go. Raises :class:`SkbError` where there is no room."""
-    if length < 0 or skb.data - length < skb.head.address:
+    if length < 0 or skb.data - length < skb.start:
         raise SkbError(f"skb_under_panic: {length!r} bytes do not fit before {skb!r}, {skb.headroom} are free")
+    if skb.freed:
+        raise use_after_free(skb, "skb_push")
     skb.data -= length
     skb.len += length
     return skb.data
 
 
 def skb_pull(skb: SkBuff, length: int) -> None:
-    """Take bytes off the front of the linear part."""
+    """Take bytes off the front of the linear part. Raises :class:`SkbError` for more than it has."""
     if not 0 <= length <= skb.headlen:
         raise SkbError(f"skb_pull of {length!r} bytes from {skb!r}, of which {skb.headlen} are linear")
+    if skb.freed:
+        raise use_after_free(skb, "skb_pull")
     skb.data += length
     skb.len -= length
-
-
-def pskb_trim(core: Core, skb: SkBuff, length: int) -> None:
-    """Cut the packet to so many bytes; of fragments, those that are left with none are given back."""
-    if not 0 <= length <= skb.len:
-        raise SkbError(f"{skb!r} cannot be cut to {length!r} bytes")
-    frags = skb.shinfo.frags
-    while skb.len > length and frags:
-        last = frags.pop()
-        kept = max(0, last.length - (skb.len - length))
-        skb.len -= last.length - kept
-        skb.data_len -= last.length - kept
-        if kept:
-            frags.append(last._replace(length=kept))
-        else:
-            last.memory.put(core)
-    skb.tail -= skb.len - length
-    skb.len = length
-
-
-def skb_add_rx_frag(core: Core, skb: SkBuff, memory: PacketMemory, address: int, length: int, truesize: int) -> None:
-    """Attach received bytes as a fragment. The SKB takes over the caller's reference to the memory."""
-    frags = skb.shinfo.frags
-    if len(frags) == MAX_SKB_FRAGS:
-        raise SkbError(f"{skb!r} has {MAX_SKB_FRAGS} fragments already")
-    core.spend(core.op("skb.frag"))
-    frags.append(SkbFrag(memory, address, length, truesize))
-    skb.len += length
-    skb.data_len += length
-    skb.truesize += truesize
 
 
 def skb_touch(core: Core, skb: SkBuff, stop: int) -> None:
@@ -220,6 +221,8 @@ def skb_touch(core: Core, skb: SkBuff, stop: int) -> None:
 def skb_load(core: Core, skb: SkBuff, offset: int, length: int) -> bytes:
     """``skb_copy_bits``: bytes of the packet, from ``data`` on, wherever they lie. Raises :class:`SkbError` beyond the
     end. Of fragments nothing is remembered: each look pays for lines that the device wrote."""
+    if skb.freed:
+        raise use_after_free(skb, "read")
     if offset < 0 or length < 0 or offset + length > skb.len:
         raise SkbError(f"{length!r} bytes at {offset!r} pass the end of {skb!r}")
     headlen = skb.headlen
@@ -250,10 +253,12 @@ def skb_load(core: Core, skb: SkBuff, offset: int, length: int) -> bytes:
 def skb_store(core: Core, skb: SkBuff, offset: int, data: bytes) -> None:
     """``skb_store_bits`` in the linear part. Raises :class:`SkbError` beyond it, or where the bytes are not this SKB's
     to write: see :func:`driver_model.net.skb_edit.skb_ensure_writable`."""
+    if skb.freed:
+        raise use_after_free(skb, "write")
     if offset < 0 or offset + len(data) > skb.headlen:
         raise SkbError(f"{len(data)} bytes at {offset!r} pass the linear part of {skb!r}")
     if not skb.writable:
-        why = "it is cloned" if skb.head.writable else "its page is read-only"
-        raise SkbError(f"Write to {skb!r}, but {why}")
+        why = "a clone shares its head" if skb.head.writable else "its page is read-only"
+        raise SkbError(f"Write at {told(caller())} to {skb!r}, but {why}")
     skb_touch(core, skb, skb.data + offset + len(data))
     core.store_owned(skb.data + offset, data)

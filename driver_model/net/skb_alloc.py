@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -17,19 +17,20 @@ from driver_model.net.skb import (
     skb_data_align,
     skb_reserve,
     skb_truesize,
+    use_after_free,
 )
 from driver_model.net.skb_memory import FragmentMemory, KmallocMemory, PacketMemory
 from driver_model.net.skb_policy import Clearing, Head, HeadMemory, NapiCache, Place, SkbPolicy
 
 if TYPE_CHECKING:
-    from driver_model.cpu.core import Core
     from driver_model.memory.page_frag import PageFragCache
     from driver_model.memory.slab import KmemCache, Slab, SlabObject
+    from driver_model.net.skb_checker import SkbChecker
 
 NAPI_SKB_CACHE_SIZE = 64
 NAPI_SKB_CACHE_BULK = 16
 NAPI_SKB_CACHE_HALF = NAPI_SKB_CACHE_SIZE // 2
-_CLONED = ("tail", "len", "data_len", "pp_recycle", "touched", "network_header", "queue", "metadata", "shinfo")
+_CLONED = ("data", "tail", "len", "data_len", "pp_recycle", "touched", "network_header", "shinfo")
 DRIVER_LINES = 2  #: of an sk_buff, those with members that a driver sets
 
 
@@ -60,39 +61,38 @@ class SkbAllocator:
 
     Parameters
     ----------
-    core : whose SKBs these are
     cache : ``skbuff_head_cache``, of all cores
-    slabs, frags : slab allocator and fragments of each core
+    slab, frags : slab allocator and page fragments of the core whose SKBs these are
     policy : how
+    checker : told of each SKB, or None
 
     Attributes
     ----------
-    live : SKBs that were not freed, where they are kept account of; None otherwise
+    napi_cache : sk_buffs that wait to be used again
+    op_atomic, op_frag : for those who share memory, and who attach it
     """
 
     def __init__(
         self,
-        core: Core,
         cache: KmemCache,
-        slabs: Sequence[Slab],
-        frags: Sequence[PageFragCache],
+        slab: Slab,
+        frags: PageFragCache,
         policy: SkbPolicy,
-        *,
-        live: dict[SkBuff, None] | None = None,
+        checker: SkbChecker | None = None,
     ) -> None:
-        self.core = core
+        self.core = core = slab.core
         self.cache = cache
-        self.slabs = slabs
+        self.slab = slab
         self.frags = frags
         self.policy = policy
-        self.live = live
+        self.checker = checker
         self.statistics = SkbStatistics()
         self.napi_cache: list[SlabObject] = []
         self._cleared: set[SlabObject | None] = set()  # of the NAPI cache, those that are zero already
-        self._slab = slabs[core.index]
-        self._frag = frags[core.index]
         self._spend = core.spend
         self._op_init = core.op("skb.init")
+        self.op_atomic = core.op("atomic")
+        self.op_frag = core.op("skb.frag")
         self._op_clone = core.op("skb.clone")
         self._op_napi_get = core.op("skb.napi_get")
         self._op_cold = core.op("cpu.prefetchw" if policy.prefetchw else "llc.load")
@@ -104,25 +104,30 @@ class SkbAllocator:
             Clearing.AVX2: core.op("skb.clear_avx2"),
         }.get(policy.clearing, core.op("skb.clear"))
         self._in_buffer = policy.place is not Place.SLAB
+        self._fragments = policy.head_memory is HeadMemory.FRAGMENT
 
     # Received packets
 
-    def build_skb(self, memory: PacketMemory, truesize: int) -> SkBuff | None:
+    def build_skb(self, memory: PacketMemory) -> SkBuff | None:
         """``napi_build_skb``: an empty SKB around memory, whose end becomes the shared info. None without memory for
         the sk_buff; the memory is still the caller's then."""
-        end = memory.address + memory.size - SIZEOF_SHARED_INFO
+        start, truesize = memory.address, memory.size
+        end = start + truesize - SIZEOF_SHARED_INFO
         struct: SlabObject | None = None
         if self._in_buffer:
             if self.policy.place is Place.TAILROOM:
                 end -= SIZEOF_SK_BUFF
+            else:
+                start += SIZEOF_SK_BUFF
             self._spend(self._op_cold, SK_BUFF_LINES)
             self._clear(None)
         else:
             struct = self._struct(napi=True)
             if struct is None:
                 return None
+            truesize += SIZEOF_SK_BUFF
         self._spend(self._op_cold)
-        skb = self._made(SkBuff(struct, memory, memory.address, end, truesize))
+        skb = self._made(SkBuff(struct, memory, start, end, truesize))
         skb.pp_recycle = memory.recycles
         return skb
 
@@ -140,34 +145,36 @@ class SkbAllocator:
         return self._alloc(length, napi=True)
 
     def alloc_skb(self, length: int) -> SkBuff | None:
-        """The same outside of a poll."""
+        """The same outside of a poll; the head is always kmalloc's."""
         return self._alloc(length, napi=False)
 
     def skb_clone(self, skb: SkBuff) -> SkBuff | None:
         """Another sk_buff for the same bytes, which nobody may change then. None without memory."""
-        struct = self._slab.kmem_cache_alloc(self.cache)
+        if skb.freed:
+            raise use_after_free(skb, "skb_clone")
+        struct = self.slab.kmem_cache_alloc(self.cache)
         if struct is None:
             self.statistics.failed += 1
             return None
         self._spend(self._op_clone)
-        self._spend(self.core.op("atomic"))
-        clone = SkBuff(struct, skb.head, skb.data, skb.end, skb.truesize)
-        for name in (
-            "tail",
-            "len",
-            "data_len",
-            "pp_recycle",
-            "touched",
-            "network_header",
-            "queue",
-            "metadata",
-            "shinfo",
-        ):
+        self._spend(self.op_atomic)
+        clone = SkBuff(struct, skb.head, skb.start, skb.end, skb.truesize)
+        for name in _CLONED:
             setattr(clone, name, getattr(skb, name))
+        if skb.struct is None:
+            clone.truesize += SIZEOF_SK_BUFF
         skb.cloned = clone.cloned = True
         skb.shinfo.dataref += 1
         self._count(clone)
         return clone
+
+    def skb_get(self, skb: SkBuff) -> SkBuff:
+        """Another reference to the sk_buff itself."""
+        if skb.freed:
+            raise use_after_free(skb, "skb_get")
+        self._spend(self.op_atomic)
+        skb.users += 1
+        return skb
 
     def finish_clearing(self, skb: SkBuff) -> None:
         """The packet goes up the stack: what was not cleared yet is."""
@@ -179,13 +186,13 @@ class SkbAllocator:
             skb.uncleared = 0
 
     def head(self, size: int) -> PacketMemory | None:
-        """Memory for a head: so many bytes and the shared info."""
-        size = skb_data_align(size) + SIZEOF_SHARED_INFO
-        if self.policy.head_memory is HeadMemory.FRAGMENT and size <= self._frag.pages.page_size:
-            fragment = self._frag.page_frag_alloc(size)
-            return None if fragment is None else FragmentMemory(self.frags, fragment)
-        object_ = self._slab.kmalloc(size)
-        return None if object_ is None else KmallocMemory(self.slabs, object_)
+        """Memory of kmalloc for a head: so many bytes and the shared info (``kmalloc_reserve``)."""
+        object_ = self.slab.kmalloc(skb_data_align(size) + SIZEOF_SHARED_INFO)
+        return None if object_ is None else KmallocMemory(object_)
+
+    def forget(self, structs: Iterable[SlabObject]) -> None:
+        """The NAPI cache gives some back to the slab: whoever gets them clears them."""
+        self._cleared.difference_update(structs)
 
     # Parts
 
@@ -195,15 +202,23 @@ class SkbAllocator:
         struct = self._struct(napi=napi)
         if struct is None:
             return None
-        memory = self.head(length + NET_SKB_PAD)
+        memory = self._fragment(length + NET_SKB_PAD) if napi and self._fragments else self.head(length + NET_SKB_PAD)
         if memory is None:
-            self._slab.kmem_cache_free(struct)
+            self.slab.kmem_cache_free(struct)
             self.statistics.failed += 1
             return None
         end = memory.address + memory.size - SIZEOF_SHARED_INFO
         skb = self._made(SkBuff(struct, memory, memory.address, end, skb_truesize(memory.size - SIZEOF_SHARED_INFO)))
         skb_reserve(skb, NET_SKB_PAD)
         return skb
+
+    def _fragment(self, size: int) -> PacketMemory | None:
+        """``napi_alloc_frag``, or kmalloc for more than a page."""
+        size = skb_data_align(size) + SIZEOF_SHARED_INFO
+        if size > self.frags.pages.page_size:
+            return self.head(size - SIZEOF_SHARED_INFO)
+        fragment = self.frags.page_frag_alloc(size)
+        return None if fragment is None else FragmentMemory(fragment)
 
     def _struct(self, *, napi: bool) -> SlabObject | None:
         """An sk_buff, cleared as far as the policy wants it now."""
@@ -216,7 +231,7 @@ class SkbAllocator:
                 return None
             struct = cached.pop()
         else:
-            found = self._slab.kmem_cache_alloc(self.cache)
+            found = self.slab.kmem_cache_alloc(self.cache)
             if found is None:
                 self.statistics.failed += 1
                 return None
@@ -227,7 +242,7 @@ class SkbAllocator:
     def _fetch(self) -> bool:
         """Fill the empty NAPI cache."""
         cached = self.napi_cache
-        if not self._slab.kmem_cache_alloc_bulk(self.cache, NAPI_SKB_CACHE_BULK, cached):
+        if not self.slab.kmem_cache_alloc_bulk(self.cache, NAPI_SKB_CACHE_BULK, cached):
             self.statistics.failed += 1
             return False
         if self.policy.clearing is Clearing.BULK:
@@ -257,8 +272,8 @@ class SkbAllocator:
 
     def _count(self, skb: SkBuff) -> None:
         self.statistics.allocated += 1
-        if self.live is not None:
-            self.live[skb] = None
+        if self.checker is not None:
+            self.checker.made(self.core, skb)
 
 
 def _runs(objects: Sequence[SlabObject]) -> int:

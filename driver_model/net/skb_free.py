@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from driver_model.memory.site import caller, told
 from driver_model.net.skb import SkbError, SkBuff
 from driver_model.net.skb_alloc import NAPI_SKB_CACHE_HALF, NAPI_SKB_CACHE_SIZE, SkbAllocator
 from driver_model.net.skb_memory import KmallocMemory
@@ -35,10 +36,9 @@ class SkbFreeing:
         self.skbs = skbs
         self.core = core = skbs.core
         self.timers = timers
-        self._slab = skbs.slabs[core.index]
+        self._slab = skbs.slab
         self._spend = core.spend
         self._op_release = core.op("skb.release")
-        self._op_atomic = core.op("atomic")
         self._op_napi_put = core.op("skb.napi_put")
         self._collected: list[SlabObject] = []
         self._heads: list[SlabObject] = []
@@ -71,7 +71,7 @@ class SkbFreeing:
             return
         batch: list[SlabObject] = []
         for skb in skbs:
-            if self._release(skb) and skb.struct is not None:
+            if self._release(skb, bulk=True) and skb.struct is not None:
                 batch.append(skb.struct)
                 if len(batch) == KFREE_SKB_BULK_SIZE:
                     self._bulk(batch)
@@ -80,12 +80,12 @@ class SkbFreeing:
 
     def kfree_skb_partial(self, skb: SkBuff, *, head_stolen: bool) -> None:
         """Free an SKB whose head, where ``head_stolen``, another has now."""
-        if head_stolen:
-            self._end(skb)
-            if skb.struct is not None:
-                self._slab.kmem_cache_free(skb.struct)
-        else:
+        if not head_stolen:
             self.consume_skb(skb)
+            return
+        self._end(skb)
+        if skb.struct is not None:
+            self._slab.kmem_cache_free(skb.struct)
 
     def flush(self) -> None:
         """``__kfree_skb_flush``: a softirq ends, and what it collected is freed."""
@@ -96,15 +96,15 @@ class SkbFreeing:
         """The device goes away: free what waits, and what the NAPI cache keeps."""
         self._grace_ends()
         self.flush()
-        cached = self.skbs.napi_cache
+        cached, self.skbs.napi_cache = self.skbs.napi_cache, []
         if cached:
+            self.skbs.forget(cached)
             self._slab.kmem_cache_free_bulk(cached)
-            cached.clear()
 
     # Parts
 
     def _free(self, skb: SkBuff, *, napi: bool) -> None:
-        if not self._release(skb) or skb.struct is None:
+        if not self._release(skb, bulk=napi) or skb.struct is None:
             return
         kind = self.skbs.policy.napi_cache
         if not napi or kind is NapiCache.OFF:
@@ -126,51 +126,58 @@ class SkbFreeing:
         if len(cached) == NAPI_SKB_CACHE_SIZE:
             surplus = cached[NAPI_SKB_CACHE_HALF:]
             del cached[NAPI_SKB_CACHE_HALF:]
+            self.skbs.forget(surplus)
             self._bulk(surplus)
             self._free_heads()
 
-    def _release(self, skb: SkBuff) -> bool:
-        """``skb_unref`` and ``skb_release_all``; whether the sk_buff is to be freed."""
+    def _release(self, skb: SkBuff, *, bulk: bool) -> bool:
+        """``skb_unref`` and ``skb_release_all``; whether the sk_buff is to be freed. ``bulk``: others follow."""
         if skb.users <= 0:
-            raise SkbError(f"{skb!r} is freed once more than it was taken")
+            raise SkbError(f"Double free of {skb!r} at {told(caller())}, {self.core.time} ps: {skb.freed}")
         if skb.users > 1:
-            self._spend(self._op_atomic)
+            self._spend(self.skbs.op_atomic)
             skb.users -= 1
             return False
         self._end(skb)
-        self._release_data(skb)
+        self._release_data(skb, bulk=bulk)
+        if skb.container is not None:
+            skb.container.put(self.skbs)
         return True
 
     def _end(self, skb: SkBuff) -> None:
         """``skb_release_head_state``: nothing knows the SKB any more."""
         skb.users = 0
         skbs = self.skbs
-        if skbs.live is not None:
-            skbs.live.pop(skb, None)
+        if skbs.checker is None:
+            skb.freed = "freed before"
+        else:
+            skbs.checker.freed(self.core, skb)
         skbs.statistics.freed += 1
         self._spend(self._op_release)
         if skb.sk is not None:
             skb.sk.uncharge(skb)
             skb.sk = None
 
-    def _release_data(self, skb: SkBuff) -> None:
+    def _release_data(self, skb: SkBuff, *, bulk: bool) -> None:
         """``skb_release_data``."""
         shinfo = skb.shinfo
         if skb.cloned:
-            self._spend(self._op_atomic)
+            self._spend(self.skbs.op_atomic)
             shinfo.dataref -= 1
             if shinfo.dataref:
                 # One of those that share must be responsible for recycling: the last.
                 skb.pp_recycle = False
                 return
         for frag in shinfo.frags:
-            frag.memory.put(self.core)
+            frag.memory.put(self.skbs)
         head = skb.head
-        if self.skbs.policy.bulk_heads and isinstance(head, KmallocMemory) and head.users == 1:
+        if bulk and self.skbs.policy.bulk_heads and isinstance(head, KmallocMemory) and head.users == 1:
             head.users = 0
+            if self.skbs.checker is not None:
+                self.skbs.checker.detached(head)
             self._heads.append(head.object)
         else:
-            head.put(self.core)
+            head.put(self.skbs)
 
     def _bulk(self, structs: list[SlabObject]) -> None:
         """Free sk_buffs in bulk, and empty the list."""
@@ -180,12 +187,13 @@ class SkbFreeing:
             structs.clear()
 
     def _free_heads(self) -> None:
-        if self._heads:
-            self.skbs.statistics.heads_bulk_freed += len(self._heads)
-            self._slab.kfree_bulk(self._heads)
-            self._heads.clear()
+        heads, self._heads = self._heads, []
+        if heads:
+            self.skbs.statistics.heads_bulk_freed += len(heads)
+            self._slab.kfree_bulk(heads)
 
     def _after_grace_period(self, skb: SkBuff) -> None:
+        skb.holder = "grace period"
         self._grace.append(skb)
         if not self._due:
             self._due = True
@@ -197,7 +205,7 @@ class SkbFreeing:
         waited, self._grace = self._grace, []
         batch: list[SlabObject] = []
         for skb in waited:
-            if self._release(skb) and skb.struct is not None:
+            if self._release(skb, bulk=True) and skb.struct is not None:
                 batch.append(skb.struct)
         self._bulk(batch)
         self._free_heads()

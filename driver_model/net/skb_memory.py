@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from driver_model.cpu.core import Core
-    from driver_model.memory.page_frag import PageFrag, PageFragCache
-    from driver_model.memory.slab import Slab, SlabObject
+    from driver_model.memory.page_frag import PageFrag
+    from driver_model.memory.slab import SlabObject
+    from driver_model.net.skb_alloc import SkbAllocator
 
 
 class PacketMemory(ABC):
@@ -37,23 +36,25 @@ class PacketMemory(ABC):
         self.recycles = recycles
         self.users = 1
 
-    def get(self, core: Core) -> None:
-        """Another user comes."""
-        core.spend(core.op("atomic"))
+    def get(self, skbs: SkbAllocator) -> None:
+        """Another user comes, on the core of ``skbs``."""
+        skbs.core.spend(skbs.op_atomic)
         self.users += 1
 
-    def put(self, core: Core) -> None:
+    def put(self, skbs: SkbAllocator) -> None:
         """A user goes. Raises ``RuntimeError`` for one more than came."""
         if self.users <= 0:
             raise RuntimeError(f"Packet memory at {self.address:#x} was given back more often than it was taken")
         self.users -= 1
         if self.users:
-            core.spend(core.op("atomic"))
-        else:
-            self.release(core)
+            skbs.core.spend(skbs.op_atomic)
+            return
+        if skbs.checker is not None:
+            skbs.checker.detached(self)
+        self.release(skbs)
 
     @abstractmethod
-    def release(self, core: Core) -> None:
+    def release(self, skbs: SkbAllocator) -> None:
         """The last user went."""
 
 
@@ -62,7 +63,7 @@ class ReceivedBuffer(PacketMemory):
 
     Parameters
     ----------
-    owner : the queue pair, by its ``release(buffer)``
+    owner : the queue pair, by its ``release(buffer)``, on its own ``core``
     buffer : its name for the buffer, which has an ``address``
     size : bytes
     """
@@ -74,37 +75,39 @@ class ReceivedBuffer(PacketMemory):
         self.owner = owner
         self.buffer = buffer
 
-    def release(self, core: Core) -> None:
+    def release(self, skbs: SkbAllocator) -> None:
         """Back to the queue pair."""
+        if skbs.core is not self.owner.core:
+            raise RuntimeError(
+                f"Buffer at {self.address:#x} of core {self.owner.core.index} is given back on core {skbs.core.index}"
+            )
         self.owner.release(self.buffer)
 
 
 class KmallocMemory(PacketMemory):
-    """Memory of kmalloc; ``slabs`` are the cores' views of the slab allocator, by core."""
+    """Memory of kmalloc."""
 
-    __slots__ = ("object", "slabs")
+    __slots__ = ("object",)
     is_page = False
 
-    def __init__(self, slabs: Sequence[Slab], object_: SlabObject) -> None:
+    def __init__(self, object_: SlabObject) -> None:
         super().__init__(object_.address, object_.size)
-        self.slabs = slabs
         self.object = object_
 
-    def release(self, core: Core) -> None:
+    def release(self, skbs: SkbAllocator) -> None:
         """``kfree``."""
-        self.slabs[core.index].kfree(self.object)
+        skbs.slab.kfree(self.object)
 
 
 class FragmentMemory(PacketMemory):
-    """A fragment of a page that others have fragments of, too; ``caches`` are the cores', by core."""
+    """A fragment of a page that others have fragments of, too."""
 
-    __slots__ = ("caches", "fragment")
+    __slots__ = ("fragment",)
 
-    def __init__(self, caches: Sequence[PageFragCache], fragment: PageFrag) -> None:
+    def __init__(self, fragment: PageFrag) -> None:
         super().__init__(fragment.address, fragment.size)
-        self.caches = caches
         self.fragment = fragment
 
-    def release(self, core: Core) -> None:
+    def release(self, skbs: SkbAllocator) -> None:
         """``page_frag_free``."""
-        self.caches[core.index].page_frag_free(self.fragment)
+        skbs.frags.page_frag_free(self.fragment)

@@ -40,10 +40,10 @@ class NapiCache(Enum):
 
 
 class HeadMemory(Enum):
-    """What a head of its own is allocated from."""
+    """What a head is allocated from that a poll makes."""
 
-    FRAGMENT = "fragment"  #: ``napi_alloc_frag``
-    KMALLOC = "kmalloc"
+    FRAGMENT = "fragment"  #: ``napi_alloc_frag`` (until Linux 5.10; since then only above 1 KiB)
+    KMALLOC = "kmalloc"  #: as heads always are that are allocated outside of a poll, or later
 
 
 class Delay(Enum):
@@ -70,7 +70,7 @@ class SkbPolicy:
     place: Place = Place.SLAB
     clearing: Clearing = Clearing.MEMSET
     napi_cache: NapiCache = NapiCache.REUSE
-    head_memory: HeadMemory = HeadMemory.FRAGMENT
+    head_memory: HeadMemory = HeadMemory.KMALLOC
     delay: Delay = Delay.QDISC
     bulk_lists: bool = True
     bulk_heads: bool = False
@@ -99,4 +99,11 @@ class SkbPolicy:
 
 
 #: What the kernels of the founding documents did (4.4 to 4.6): SKBs freed one by one, received pages read-only.
-POLICY_2016 = SkbPolicy(head=Head.COPY, napi_cache=NapiCache.OFF, delay=Delay.NONE, bulk_lists=False, prefetchw=False)
+POLICY_2016 = SkbPolicy(
+    head=Head.COPY,
+    napi_cache=NapiCache.OFF,
+    head_memory=HeadMemory.FRAGMENT,
+    delay=Delay.NONE,
+    bulk_lists=False,
+    prefetchw=False,
+)

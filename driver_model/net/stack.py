@@ -8,17 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from driver_model.net.ip import ETH_HLEN, ETH_P_8021Q, ETH_P_IP, IPV4_HLEN, VLAN_HLEN, Ipv4, parse
-from driver_model.net.skb import (
-    SIZEOF_SK_BUFF,
-    SkBuff,
-    pskb_trim,
-    skb_add_rx_frag,
-    skb_load,
-    skb_pull,
-    skb_put,
-    skb_reserve,
-)
-from driver_model.net.skb_edit import pskb_may_pull
+from driver_model.net.skb import MAX_SKB_FRAGS, SkBuff, skb_load, skb_pull, skb_put, skb_reserve
+from driver_model.net.skb_edit import pskb_may_pull, pskb_trim, skb_add_rx_frag
 from driver_model.net.skb_memory import ReceivedBuffer
 
 if TYPE_CHECKING:
@@ -30,7 +21,10 @@ RX_HEADER_BYTES = 256  #: of a head of its own (``IXGBE_RX_HDR_SIZE``): a packet
 
 
 class Handler(Protocol):
-    """What becomes of an IPv4 packet: forwarding, a socket, a filter."""
+    """What becomes of an IPv4 packet: forwarding, a socket, a filter. It serves one stack."""
+
+    def attach(self, stack: NetStack) -> None:
+        """The stack that packets will come from."""
 
     def handle(self, stack: NetStack, skb: SkBuff, header: Ipv4) -> None:
         """Take the SKB, whose data begins with the IPv4 header."""
@@ -43,7 +37,8 @@ class Handler(Protocol):
 class StackStatistics:
     """Frames that did not get as far as a handler, and those that did."""
 
-    no_memory: int = 0  #: no SKB could be made (``rx_dropped``)
+    no_memory: int = 0  #: no SKB could be made, or be cut (``rx_dropped``)
+    length_errors: int = 0  #: shorter than an Ethernet header, or in more pieces than an SKB takes
     no_handler: int = 0  #: another protocol than IPv4 (``rx_nohandler``)
     header_errors: int = 0  #: ``IpInHdrErrors``, ``IpInTruncatedPkts``
     delivered: int = 0  #: ``IpInDelivers``: handed to the handler
@@ -78,6 +73,7 @@ class NetStack:
         self._op_receive = core.op("net.receive")
         self._op_ip = core.op("net.ip_rcv")
         self._op_residual = core.op("stack.residual")
+        handler.attach(self)
 
     @property
     def skbs(self) -> SkbAllocator:
@@ -91,15 +87,24 @@ class NetStack:
 
     def __call__(self, queue: Any, fragments: Sequence[tuple[Any, int, int]], metadata: Any) -> None:
         """Take a frame: the driver's consumer, in its poll."""
+        if len(fragments) > MAX_SKB_FRAGS:
+            self.statistics.length_errors += 1
+            for buffer, _, _ in fragments:
+                queue.release(buffer)
+            return
         skb = self.build(queue, fragments, metadata.header)
         if skb is None:
             self.statistics.no_memory += 1
             return
-        skb.queue, skb.metadata = queue, metadata
+        skb.holder = "stack"
         self._spend(self._op_type)
+        if not pskb_may_pull(self.skbs, skb, ETH_HLEN):
+            self.statistics.length_errors += 1
+            self.freeing.consume_skb(skb)
+            return
         ethertype = int.from_bytes(skb_load(self.core, skb, ETH_HLEN - 2, 2))
         header_length = ETH_HLEN
-        if ethertype == ETH_P_8021Q and skb.len >= ETH_HLEN + VLAN_HLEN:
+        if ethertype == ETH_P_8021Q and pskb_may_pull(self.skbs, skb, ETH_HLEN + VLAN_HLEN):
             ethertype = int.from_bytes(skb_load(self.core, skb, ETH_HLEN + VLAN_HLEN - 2, 2))
             header_length += VLAN_HLEN
         skb_pull(skb, header_length)
@@ -120,9 +125,9 @@ class NetStack:
         pieces = [(strategy.memory(queue, buffer), offset, length) for buffer, offset, length in fragments]
         first, offset, length = pieces[0]
         if header is None and self.skbs.fits(first, offset, length):
-            skb = self.skbs.build_skb(first, first.size + SIZEOF_SK_BUFF)
+            skb = self.skbs.build_skb(first)
             if skb is not None:
-                skb_reserve(skb, offset)
+                skb_reserve(skb, first.address + offset - skb.start)
                 skb_put(skb, length)
                 rest = pieces[1:]
         else:
@@ -131,10 +136,10 @@ class NetStack:
                 rest = self._copy_headers(skb, pieces, header)
         if skb is None:
             for memory, _, _ in pieces:
-                memory.put(self.core)
+                memory.put(self.skbs)
             return None
         for memory, offset, length in rest:
-            skb_add_rx_frag(self.core, skb, memory, memory.address + offset, length, strategy.truesize)
+            skb_add_rx_frag(self.skbs, skb, memory, memory.address + offset, length)
             skb.pp_recycle = skb.pp_recycle or memory.recycles
         return skb
 
@@ -156,7 +161,7 @@ class NetStack:
             return list(pieces)
         if count < length:
             return [(first, offset + count, length - count), *pieces[1:]]
-        first.put(core)
+        first.put(self.skbs)
         return list(pieces[1:])
 
     def _ip_rcv(self, skb: SkBuff) -> None:
@@ -174,7 +179,12 @@ class NetStack:
             self.statistics.header_errors += 1
             self.freeing.consume_skb(skb)
             return
-        if header.total_length < skb.len:
-            pskb_trim(self.core, skb, header.total_length)  # what Ethernet padded
+        # What Ethernet padded is cut off.
+        if header.total_length < skb.len and not pskb_trim(self.skbs, skb, header.total_length):
+            self.statistics.no_memory += 1
+            self.freeing.consume_skb(skb)
+            return
+        if self.skbs.checker is not None:
+            self.skbs.checker.check(skb)
         self.statistics.delivered += 1
         self.handler.handle(self, skb, header)

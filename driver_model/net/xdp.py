@@ -37,13 +37,14 @@ class XdpBuff:
     target : where verdict REDIRECT sends it; None: by the device that it came by
     """
 
-    __slots__ = ("core", "data", "data_end", "data_hard_start", "metadata", "queue", "target", "touched")
+    __slots__ = ("core", "data", "data_end", "data_hard_start", "metadata", "op_redirect", "queue", "target", "touched")
 
     def __init__(self, core: "Core", queue: int, metadata: "XdpMetadata | None" = None) -> None:
         self.core = core
         self.queue = queue
         self.metadata = metadata
         self.target: Any = None
+        self.op_redirect = core.op("xdp.redirect")  #: for the helpers that redirect
         self.data_hard_start = 0
         self.data = 0
         self.data_end = 0
@@ -96,7 +97,3 @@ class XdpProgram:
     run: Callable[[XdpBuff], XdpAction]
     operation: str = "xdp.run"
     single_buffer: bool = True
-
-
-def _always(action: XdpAction) -> XdpProgram:
-    return XdpProgram(action.name.lower(), lambda xdp: action, single_buffer=False)

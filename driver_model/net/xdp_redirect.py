@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from driver_model.cpu.core import Core
 
 DEV_MAP_BULK_SIZE = 16
-SIZEOF_XDP_FRAME = 40  #: ``struct xdp_frame``, which lies at the start of the buffer
 
 
 class XdpTarget(Protocol):
@@ -48,7 +47,7 @@ class DevMap:
 
 def bpf_redirect_map(xdp: XdpBuff, devmap: DevMap, key: int, otherwise: XdpAction = XdpAction.ABORTED) -> XdpAction:
     """For a program: send the frame by the device of an entry, or do what ``otherwise`` says where there is none."""
-    xdp.core.spend(xdp.core.op("xdp.redirect"))
+    xdp.core.spend(xdp.op_redirect)
     xdp.target = devmap.lookup(key, xdp.core)
     return otherwise if xdp.target is None else XdpAction.REDIRECT
 
@@ -56,7 +55,7 @@ def bpf_redirect_map(xdp: XdpBuff, devmap: DevMap, key: int, otherwise: XdpActio
 def bpf_redirect_back(xdp: XdpBuff) -> XdpAction:
     """For a program: send the frame by the device that it came by, as if that were another one (``bpf_redirect`` with
     the index of the same interface): the frame is mapped anew, and its buffer goes back by way of an xdp_frame."""
-    xdp.core.spend(xdp.core.op("xdp.redirect"))
+    xdp.core.spend(xdp.op_redirect)
     xdp.target = None
     return XdpAction.REDIRECT
 

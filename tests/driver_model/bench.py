@@ -15,6 +15,7 @@ from driver_model.memory.ownership import OwnershipChecker
 from driver_model.memory.page import PAGE_SIZE
 from driver_model.memory.zone import PAGE_ALLOC_COSTLY_ORDER, Zone
 from driver_model.net.collector import Collector
+from driver_model.net.xdp import XdpProgram
 from driver_model.net.xdp_programs import program
 from hw.abi.registers import MAX_FRAME
 from tests.driver_model.fake_nic import FakeNic
@@ -38,7 +39,7 @@ class Bench:
     def __init__(
         self,
         strategy_name: str = "page_pool",
-        verdict: str = "drop",
+        verdict: str | XdpProgram = "drop",
         *,
         cores: int = 1,
         queues: int = 1,
@@ -72,8 +73,9 @@ class Bench:
         zone = Zone(memory, page_size, pcp_order=pcp_order, min_free_kbytes=min_free_kbytes)
         self.host = Host(self.system.cores, checker=self.checker, zone=zone, dma_skip_sync=dma_skip_sync)
         self.collector = Collector(expected)
+        run = program(verdict) if isinstance(verdict, str) else verdict
         self.driver = NicDriver(
-            self.host, QueueConfig(strategy(strategy_name), program(verdict), consumer or self.collector, **config)
+            self.host, QueueConfig(strategy(strategy_name), run, consumer or self.collector, **config)
         )
         self.core = self.system.cores[0]
 

@@ -76,11 +76,6 @@ class BufferStrategy(ABC):
         """Bytes of a buffer, from its ``address`` on: headroom, what the device may fill, room for shared info."""
         return self.headroom + self.buffer_length + SKB_TAILROOM
 
-    @property
-    def truesize(self) -> int:
-        """Bytes of memory that a received buffer keeps from others."""
-        return self.buffer_size
-
     def memory(self, owner: Any, buffer: Any) -> ReceivedBuffer:
         """A received buffer as memory of an SKB; ``owner`` is the queue pair."""
         return ReceivedBuffer(owner, buffer, self.buffer_size, writable=self.writable, recycles=self.recycles)

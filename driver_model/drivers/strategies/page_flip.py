@@ -17,6 +17,7 @@ from driver_model.memory.dma import (
 from driver_model.memory.page import Page
 from driver_model.net.napi import Napi
 
+BIAS_MAX = (1 << 16) - 1  #: ``USHRT_MAX``: references taken at once
 BUFFER_BYTES = 2048  #: ``IXGBE_RXBUFFER_2K``: what of a page one packet takes
 HEADROOM = 192
 _FROM_DEVICE = DmaDirection.FROM_DEVICE
@@ -25,21 +26,27 @@ _FROM_DEVICE = DmaDirection.FROM_DEVICE
 class FlipPage:
     """A page of the strategy, and how far it has been used.
 
+    Its references are taken in advance, and handed out with each part that a packet lies in: the page's count less the
+    bias is the number of parts in use, without an atomic operation for each packet.
+
     Attributes
     ----------
-    lent : parts of it that a packet lies in (``page_count - pagecnt_bias``)
-    owned : the driver still has it, mapped
+    bias : references that the driver has (``pagecnt_bias``); 0: it has given the page up
     offset : of the part that is or will be posted
     """
 
-    __slots__ = ("dma_address", "lent", "offset", "owned", "page")
+    __slots__ = ("bias", "dma_address", "offset", "page")
 
     def __init__(self, page: Page, dma_address: int) -> None:
         self.page = page
         self.dma_address = dma_address
         self.offset = 0
-        self.lent = 0
-        self.owned = True
+        page.refcount = self.bias = BIAS_MAX
+
+    @property
+    def lent(self) -> int:
+        """References that somebody else has."""
+        return self.page.refcount - self.bias
 
 
 class FlipBuffer:
@@ -63,7 +70,8 @@ class PageFlip(PostedStrategy):
 
     What packets lie in is read-only to the stack: the other half may be with the device.
 
-    Charged are the page allocator and the DMA API, and an ``atomic`` for each part that a packet gives back later.
+    Charged are the page allocator, whose references cost an ``atomic`` for each part that a packet gives back later
+    and for each page that is given up, and the DMA API.
 
     Attributes
     ----------
@@ -82,8 +90,7 @@ class PageFlip(PostedStrategy):
         self._page_size = dev.pages.page_size
         self._kept: list[FlipPage] = []
         self._last: FlipBuffer | None = None
-        self._live = 0
-        self._op_atomic = dev.core.op("atomic")
+        self._live: dict[Page, None] = {}
 
     @classmethod
     def buffer_length_of(cls, page_size: int) -> int:
@@ -108,7 +115,8 @@ class PageFlip(PostedStrategy):
                 self._pages.put_page(page)
                 return None
             dma_sync_single_for_device(self.dev, dma_address + HEADROOM, self.buffer_length, _FROM_DEVICE)
-            self._live += 1
+            page.owner = self
+            self._live[page] = None
             home = FlipPage(page, dma_address)
         buffer = FlipBuffer(home)
         return buffer.dma_address + HEADROOM, buffer
@@ -118,19 +126,21 @@ class PageFlip(PostedStrategy):
         packet, or when buffers are posted."""
         self._settle()
         dma_sync_single_for_cpu(self.dev, buffer.dma_address + HEADROOM, length, _FROM_DEVICE)
-        buffer.home.lent += 1
+        buffer.home.bias -= 1
         self._last = buffer
         return buffer
 
     def release(self, buffer: FlipBuffer) -> None:
         """The packet is gone: ``put_page``, or, for the last packet, the driver's own count."""
-        home = buffer.home
-        home.lent -= 1
-        buffer.released = True
-        if buffer is not self._last:
-            self.dev.core.spend(self._op_atomic)
-        if not home.owned and not home.lent:
-            self._free(home)
+        if buffer is self._last:
+            buffer.home.bias += 1
+            buffer.released = True
+        else:
+            self._pages.put_page(buffer.home.page)
+
+    def page_freed(self, page: Page) -> None:
+        """The last reference to a page is gone."""
+        del self._live[page]
 
     def transmit(self, buffer: FlipBuffer, length: int) -> int | None:
         """Map the frame for sending."""
@@ -163,7 +173,7 @@ class PageFlip(PostedStrategy):
     @property
     def in_flight(self) -> int:
         """Pages that the driver or a packet holds."""
-        return self._live
+        return len(self._live)
 
     def _settle(self) -> None:
         """``ixgbe_put_rx_buffer``: what becomes of the page of the last packet."""
@@ -171,31 +181,32 @@ class PageFlip(PostedStrategy):
         if buffer is None:
             return
         home = buffer.home
-        if buffer.released or self._reusable(home):
+        if self._reusable(home, buffer):
+            if home.bias == 1:
+                home.page.refcount += BIAS_MAX - 1
+                home.bias = BIAS_MAX
             self._kept.append(home)
         else:
             self._give_up(home)
 
-    def _reusable(self, home: FlipPage) -> bool:
+    def _reusable(self, home: FlipPage, buffer: FlipBuffer) -> bool:
         """``ixgbe_can_reuse_rx_page``: turn to a part that nobody has."""
         if home.page.pfmemalloc:
             return False
         if self._page_size == 2 * BUFFER_BYTES:
             if home.lent > 1:
                 return False
-            home.offset ^= BUFFER_BYTES
+            if not buffer.released:
+                home.offset ^= BUFFER_BYTES
             return True
-        home.offset += BUFFER_BYTES
+        if not buffer.released:
+            home.offset += BUFFER_BYTES
         return home.offset + BUFFER_BYTES <= self._page_size
 
     def _give_up(self, home: FlipPage) -> None:
-        """Unmap the page; packets that lie in it keep it until they are gone."""
+        """Unmap the page; packets that lie in it keep it until they are gone (``__page_frag_cache_drain``)."""
         dma_unmap_page_attrs(self.dev, home.dma_address, home.page.size, _FROM_DEVICE, DMA_ATTR_SKIP_CPU_SYNC)
-        home.owned = False
         self.given_up += 1
-        if not home.lent:
-            self._free(home)
-
-    def _free(self, home: FlipPage) -> None:
-        self._live -= 1
+        home.page.refcount -= home.bias - 1
+        home.bias = 0
         self._pages.put_page(home.page)

@@ -12,7 +12,7 @@ from driver_model.memory.dma import (
     dma_sync_single_for_device,
     dma_unmap_page,
 )
-from driver_model.memory.ownership import OwnershipChecker
+from driver_model.memory.ownership import OwnershipChecker, OwnershipError
 from driver_model.memory.page_pool import page_pool_alloc_pages, page_pool_create, page_pool_put_full_page
 from driver_model.memory.page_pool_params import PagePoolParams
 from tests.driver_model.fake_platform import CYCLE_PS
@@ -179,3 +179,24 @@ def test_violations_can_be_collected(kit: Kit) -> None:
 def test_bad_cycle_time(cycle: int) -> None:
     with pytest.raises(ValueError, match=f"positive integer of picoseconds, not {cycle}"):
         OwnershipChecker(cycle)
+
+
+def test_a_packet_may_grow_where_its_buffer_is_with_the_cpu() -> None:
+    """As SKBs do, into their tailroom; not what the device has again, nor reading what nobody wrote."""
+    kit = Kit()
+    page = kit.page()
+    address = kit.map(page, BOTH)
+    kit.checker.posted(kit.core, address, 4096)
+    dma_sync_single_for_cpu(kit.dev, address, 100, BOTH)
+    with pytest.raises(OwnershipError, match="cpu access of device memory: read"):
+        kit.core.load_owned(page.address + 100, 8)
+    kit.core.store_owned(page.address + 100, bytes(8))
+    assert kit.core.load_owned(page.address, 108) == bytes(108)
+    dma_sync_single_for_device(kit.dev, address, 4096, BOTH)
+    with pytest.raises(OwnershipError, match="cpu access of device memory: write"):
+        kit.core.store_owned(page.address + 200, bytes(8))
+    kit.checker.posted(kit.core, address, 2048)
+    dma_sync_single_for_cpu(kit.dev, address, 100, BOTH)
+    kit.checker.posted(kit.core, address + 2048, 2048)
+    with pytest.raises(OwnershipError, match="cpu access of device memory: write"):
+        kit.core.store_owned(page.address + 200, bytes(8))

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""One table: every buffer strategy with every consumer, on one and two queues and cores, frames small, large, and over
+several buffers; bytes are compared end to end, and nothing is left over."""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import pytest
+
+from driver_model.drivers.strategies import STRATEGIES
+from driver_model.net.filter import FilterDrop
+from driver_model.net.forward import IpForward
+from driver_model.net.ip import address
+from driver_model.net.local_socket import LocalSocket
+from driver_model.net.nat import SourceNat
+from driver_model.net.stack import Handler
+from sim.traffic.flows import Flows
+from tests.driver_model.bench import Bench
+from tests.driver_model.stack_bench import MS, StackBench, forwarded
+
+SIZES = (60, 60, 300, 1514, 60, 4000, 9000)
+FRAMES = 35
+OUTSIDE = "192.168.7.1"
+MACHINES = ((1, 1), (1, 2), (2, 2))  #: cores and queues
+
+
+@cache
+def traffic(queues: int) -> tuple[tuple[bytes, ...], ...]:
+    """Frames for each queue, each flow on one of them."""
+    flows = Flows(4 * queues, queues, seed=11)
+    return tuple(
+        tuple(flows.frame(queue + queues * (at % 4), SIZES[at % len(SIZES)], at) for at in range(FRAMES))
+        for queue in range(queues)
+    )
+
+
+@cache
+def routed(queues: int, source: str | None) -> list[bytes]:
+    """What should leave, in order."""
+    frames = (frame for queue in traffic(queues) for frame in queue)
+    return sorted(forwarded(frame, source, int.from_bytes(frame[34:36])) for frame in frames)
+
+
+def run(bench: Bench, sent: Sequence[Sequence[bytes]], finish: Any) -> None:
+    def body() -> None:
+        bench.start()
+        for at in range(FRAMES):
+            for queue, frames in enumerate(sent):
+                bench.nic.receive(queue, [frames[at]])
+            bench.core.sleep_until(bench.core.time + 6 * 10**6)
+        bench.wait(lambda: bench.total("rx_packets") == FRAMES * len(sent), "every frame")
+        bench.core.sleep_until(bench.core.time + 2 * MS)
+        finish()
+
+    bench.run(body)
+
+
+@pytest.mark.parametrize(("cores", "queues"), MACHINES)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("verdict", ["drop", "tx", "redirect", "pass"])
+def test_verdicts(verdict: str, strategy: str, cores: int, queues: int) -> None:
+    sent = traffic(queues)
+    bench = Bench(strategy, verdict, cores=cores, queues=queues, expected=sent, memory=32 << 20, rx_entries=64)
+    run(bench, sent, bench.finish)
+    whole = [
+        [frame for frame in frames if len(frame) <= bench.driver.queues[0].strategy.buffer_length] for frames in sent
+    ]
+    counts = {
+        "rx_xdp_drop": FRAMES * queues if verdict == "drop" else 0,
+        "rx_xdp_tx": FRAMES * queues if verdict == "tx" else 0,
+        "rx_xdp_redirect": sum(map(len, whole)) if verdict == "redirect" else 0,
+        "rx_xdp_frags": FRAMES * queues - sum(map(len, whole)) if verdict == "redirect" else 0,
+    }
+    assert {name: bench.total(name) for name in counts} == counts
+    assert [queue.sent for queue in bench.nic.queues] == (
+        [list(frames) for frames in sent] if verdict == "tx" else whole if verdict == "redirect" else [[]] * queues
+    )
+    assert bench.collector.received == [FRAMES if verdict == "pass" else 0] * queues
+
+
+@pytest.mark.parametrize(("cores", "queues"), MACHINES)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("consumer", ["filter", "forward", "nat", "socket"])
+def test_stack(consumer: str, strategy: str, cores: int, queues: int) -> None:
+    read: list[bytes] = []
+
+    def handler(bench: StackBench, core: int) -> Handler:
+        if consumer == "filter":
+            return FilterDrop()
+        if consumer == "forward":
+            return IpForward(bench.routes[core])
+        if consumer == "nat":
+            return SourceNat(bench.routes[core], address(OUTSIDE))
+        return LocalSocket(bench.host.pages[core], hold=MS // 2, rcvbuf=1 << 24, deliver=read.append)
+
+    sent = traffic(queues)
+    bench = StackBench(strategy, handler, cores=cores, queues=queues, memory=32 << 20, rx_entries=64)
+
+    run(bench, sent, bench.close)
+    assert sum(stack.statistics.delivered for stack in bench.stacks) == FRAMES * queues
+    assert sum(softnet.skbs.statistics.freed for softnet in bench.host.softnets) == FRAMES * queues
+    leaving = {"forward": routed(queues, None), "nat": routed(queues, OUTSIDE)}.get(consumer, [])
+    assert sorted(bench.sent()) == leaving
+    whole = sorted(frame[14:] for frames in sent for frame in frames)
+    assert sorted(read) == (whole if consumer == "socket" else [])
