@@ -97,7 +97,7 @@ class EventKernel:
         self._watches: dict[int, Callable[[], None]] = {}
         self._running = False
         self._stopped = False
-        self._end = 1 << 63
+        self._end = 0
 
     def at(self, time: int, call: Callable[[], None], rank: int = 0) -> Event:
         """Call at a time; ``ValueError`` if that is over."""
@@ -126,7 +126,8 @@ class EventKernel:
         """Let the hardware run until a time; False if a call is due up to then, a watch called back before, or
         :meth:`run` is to end before: a core that polls for ever must not keep it."""
         next_time = self._next()
-        if self._stopped or until > self._end or (next_time is not None and next_time <= until):
+        ends = self._running and (self._stopped or until > self._end)
+        if ends or (next_time is not None and next_time <= until):
             return False
         return self._run_hardware(until)
 
