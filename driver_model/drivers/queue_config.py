@@ -33,7 +33,6 @@ class QueueConfig:
     consumer : takes the frames that pass, ``consumer(queue, fragments, metadata)``, and gives each buffer back by
         :meth:`QueuePair.release` or sends it by :meth:`QueuePair.xmit`; None if none can pass. Headers that were split
         off are ``metadata.header``, in memory that stays the driver's.
-    pool : what a strategy with a page_pool asks of it
     rx_entries, tx_entries : ring sizes
     moderation_cycles, moderation_count : ``rx-usecs`` and ``rx-frames`` of ``ethtool -C``, in hardware cycles and of
         both directions: an interrupt comes after that time or with so many completions, whichever is first; 0 switches
@@ -45,12 +44,12 @@ class QueueConfig:
     pool_size : buffers of a queue whose strategy has them in a pool of the device; 0: as many as both rings have
         entries, or as the device's pool can have
     pool_max : buffers that such a pool grows to when few of them are free; 0, or not more than it has: it does not grow
+    pool : what a strategy with a page_pool asks of it
     """
 
     strategy: type[BufferStrategy]
     program: XdpProgram
     consumer: Consumer | None = None
-    pool: PoolOptions = NO_OPTIONS
     rx_entries: int = 512
     tx_entries: int = 512
     moderation_cycles: int = 0
@@ -58,6 +57,7 @@ class QueueConfig:
     completion_cycles: int = COMPLETION_CYCLES
     pool_size: int = 0
     pool_max: int = 0
+    pool: PoolOptions = NO_OPTIONS
 
     def __post_init__(self) -> None:
         check_entries("rx_entries", self.rx_entries)
