@@ -150,6 +150,7 @@ def run_cases(backend: Backend, machine: MachineConfig, cases: Sequence[Mapping[
             backend.reset()
         scenario = Scenario(backend, machine, config)
         result = scenario.run()
+        scenario.system.shutdown()
         if "sent" in case:
             write_capture(case["sent"], scenario.captured())
         profiles[config.profile] = Profile.load(config.profile).digest

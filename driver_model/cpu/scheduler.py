@@ -119,8 +119,9 @@ class Scheduler:
         self.schedule()
 
     def contexts(self) -> list[greenlet]:
-        """The contexts of every process that did not end, and the idle one."""
-        return [task.greenlet for task in [*self._tasks, self._idle]]
+        """The contexts of every process that did not end, or is about to leave the core, and the idle one."""
+        tasks = dict.fromkeys([*self._tasks, self.current, self._idle])
+        return [task.greenlet for task in tasks]
 
     def must_yield(self, now: int) -> bool:
         """Whether the current process has to let another one run now."""

@@ -30,6 +30,9 @@ def frames(count: int, seed: int, low: int = 60, high: int = 1514) -> list[bytes
     return [number.to_bytes(4, "little") + random_.randbytes(random_.randint(low, high) - 4) for number in range(count)]
 
 
+BENCHES: list["Bench"] = []  #: of the test that runs: what they hold is freed when it ends
+
+
 class Bench:
     """Cores, kernel, checker, driver and fake device. Memory is small, and all of it may be used: no watermarks.
 
@@ -78,6 +81,7 @@ class Bench:
             self.host, QueueConfig(strategy(strategy_name), run, consumer or self.collector, **config)
         )
         self.core = self.system.cores[0]
+        BENCHES.append(self)
 
     def run(self, function: Callable[[], Any], limit: int = 10**12) -> Any:
         """Run a function in a process; fails if it does not return within ``limit`` picoseconds."""
