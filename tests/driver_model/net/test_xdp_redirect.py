@@ -148,9 +148,8 @@ def test_a_target_that_closes_with_frames_on_its_ring(strategy: str) -> None:
 
     def body(bench: Bench) -> None:
         bench.nic.receive(0, sent)
-        bench.wait(lambda: bench.driver.queues[0].statistics.rx_packets >= 100, "the first frames")
         bench.nic.fail(1, "tx", QueueError.RING_READ)
-        bench.wait(lambda: not bench.nic.queues[0].waiting, "the other frames")
+        bench.wait(lambda: bench.driver.queues[0].statistics.rx_packets >= 100, "the first frames")
         bench.driver.stop()
         bench.nic.bad_doorbells = 0  # of who did not know yet
         bench.nothing_left()
