@@ -87,10 +87,23 @@ def test_verdicts(verdict: str, strategy: str, cores: int, queues: int) -> None:
     assert bench.collector.received == [FRAMES if verdict == "pass" else 0] * queues
 
 
+STACK = pytest.mark.parametrize("consumer", ["filter", "forward", "nat", "socket"])
+
+
 @pytest.mark.parametrize(("cores", "queues"), MACHINES)
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("consumer", ["filter", "forward", "nat", "socket"])
+@STACK
 def test_stack(consumer: str, strategy: str, cores: int, queues: int) -> None:
+    check_stack(consumer, strategy, cores=cores, queues=queues, memory=32 << 20)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@STACK
+def test_stack_with_pages_of_64_kib(consumer: str, strategy: str) -> None:
+    check_stack(consumer, strategy, page_size=1 << 16, memory=128 << 20)
+
+
+def check_stack(consumer: str, strategy: str, *, queues: int = 1, **options: Any) -> None:
     read: list[bytes] = []
 
     def handler(bench: StackBench, core: int) -> Handler:
@@ -100,12 +113,11 @@ def test_stack(consumer: str, strategy: str, cores: int, queues: int) -> None:
             return IpForward(bench.routes[core])
         if consumer == "nat":
             return SourceNat(bench.routes[core], address(OUTSIDE))
-        return LocalSocket(bench.host.pages[core], hold=MS // 2, rcvbuf=1 << 24, deliver=read.append)
+        return LocalSocket(bench.host.pages[core], hold=MS // 2, rcvbuf=1 << 26, deliver=read.append)
 
     sent = traffic(queues)
     checked = (strategy, consumer) not in UNCHECKED
-    bench = StackBench(strategy, handler, cores=cores, queues=queues, checked=checked, memory=32 << 20, rx_entries=64)
-
+    bench = StackBench(strategy, handler, queues=queues, checked=checked, rx_entries=64, **options)
     run(bench, sent, bench.close)
     assert sum(stack.statistics.delivered for stack in bench.stacks) == FRAMES * queues
     assert sum(softnet.skbs.statistics.freed for softnet in bench.host.softnets) == FRAMES * queues
