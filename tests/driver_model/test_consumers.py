@@ -68,7 +68,7 @@ def test_verdicts(verdict: str, strategy: str, cores: int, queues: int) -> None:
     sent = traffic(queues)
     checked = (strategy, verdict) not in UNCHECKED
     bench = Bench(
-        strategy, verdict, cores=cores, queues=queues, expected=sent, checked=checked, memory=32 << 20, rx_entries=64
+        strategy, verdict, cores=cores, queues=queues, expected=sent, checked=checked, memory=8 << 20, rx_entries=64
     )
     run(bench, sent, bench.finish)
     whole = [
@@ -94,13 +94,13 @@ STACK = pytest.mark.parametrize("consumer", ["filter", "forward", "nat", "socket
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @STACK
 def test_stack(consumer: str, strategy: str, cores: int, queues: int) -> None:
-    check_stack(consumer, strategy, cores=cores, queues=queues, memory=32 << 20)
+    check_stack(consumer, strategy, cores=cores, queues=queues, memory=8 << 20)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @STACK
 def test_stack_with_pages_of_64_kib(consumer: str, strategy: str) -> None:
-    check_stack(consumer, strategy, page_size=1 << 16, memory=128 << 20)
+    check_stack(consumer, strategy, page_size=1 << 16, memory=24 << 20, pool_buffers=128)
 
 
 def check_stack(consumer: str, strategy: str, *, queues: int = 1, **options: Any) -> None:

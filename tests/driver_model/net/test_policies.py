@@ -42,7 +42,7 @@ HANDLERS: dict[str, Callable[[StackBench, int], Handler]] = {
 
 
 def run(strategy: str, handler: str, policy: SkbPolicy) -> StackBench:
-    bench = StackBench(strategy, HANDLERS[handler], skb_policy=policy, memory=16 << 20, rx_entries=128)
+    bench = StackBench(strategy, HANDLERS[handler], skb_policy=policy, memory=8 << 20, rx_entries=128)
 
     def body() -> None:
         bench.start()

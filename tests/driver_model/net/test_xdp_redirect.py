@@ -100,7 +100,7 @@ def run(strategy: str, body: Callable[[Bench], None], **options: Any) -> Bench:
     """What the first queue receives leaves by the second; ``body`` ends it."""
     devmap = DevMap()
     checked = strategy not in UNCHECKED
-    bench = Bench(strategy, redirecting(devmap), queues=2, checked=checked, memory=32 << 20, **options)
+    bench = Bench(strategy, redirecting(devmap), queues=2, checked=checked, memory=12 << 20, **options)
 
     def whole() -> None:
         bench.start()
