@@ -15,6 +15,7 @@ from driver_model.memory.ownership import OwnershipChecker
 from driver_model.memory.page import PAGE_SIZE
 from driver_model.memory.zone import PAGE_ALLOC_COSTLY_ORDER, Zone
 from driver_model.net.collector import Collector
+from driver_model.net.skb_policy import SkbPolicy
 from driver_model.net.xdp import XdpProgram
 from driver_model.net.xdp_programs import program
 from hw.abi.registers import MAX_FRAME
@@ -63,6 +64,7 @@ class Bench:
         profile: Profile | None = None,
         cache_seed: int = 0,
         dma_skip_sync: bool = False,
+        skb_policy: SkbPolicy | None = None,
         **config: Any,
     ) -> None:
         self.platform = FakePlatform(memory, log=False)
@@ -74,7 +76,9 @@ class Bench:
         built |= {"pools": pools, "pool_buffers": pool_buffers}
         self.nic = FakeNic(self.platform, queues, access_log=checked, max_frame=max_frame, **built)
         zone = Zone(memory, page_size, pcp_order=pcp_order, min_free_kbytes=min_free_kbytes)
-        self.host = Host(self.system.cores, checker=self.checker, zone=zone, dma_skip_sync=dma_skip_sync)
+        self.host = Host(
+            self.system.cores, checker=self.checker, zone=zone, dma_skip_sync=dma_skip_sync, skb_policy=skb_policy
+        )
         self.collector = Collector(expected)
         run = program(verdict) if isinstance(verdict, str) else verdict
         self.driver = NicDriver(

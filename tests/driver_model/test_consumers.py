@@ -61,7 +61,7 @@ def run(bench: Bench, sent: Sequence[Sequence[bytes]], finish: Any) -> None:
 @pytest.mark.parametrize("verdict", ["drop", "tx", "redirect", "pass"])
 def test_verdicts(verdict: str, strategy: str, cores: int, queues: int) -> None:
     sent = traffic(queues)
-    bench = Bench(strategy, verdict, cores=cores, queues=queues, expected=sent, memory=32 << 20, rx_entries=64)
+    bench = Bench(strategy, verdict, cores=cores, queues=queues, expected=sent, memory=8 << 20, rx_entries=64)
     run(bench, sent, bench.finish)
     whole = [
         [frame for frame in frames if len(frame) <= bench.driver.queues[0].strategy.buffer_length] for frames in sent
@@ -79,10 +79,23 @@ def test_verdicts(verdict: str, strategy: str, cores: int, queues: int) -> None:
     assert bench.collector.received == [FRAMES if verdict == "pass" else 0] * queues
 
 
+STACK = pytest.mark.parametrize("consumer", ["filter", "forward", "nat", "socket"])
+
+
 @pytest.mark.parametrize(("cores", "queues"), MACHINES)
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("consumer", ["filter", "forward", "nat", "socket"])
+@STACK
 def test_stack(consumer: str, strategy: str, cores: int, queues: int) -> None:
+    check_stack(consumer, strategy, cores=cores, queues=queues, memory=8 << 20)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@STACK
+def test_stack_with_pages_of_64_kib(consumer: str, strategy: str) -> None:
+    check_stack(consumer, strategy, page_size=1 << 16, memory=24 << 20, pool_buffers=128)
+
+
+def check_stack(consumer: str, strategy: str, *, queues: int = 1, **options: Any) -> None:
     read: list[bytes] = []
 
     def handler(bench: StackBench, core: int) -> Handler:
@@ -92,11 +105,10 @@ def test_stack(consumer: str, strategy: str, cores: int, queues: int) -> None:
             return IpForward(bench.routes[core])
         if consumer == "nat":
             return SourceNat(bench.routes[core], address(OUTSIDE))
-        return LocalSocket(bench.host.pages[core], hold=MS // 2, rcvbuf=1 << 24, deliver=read.append)
+        return LocalSocket(bench.host.pages[core], hold=MS // 2, rcvbuf=1 << 26, deliver=read.append)
 
     sent = traffic(queues)
-    bench = StackBench(strategy, handler, cores=cores, queues=queues, memory=32 << 20, rx_entries=64)
-
+    bench = StackBench(strategy, handler, queues=queues, rx_entries=64, **options)
     run(bench, sent, bench.close)
     assert sum(stack.statistics.delivered for stack in bench.stacks) == FRAMES * queues
     assert sum(softnet.skbs.statistics.freed for softnet in bench.host.softnets) == FRAMES * queues

@@ -10,10 +10,11 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
 from driver_model.net.forward import IpForward, Route, RouteTable
-from driver_model.net.ip import address
+from driver_model.net.ip import address, parse
 from driver_model.net.nat import SourceNat
 from driver_model.net.qdisc import Qdisc
 from driver_model.net.skb import SkBuff
+from driver_model.net.stack import NetStack
 from tests.driver_model.net.skb_kit import SkbKit
 from tests.driver_model.stack_bench import DEVICE, NEIGHBOUR, StackBench
 
@@ -103,6 +104,29 @@ def route(mtu: int, neighbour: bytes = bytes(6), source: bytes = bytes(6)) -> Ro
     """Routes are told apart by their MTU here."""
     softnet = SkbKit().host.softnets[0]
     return Route(Qdisc(softnet, Refuse()), neighbour, source, mtu)
+
+
+def test_a_clone_does_not_see_what_forwarding_changes() -> None:
+    """As a packet socket has one: the head is copied."""
+    kit = SkbKit()
+    before = frame(UDP())[14:]
+    skb = kit.received(before)
+    clone = kit.skbs.skb_clone(skb)
+    assert clone is not None
+    header = parse(before[:20], len(before))
+    assert header is not None
+    handler = IpForward(RouteTable())
+    stack = NetStack(kit.host.softnets[0], handler)
+    assert handler.rewrite(stack, skb, header)
+    assert (kit.bytes(clone), kit.bytes(skb)[8]) == (before, 63)
+    another = kit.skbs.skb_clone(clone)
+    assert another is not None
+    while kit.pages.alloc_pages() is not None:
+        pass
+    while kit.skbs.slab.kmalloc(512) is not None:
+        pass
+    assert not handler.rewrite(stack, clone, header)
+    assert (handler.statistics.no_memory, kit.bytes(clone)) == (1, before)
 
 
 class Refuse:

@@ -79,6 +79,22 @@ def test_what_finds_no_room_waits_and_goes_first() -> None:
     kit.finish()
 
 
+def test_what_the_device_refuses_goes_first_when_it_has_room() -> None:
+    kit = Kit()
+
+    def body() -> None:
+        kit.xmit(1, 2, 3, 4)
+        for room in (1, 2, 1):
+            kit.ring.room = room
+            kit.qdisc.wake()
+            kit.core.sleep_until(kit.core.time + 10**8)
+        assert kit.numbers() == [1, 2, 3, 4]
+
+    kit.run(body)
+    assert kit.qdisc.statistics.requeues == 3
+    kit.finish()
+
+
 def test_a_softirq_sends_a_weight_at_once_and_comes_again() -> None:
     kit = Kit()
     count = 3 * DEV_TX_WEIGHT

@@ -9,6 +9,7 @@ import pytest
 from driver_model.drivers.strategies import STRATEGIES
 from driver_model.net.xdp import XdpAction, XdpBuff, XdpProgram
 from driver_model.net.xdp_redirect import DEV_MAP_BULK_SIZE, BulkQueue, DevMap, bpf_redirect_map
+from hw.abi.rings import QueueError
 from tests.driver_model.bench import Bench, frames
 
 
@@ -92,15 +93,14 @@ def redirecting(devmap: DevMap) -> XdpProgram:
 
 
 def run(strategy: str, body: Callable[[Bench], None], **options: Any) -> Bench:
-    """What the first queue receives leaves by the second."""
+    """What the first queue receives leaves by the second; ``body`` ends it."""
     devmap = DevMap()
-    bench = Bench(strategy, redirecting(devmap), queues=2, memory=32 << 20, **options)
+    bench = Bench(strategy, redirecting(devmap), queues=2, memory=12 << 20, **options)
 
     def whole() -> None:
         bench.start()
         devmap.update(0, [bench.driver.queues[1]])
         body(bench)
-        bench.finish()
 
     bench.run(whole)
     return bench
@@ -113,6 +113,7 @@ def test_frames_leave_by_another_queue_and_buffers_go_back_to_the_first(strategy
     def body(bench: Bench) -> None:
         bench.nic.receive(0, sent)
         bench.wait(lambda: bench.driver.queues[1].statistics.tx_packets == 300, "every frame")
+        bench.finish()
 
     bench = run(strategy, body)
     assert bench.nic.queues[1].sent == sent
@@ -129,6 +130,7 @@ def test_a_full_target_drops_and_counts(strategy: str) -> None:
         first, second = (queue.statistics for queue in bench.driver.queues)
         bench.wait(lambda: first.rx_packets == 200, "every frame")
         bench.wait(lambda: second.tx_packets + second.tx_xdp_xmit_full == 200, "each sent or dropped")
+        bench.finish()
 
     bench = run(strategy, body, tx_entries=8)
     assert bench.driver.queues[1].statistics.tx_xdp_xmit_full > 0
@@ -141,6 +143,11 @@ def test_a_target_that_closes_with_frames_on_its_ring(strategy: str) -> None:
 
     def body(bench: Bench) -> None:
         bench.nic.receive(0, sent)
+        bench.nic.fail(1, "tx", QueueError.RING_READ)
         bench.wait(lambda: bench.driver.queues[0].statistics.rx_packets >= 100, "the first frames")
+        bench.driver.stop()
+        bench.nic.bad_doorbells = 0  # of who did not know yet
+        bench.nothing_left()
 
-    run(strategy, body)
+    bench = run(strategy, body)
+    assert bench.driver.queues[1].statistics.tx_aborted > 0
