@@ -12,10 +12,12 @@ from sim.experiments.line_rate import LineRateExperiment
 from sim.experiments.protection import Protection
 from sim.experiments.recycle_overload import RecycleOverload
 from sim.experiments.settings import SettingError
+from sim.experiments.skb import Skb
 from sim.experiments.strategies import Strategies
 
 _ALL = (
     Strategies(),
+    Skb(),
     IotlbWindow(),
     Protection(),
     RecycleOverload(),
