@@ -181,9 +181,9 @@ class SkbFreeing:
 
     def _free_heads(self) -> None:
         if self._heads:
-            self.skbs.statistics.heads_bulk_freed += len(self._heads)
-            self._slab.kfree_bulk(self._heads)
-            self._heads.clear()
+            heads, self._heads = self._heads, []  # a softirq may come in between, and free its own
+            self.skbs.statistics.heads_bulk_freed += len(heads)
+            self._slab.kfree_bulk(heads)
 
     def _after_grace_period(self, skb: SkBuff) -> None:
         self._grace.append(skb)
