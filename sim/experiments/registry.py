@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from sim.experiments.base import Experiment
+from sim.experiments.bulk import Bulk
 from sim.experiments.carried_translation import CarriedTranslation
 from sim.experiments.iotlb_window import IotlbWindow
 from sim.experiments.latency import Latency
@@ -17,6 +18,7 @@ from sim.experiments.strategies import Strategies
 
 _ALL = (
     Strategies(),
+    Bulk(),
     Skb(),
     IotlbWindow(),
     Protection(),

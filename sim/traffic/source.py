@@ -69,11 +69,12 @@ class Traffic:
                 raise ValueError(f"timing 'capture' needs sizes {CAPTURE!r}, not {self.sizes!r}")
 
     @classmethod
-    def lasting(cls, microseconds: int, size: str, rate: int, seed: int = 1) -> "Traffic":
-        """As many frames of one size as a MAC's line carries in that time, one at least."""
-        lone = cls(size, frames=1, rate=rate)
+    def lasting(cls, microseconds: int, size: str, rate: int, load: str = "1", seed: int = 1) -> "Traffic":
+        """As many frames of one size as a MAC's line carries in that time at a load, one at least."""
+        lone = cls(size, frames=1, rate=rate, load=load)
         (length,) = islice(parse_sizes(size).lengths(seed), 1)
-        count = LineRate(rate, 1).frames_per_second(length) * microseconds / 1_000_000
+        line = lone.line(1)
+        count = line.frames_per_second(length) * line.load * microseconds / 1_000_000
         return replace(lone, frames=max(1, int(count)), seed=seed)
 
     def line(self, clock_khz: int) -> LineRate:
