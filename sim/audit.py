@@ -46,6 +46,20 @@ class Audit:
                 f"0..{run.machine.memory_size - 1:#x}"
             )
 
+    def check_memory(self) -> None:
+        """Nothing is left over of what was allocated."""
+        run = self.run
+        if run.checker is not None:
+            run.checker.finish()
+        if run.host.live_skbs:
+            first = ", ".join(map(repr, run.host.live_skbs[:SHOWN_FAULTS]))
+            raise RunError(f"{len(run.host.live_skbs)} SKBs were never freed, the first of them: {first}")
+        if run.host.pages_in_use or run.driver.in_flight:
+            raise RunError(
+                f"After the driver stopped, {run.host.pages_in_use} allocations and {run.driver.in_flight} pages in "
+                f"flight remain"
+            )
+
     def _check_iommu(self) -> None:
         """The IOMMU refused nothing."""
         run = self.run
@@ -76,16 +90,7 @@ class Audit:
             raise RunError(f"None of {offered} frames was delivered; dropped by reason: {dropped}")
         if run.player.late:
             raise RunError(f"{run.player.late} frames came too late for their start on the wire")
-        if run.checker is not None:
-            run.checker.finish()
-        if run.host.live_skbs:
-            first = ", ".join(map(repr, run.host.live_skbs[:SHOWN_FAULTS]))
-            raise RunError(f"{len(run.host.live_skbs)} SKBs were never freed, the first of them: {first}")
-        if run.host.pages_in_use or run.driver.in_flight:
-            raise RunError(
-                f"After the driver stopped, {run.host.pages_in_use} allocations and {run.driver.in_flight} pages in "
-                f"flight remain"
-            )
+        self.check_memory()
         return Measurement(
             clock_khz=run.machine.nic.clock_khz,
             core_khz=run.profile.khz,

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from sim.report import Row
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 FORMATS = ("png", "svg", "pdf")
 SIZE = (10, 6)  #: inches
+FLAT = 8  #: bars whose labels have room side by side
+COLOURS = 20  #: of tab20, each dark one before its light one
 OTHERS = 0.02  #: parts below this share of the tallest bar are drawn together
 
 
@@ -36,19 +40,23 @@ class Stacked(Picture):
     prefix : of those rows' names
     label : of the axis
     group : ends a part's name: operations with the same text before it are one part
+    only : the cases that are drawn, by values that they have
     """
 
     prefix: str
     label: str
     group: str = "."
+    only: Mapping[str, Any] = field(default_factory=dict)
 
     def draw(self, axes: Axes, rows: Sequence[Row]) -> None:
         """Draw the bars, largest parts first."""
+        from matplotlib import colormaps
+
         bars: dict[tuple[Any, ...], dict[str, float]] = {}
         for row in rows:
-            if row.name.startswith(self.prefix):
+            if row.name.startswith(self.prefix) and self.only.items() <= row.case.items():
                 part = row.name.removeprefix(self.prefix).split(self.group)[0]
-                bar = bars.setdefault(tuple(row.case.values()), {})
+                bar = bars.setdefault(tuple(value for key, value in row.case.items() if key not in self.only), {})
                 bar[part] = bar.get(part, 0.0) + float(row.value)
         tallest = max((sum(bar.values()) for bar in bars.values()), default=0.0)
         totals: dict[str, float] = {}
@@ -60,14 +68,19 @@ class Stacked(Picture):
         for bar in bars.values():
             for part, value in bar.items():
                 totals[part] = totals.get(part, 0.0) + value
-        labels = ["\n".join(map(str, case)) for case in bars]
+        many = len(bars) > FLAT
+        labels = [("  " if many else "\n").join(map(str, case)) for case in bars]
         bottom = [0.0] * len(bars)
+        colours = colormaps["tab20"](np.arange(COLOURS))
+        axes.set_prop_cycle(color=[*colours[::2], *colours[1::2]])
         for part in sorted(totals, key=lambda name: -totals[name]):
             heights = [bar.get(part, 0.0) for bar in bars.values()]
             axes.bar(labels, heights, bottom=bottom, label=part)
             bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
         axes.set_ylabel(self.label)
-        axes.legend(fontsize="small")
+        if many:
+            axes.tick_params(axis="x", rotation=90)
+        axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5), reverse=True)
 
 
 @dataclass(frozen=True)

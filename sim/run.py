@@ -44,6 +44,7 @@ class RunConfig:
     skb : how SKBs are made and freed
     page_size : of the kernel, 4096 or 65536
     pool : what a strategy with a page_pool asks of it
+    detached_freelists : bulk free of slab objects detaches freelists, as from Linux 4.4 on
     cores : CPU cores; queue pair *q* belongs to core *q* modulo ``cores``
     queues : queue pairs in use
     ring : entries of each ring
@@ -53,6 +54,7 @@ class RunConfig:
         :class:`driver_model.drivers.queue_config.QueueConfig`
     profile : cost profile of the cores
     residual_cycles : core cycles of a packet that goes up the stack, beside what the profile has of it
+    core_khz : their clock, in kHz; 0: the profile's own
     iommu : ``none`` on a machine without an IOMMU; else how the NIC uses it: ``passthrough``, ``lazy`` or ``strict``
     checkers : the ownership checker, and a check of every frame's bytes when the driver sees it
     """
@@ -67,6 +69,7 @@ class RunConfig:
     skb: SkbPolicy = field(default_factory=SkbPolicy)
     page_size: int = PAGE_SIZE
     pool: PoolOptions = field(default_factory=PoolOptions)
+    detached_freelists: bool = True
     cores: int = 1
     queues: int = 1
     ring: int = 512
@@ -75,6 +78,7 @@ class RunConfig:
     completion_cycles: int = COMPLETION_CYCLES
     profile: str = "e5-1650v4"
     residual_cycles: int = 0
+    core_khz: int = 0
     iommu: str = "none"
     checkers: bool = True
 
@@ -90,12 +94,14 @@ class RunConfig:
             value = getattr(self, name)
             if value not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}, not {value!r}")
-        for name in ("cores", "queues", "hold_us", "rcvbuf", "residual_cycles"):
+        for name in ("cores", "queues", "hold_us", "rcvbuf", "residual_cycles", "core_khz"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool):
                 raise TypeError(f"{name} must be an integer, not {value!r}")
         if not 1 <= self.cores <= MAX_CORES:
             raise ValueError(f"cores must be in 1..{MAX_CORES}, not {self.cores!r}")
+        if self.core_khz < 0:
+            raise ValueError(f"core_khz must be 0 or more, not {self.core_khz!r}")
         check_entries("ring", self.ring)
         if self.moderation_count > 1 and not self.moderation_cycles:
             raise ValueError(

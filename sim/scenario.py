@@ -88,6 +88,8 @@ class Scenario:
             for token in self.trace.tokens:
                 self.platform.kernel.adopt(token, self._take_trace)
         self.profile = Profile.load(config.profile)
+        if config.core_khz:
+            self.profile = self.profile.clocked(config.core_khz)
         self.system = System(self.platform, self.profile, config.cores, log=log)
         for core in self.system.cores:
             core.op("stack.residual").ps += config.residual_cycles * 10**9 // self.profile.khz
@@ -106,6 +108,8 @@ class Scenario:
         self.accesses: Counter[tuple[bool, int, int]] = Counter()  # is a write, place in a line, length
         self._joiner = AccessJoiner(machine.host_width // 8)
         self.host = Host(self.system.cores, checker=self.checker, page_size=config.page_size, skb_policy=config.skb)
+        for slab in self.host.slabs:
+            slab.detached_freelists = config.detached_freelists
         buffer_length = STRATEGIES[config.strategy].buffer_length_of(self.host.zone.page_size)
         self.whole = all(len(frame.data) <= buffer_length for frame in self.frames)  # each in one buffer
         self.iommu = None if machine.iommu is None else IommuUse(self.host, config.iommu, machine.iommu)

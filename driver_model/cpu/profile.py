@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -74,6 +75,7 @@ class Profile:
         self.machine = file.machine
         self.khz = file.khz
         self.coherent = file.coherent  #: whether devices see what is in the CPU's caches
+        self.ddio = file.ddio  #: whether what devices write goes into the last level cache
         self.composed = not file.defined
         self._costs = {operation: solver.cost(file, operation) for operation in solver.operations(file)}
         self._benchmarks = tuple(file.benchmarks)
@@ -94,6 +96,18 @@ class Profile:
     def names() -> list[str]:
         """Profiles that come with Pagewheel."""
         return ProfileFile.names()
+
+    def clocked(self, khz: int) -> Profile:
+        """The same machine at another clock: cycles stay cycles, and nanoseconds stay nanoseconds. Its benchmarks are
+        still those that were measured at its own."""
+        if not isinstance(khz, int) or isinstance(khz, bool):
+            raise TypeError(f"khz must be an integer, not {khz!r}")
+        if khz < 1:
+            raise ValueError(f"khz must be 1 or more, not {khz!r}")
+        other = copy(self)
+        other.khz = khz
+        other._ps = {operation: round(cost.ps(khz)) for operation, cost in self._costs.items()}
+        return other
 
     @property
     def costs(self) -> Mapping[str, Cost]:

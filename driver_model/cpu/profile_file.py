@@ -15,6 +15,7 @@ from typing import Any
 
 FOLDER = Path(__file__).parent / "profiles"
 UNITS = ("cycles", "ns", "mpps")
+SWITCHES = ("coherent", "ddio")  #: of a machine
 
 
 class ProfileError(ValueError):
@@ -66,7 +67,8 @@ class Borrow:
 class ProfileFile:
     """A profile's TOML text, checked as far as it stands alone.
 
-    ``name``, ``machine``, ``frequency_khz``, ``coherent`` (whether devices see the CPU's caches; true if left out), and
+    ``name``, ``machine``, ``frequency_khz``, ``coherent`` (whether devices see the CPU's caches) and ``ddio`` (whether
+    what they write goes into the last level cache), both true if left out, and
 
     - ``[[assumption]]`` with ``name``, ``cycles`` or ``ns``, and ``reason``: what has no published figure;
     - ``[[benchmark]]`` with ``name``, ``loop`` (count of each operation in a turn), the result of a turn as
@@ -86,19 +88,21 @@ class ProfileFile:
             table = tomllib.loads(text, parse_float=Fraction)
         except tomllib.TOMLDecodeError as error:
             raise ProfileError(f"{where}: {error}") from None
-        known = {"coherent", "assumption", "benchmark", "check", "borrow"}
+        known = {*SWITCHES, "assumption", "benchmark", "check", "borrow"}
         _only(table, where, {"name", "machine", "frequency_khz"}, known)
-        khz, coherent = table["frequency_khz"], table.get("coherent", True)
+        khz, switches = table["frequency_khz"], {name: table.get(name, True) for name in SWITCHES}
         if not isinstance(khz, int) or isinstance(khz, bool) or khz <= 0:
             raise ProfileError(f"{where}: frequency_khz must be a positive integer, not {khz!r}")
-        if not isinstance(coherent, bool):
-            raise ProfileError(f"{where}: coherent must be true or false, not {coherent!r}")
+        for name, value in switches.items():
+            if not isinstance(value, bool):
+                raise ProfileError(f"{where}: {name} must be true or false, not {value!r}")
         self.text = text
         self.where = where
         self.name: str = table["name"]
         self.machine: str = table["machine"]
         self.khz: int = khz
-        self.coherent = coherent
+        self.coherent: bool = switches["coherent"]
+        self.ddio: bool = switches["ddio"]
         self.assumptions: dict[str, Assumption] = {}
         self.solved: dict[str, Benchmark] = {}  #: operations, and what each is solved from
         self.benchmarks: list[Benchmark] = []

@@ -17,7 +17,7 @@ class System:
     platform : the machine
     profile : costs of operations, and whether devices see into the caches
     cores : how many, 1..64
-    ddio : see :class:`driver_model.cpu.core.Core`
+    ddio : see :class:`driver_model.cpu.core.Core`; None for the profile's
     log : event log of all cores; None leaves it off
     cache_seed : of what the caches do by themselves, on a machine that is not coherent
     """
@@ -28,7 +28,7 @@ class System:
         profile: Profile,
         cores: int = 1,
         *,
-        ddio: bool = True,
+        ddio: bool | None = None,
         log: EventLog | None = None,
         cache_seed: int = 0,
     ) -> None:
@@ -39,6 +39,7 @@ class System:
         self.platform = platform
         self.profile = profile
         alone = cores == 1
+        ddio = profile.ddio if ddio is None else ddio
         if profile.coherent:
             self.cores = [Core(platform, index, profile, alone=alone, ddio=ddio) for index in range(cores)]
         else:

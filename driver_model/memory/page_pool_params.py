@@ -45,6 +45,8 @@ class PagePoolParams:
     inflight_limit : pages that it may have in flight, 0 without bound: see :mod:`page_pool_breaker`
     inflight_resume : pages in use at which it allocates again after it has met that limit; None for three quarters
     shrinker : pages of its ring are given back under memory pressure
+    bulk_refill : what the ring does not have comes from the page allocator in bulk, as from Linux 5.13 on (commit
+        be5dba25b4b2); otherwise a page at a time
     """
 
     dev: Device
@@ -62,6 +64,7 @@ class PagePoolParams:
     inflight_limit: int = 0
     inflight_resume: int | None = None
     shrinker: bool = False
+    bulk_refill: bool = True
 
     def check(self) -> None:
         """Raise ``OSError`` with the kernel's error code for what ``page_pool_init`` refuses, and EINVAL for what

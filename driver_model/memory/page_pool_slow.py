@@ -49,15 +49,17 @@ def page_pool_refill_alloc_cache(pool: PagePool) -> Page | None:
 
 
 def page_pool_alloc_netmems_slow(pool: PagePool) -> Page | None:
-    """A page of the provider's, or of the page allocator's: of order 0 with up to 63 others, which the cache gets."""
+    """A page of the provider's, or of the page allocator's: of order 0 with up to 63 others, which the cache gets,
+    unless it is to come alone."""
     provider = pool.provider
-    room = page_pool_room(pool, 1 if pool.p.order or provider is not None else PP_ALLOC_CACHE_REFILL)
+    single = pool.p.order or not pool.p.bulk_refill
+    room = page_pool_room(pool, 1 if single or provider is not None else PP_ALLOC_CACHE_REFILL)
     if not room:
         return None
     if provider is not None:
         return provider.alloc_netmems(pool)
     fresh: list[Page] = []
-    if pool.p.order:
+    if single:
         page = pool.pages.alloc_pages(pool.p.order)
         if page is not None:
             fresh.append(page)
@@ -90,13 +92,26 @@ def page_pool_return_page(pool: PagePool, page: Page) -> None:
         put = True
     else:
         put = provider.release_netmem(pool, page)
-    pool.release_cnt = (pool.release_cnt + 1) & _U32
-    pool.outstanding.pop(page, None)
-    if pool.checker is not None:
-        pool.checker.left(page)
+    _leave(pool, page)
     if put:
         page_pool_clear_pp_info(page)
         pool.pages.put_page(page)
+    if pool.try_release is not None:
+        pool.try_release()
+
+
+def page_pool_release_page(pool: PagePool, page: Page) -> None:
+    """Take a page out of the pool for good, and leave it to whoever has it, with the pool's reference: unmap it. So
+    drivers did before the stack knew how to give pages back (Linux 4.18 to 6.4); not with a memory provider.
+
+    Raises ``ValueError`` for a page that has other users, or is a provider's.
+    """
+    if page.pp_ref_count != 1 or pool.provider is not None:
+        raise ValueError(f"{page} cannot leave {pool!r}: it is a provider's, or has {page.pp_ref_count!r} users, not 1")
+    page_pool_release_page_dma(pool, page)
+    page.dma_addr = 0
+    _leave(pool, page)
+    page_pool_clear_pp_info(page)
     if pool.try_release is not None:
         pool.try_release()
 
@@ -122,6 +137,13 @@ def page_pool_release_page_dma(pool: PagePool, page: Page) -> None:
     if page in pool.mapped:
         del pool.mapped[page]
         dma_unmap_page_attrs(pool.p.dev, page.dma_addr, page.size, pool.p.dma_dir, DMA_ATTR_SKIP_CPU_SYNC)
+
+
+def _leave(pool: PagePool, page: Page) -> None:
+    pool.release_cnt = (pool.release_cnt + 1) & _U32
+    pool.outstanding.pop(page, None)
+    if pool.checker is not None:
+        pool.checker.left(page)
 
 
 def _dma_map(pool: PagePool, page: Page) -> bool:

@@ -44,9 +44,9 @@ class PageAllocator:
     at its low watermark is a matter for :func:`driver_model.memory.slowpath.alloc_pages_slowpath`.
 
     Costs: ``page.alloc`` and ``page.free`` for what the lists hold, beside the batches that the lists trade. In bulk
-    ``page.alloc_bulk_call`` and ``page.alloc_bulk`` for each page. ``page.alloc_local`` and ``page.free_local`` for the
-    allocator without NUMA placement. References cost ``atomic``, but for the first and the last, which are part of
-    allocation and free. Cleared memory costs ``page.clear_line`` for each 64 bytes.
+    ``page.alloc_bulk_call`` and ``page.alloc_bulk`` for each of two pages or more. ``page.alloc_local`` and
+    ``page.free_local`` for the allocator without NUMA placement. References cost ``atomic``, but for the first and the
+    last, which are part of allocation and free. Cleared memory costs ``page.clear_line`` for each 64 bytes.
 
     Calls may be made in any context; what other contexts of the core, or other cores, see between is whole.
 
@@ -112,16 +112,18 @@ class PageAllocator:
     def alloc_pages_bulk(self, count: int, pages: list[Page], gfp: int = GFP_ATOMIC) -> int:
         """Append up to ``count`` single pages to ``pages``; returns how many there were (``alloc_pages_bulk_array``).
 
-        Where so many pages cannot be taken without coming down to the low watermark, or none is to be had, one is asked
-        for as by :meth:`alloc_pages`, at its cost: fewer than asked for is no sign that memory is exhausted.
+        A single one is asked for as by :meth:`alloc_pages`, at its cost alone. So is one where so many pages cannot be
+        taken without coming down to the low watermark, or none is to be had: fewer than asked for is no sign that
+        memory is exhausted.
         """
         if count < 0:
             raise ValueError(f"Count must be 0 or more, not {count!r}")
         zone, single, statistics, checker = self.zone, self._list, self.statistics, self.checker
         statistics.bulk += 1
-        self._spend(self._op_bulk_call)
         got = 0
-        if zone.low < 0 or zone.free_pages > zone.low + count:
+        if count != 1:
+            self._spend(self._op_bulk_call)
+        if count != 1 and (zone.low < 0 or zone.free_pages > zone.low + count):
             while got < count:
                 page = single.pop() if single else self._pcp.rmqueue(0)
                 if page is None:

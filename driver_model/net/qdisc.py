@@ -39,29 +39,37 @@ class QdiscStatistics:
 
 
 class Qdisc:
-    """``pfifo`` before one sending queue: SKBs wait here while the device has no room, and are dropped when there are
-    too many.
+    """``pfifo`` before one sending queue, or what ``fq_codel`` does with a single flow: SKBs wait here while the device
+    has no room, and are dropped when there are too many.
 
     An SKB that meets an empty qdisc goes straight to the device (``TCQ_F_CAN_BYPASS``). What is dropped is freed under
     the qdisc's lock, one by one, or, where the policy says so, collected and freed as a list behind it. Charged are
-    ``net.xmit`` for each SKB, ``net.qdisc_enqueue`` and ``net.qdisc_dequeue`` for each that waits, and the lock.
+    ``net.xmit`` for each SKB, ``net.qdisc_enqueue`` and ``net.qdisc_dequeue`` for each that waits, and the lock; not
+    ``fq_codel``'s hashing and its search for the flow with the largest backlog, of which no cost is published.
 
     Parameters
     ----------
     softnet : network state of the queue's core
     transmitter : the queue pair's sending of SKBs
     limit : SKBs that may wait
+    drop_batch : 0: an SKB that finds so many is dropped (``pfifo``). Otherwise it is queued, and the oldest are
+        dropped, half of what waits but so many at most (``fq_codel_drop``; 64 by default); there is no CoDel, which
+        drops what has waited for long
 
     Attributes
     ----------
     backlog : SKBs that wait
     """
 
-    def __init__(self, softnet: Softnet, transmitter: Transmitter, limit: int = TX_QUEUE_LENGTH) -> None:
-        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
-            raise ValueError(f"limit must be an integer, 1 or more, not {limit!r}")
+    def __init__(
+        self, softnet: Softnet, transmitter: Transmitter, limit: int = TX_QUEUE_LENGTH, drop_batch: int = 0
+    ) -> None:
+        for name, value, least in (("limit", limit, 1), ("drop_batch", drop_batch, 0)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ValueError(f"{name} must be an integer, {least} or more, not {value!r}")
         self.softnet = softnet
         self.limit = limit
+        self.drop_batch = drop_batch
         self.statistics = QdiscStatistics()
         self.lock = SpinLock("qdisc")
         self._transmitter = transmitter
@@ -82,28 +90,27 @@ class Qdisc:
         """Send an SKB now or later: True; False if it was dropped (``NET_XMIT_DROP``)."""
         core = self.softnet.core
         core.spend(self._op_xmit)
-        to_free: list[SkBuff] = []
+        dropped: list[SkBuff] = []
         self.lock.acquire(core)
         if not self._waiting and not self._stopped:
             if not self._start(skb, more=False):
                 self._requeue(skb)
-        elif len(self._waiting) >= self.limit:
-            self.statistics.drops += 1
-            if self._freeing.skbs.policy.delay is Delay.QDISC:
-                to_free.append(skb)
-            else:
-                self._freeing.consume_skb(skb)
-            self.lock.release(core)
-            self._freeing.kfree_skb_list(to_free)
-            return False
+        elif len(self._waiting) >= self.limit and not self.drop_batch:
+            dropped.append(skb)
         else:
             core.spend(self._op_enqueue)
             skb.holder = "qdisc"
             self._waiting.append(skb)
+            if len(self._waiting) > self.limit:
+                count = min(self.drop_batch, len(self._waiting) // 2)
+                dropped += [self._waiting.popleft() for _ in range(count)]
             if not self._stopped:
                 self._run(core)
-        self.lock.release(core)
-        return True
+        if dropped:
+            self._drop(core, dropped)
+        else:
+            self.lock.release(core)
+        return dropped != [skb]
 
     def wake(self) -> None:
         """``netif_tx_wake_queue``: the device has room again; the softirq NET_TX goes on."""
@@ -131,6 +138,18 @@ class Qdisc:
     @property
     def _freeing(self) -> SkbFreeing:
         return self.softnet.freeing
+
+    def _drop(self, core: Core, skbs: list[SkBuff]) -> None:
+        """Free SKBs, and release the lock: before or after that."""
+        self.statistics.drops += len(skbs)
+        freeing = self._freeing
+        if freeing.skbs.policy.delay is Delay.QDISC:
+            self.lock.release(core)
+            freeing.kfree_skb_list(skbs)
+            return
+        for skb in skbs:
+            freeing.consume_skb(skb)
+        self.lock.release(core)
 
     def _run(self, core: Core) -> None:
         for left in range(DEV_TX_WEIGHT - 1, -1, -1):

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from sim.experiments.base import Experiment
+from sim.experiments.bulk import Bulk
 from sim.experiments.carried_translation import CarriedTranslation
 from sim.experiments.iotlb_window import IotlbWindow
 from sim.experiments.latency import Latency
@@ -13,11 +14,14 @@ from sim.experiments.one_core import OneCore
 from sim.experiments.protection import Protection
 from sim.experiments.recycle_overload import RecycleOverload
 from sim.experiments.settings import SettingError
+from sim.experiments.skb import Skb
 from sim.experiments.strategies import Strategies
 
 _ALL = (
     Strategies(),
     OneCore(),
+    Bulk(),
+    Skb(),
     IotlbWindow(),
     Protection(),
     RecycleOverload(),

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What arrives on the wire in a run: a description that fits into a result file, and the frames it stands for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import NamedTuple
 
@@ -67,6 +67,15 @@ class Traffic:
             parse_sizes(self.sizes)
             if self.timing == "capture":
                 raise ValueError(f"timing 'capture' needs sizes {CAPTURE!r}, not {self.sizes!r}")
+
+    @classmethod
+    def lasting(cls, microseconds: int, size: str, rate: int, load: str = "1", seed: int = 1) -> "Traffic":
+        """As many frames of one size as a MAC's line carries in that time at a load, one at least."""
+        lone = cls(size, frames=1, rate=rate, load=load)
+        (length,) = islice(parse_sizes(size).lengths(seed), 1)
+        line = lone.line(1)
+        count = line.frames_per_second(length) * line.load * microseconds / 1_000_000
+        return replace(lone, frames=max(1, int(count)), seed=seed)
 
     def line(self, clock_khz: int) -> LineRate:
         """The MAC that offers this traffic, at a hardware clock."""

@@ -114,7 +114,7 @@ LOOPS: dict[str, Prepare] = {
     "page, order 0, bulk of 128": page_bulk(128),
     "page, order 0, bulk of 64": page_bulk(64),
     "page, order 0, bulk of 16": page_bulk(16),
-    "page, order 0, bulk of 1": page_bulk(1),
+    "page, order 0, bulk of 2": page_bulk(2),
     "page_pool, fast": pool_loop(put_fast),
     "page_pool, ring": pool_loop(put_ring),
     "page_pool, slow": pool_loop(put_slow),

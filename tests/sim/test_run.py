@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import pytest
 
+from driver_model.net.skb_policy import POLICY_2016, NapiCache
 from hw.abi.rings import LINE_BYTES
 from hw.config import IommuConfig
 from sim.backends.base import launch
@@ -18,6 +19,7 @@ from sim.traffic.sample import sample_capture
 from sim.traffic.source import Traffic
 
 MACHINE = preset("10g")
+BULK_FREE = replace(POLICY_2016, napi_cache=NapiCache.BULK_FREE)
 
 
 def run(config, machine=MACHINE):
@@ -47,9 +49,9 @@ def test_a_measurement_survives_json():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"strategy": "hope"}, "strategy must be one of page_per_packet, page_pool, hw_recycle, not 'hope'"),
+        ({"strategy": "hope"}, "strategy must be one of page_per_packet, .*hw_recycle, bypass, not 'hope'"),
         ({"strategy": "hw_recycle"}, "strategy hw_recycle needs a hardware pool .* on this machine, not 0"),
-        ({"verdict": "keep"}, "verdict must be one of drop, tx, pass, not 'keep'"),
+        ({"verdict": "keep"}, "verdict must be one of drop, tx, pass, redirect, not 'keep'"),
         ({"cores": 0}, "cores must be in 1..16, not 0"),
         ({"moderation_count": 2}, "moderation_count = 2 needs moderation_cycles"),
         ({"ring": 100}, "ring must be a power of two in 8..32768, not 100"),
@@ -137,3 +139,21 @@ def test_frames_that_fill_no_line_come_when_their_completion_has_waited():
     measured = run(RunConfig(Traffic("64", frames=3), completion_cycles=65_535))
     assert measured.delivered == 3
     assert measured.accesses[True, 0, 48] == 1
+
+
+def test_another_clock_and_the_first_bulk_free_are_the_runs_own():
+    values = {"strategy": "page_flip", "verdict": "pass", "consumer": "forward", "skb": BULK_FREE, "ring": 64}
+    traffic = Traffic("64", frames=300)
+    fast, slow = (run(RunConfig(traffic, core_khz=khz, **values)) for khz in (4_000_000, 2_000_000))
+    assert (fast.core_khz, slow.core_khz) == (4_000_000, 2_000_000)
+    assert fast.packets_per_second > slow.packets_per_second
+    first = run(RunConfig(traffic, detached_freelists=False, **values))
+    default = run(RunConfig(traffic, **values))
+    assert default.core_khz == 3_600_000
+    assert first.operations["slab.free_slow"][0] > 2 * default.operations["slab.free_slow"][0]
+
+
+@pytest.mark.parametrize(("khz", "kind"), [(-1, ValueError), (3.6e6, TypeError)])
+def test_a_clock_that_is_none_is_refused(khz, kind):
+    with pytest.raises(kind, match="core_khz must be"):
+        RunConfig(Traffic("64"), core_khz=khz)

@@ -25,11 +25,15 @@ class PoolOptions:
     inflight_limit : pages that it may have, the circuit breaker; 0: without bound
     shrinker : it gives pages back under memory pressure
     put_page_recycles : a page returns by ``put_page``, whose flag names the pool
+    skb_recycles : a page returns when its SKB ends (Linux 5.14); otherwise it leaves the pool when it becomes an SKB's
+    bulk_refill : new pages come in bulk (Linux 5.13)
     """
 
     inflight_limit: int = 0
     shrinker: bool = False
     put_page_recycles: bool = False
+    skb_recycles: bool = True
+    bulk_refill: bool = True
 
 
 NO_OPTIONS = PoolOptions()

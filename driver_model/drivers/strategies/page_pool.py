@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Pages from a page_pool: mapped once, recycled, only synced for each packet."""
 
+from typing import Any
+
 from driver_model.drivers.strategies.base import NO_OPTIONS, PoolOptions, PostedStrategy
 from driver_model.memory.dma import (
     Device,
@@ -17,8 +19,10 @@ from driver_model.memory.page_pool import (
 )
 from driver_model.memory.page_pool_params import PP_FLAG_DMA_MAP, PP_FLAG_DMA_SYNC_DEV, PP_RING_MAX, PagePoolParams
 from driver_model.memory.page_pool_release import page_pool_destroy
+from driver_model.memory.page_pool_slow import page_pool_release_page
 from driver_model.memory.page_pool_state import page_pool_inflight
 from driver_model.net.napi import Napi
+from driver_model.net.skb_memory import ReceivedBuffer
 
 
 class PagePoolStrategy(PostedStrategy):
@@ -42,8 +46,10 @@ class PagePoolStrategy(PostedStrategy):
                 inflight_limit=pool.inflight_limit,
                 shrinker=pool.shrinker,
                 put_page_recycles=pool.put_page_recycles,
+                bulk_refill=pool.bulk_refill,
             )
         )
+        self._skb_recycles = pool.skb_recycles
 
     def allocate(self) -> tuple[int, Page] | None:
         """A page of the pool; it is mapped and the device's already."""
@@ -55,9 +61,20 @@ class PagePoolStrategy(PostedStrategy):
         dma_sync_single_for_cpu(self.dev, buffer.dma_addr + self.headroom, length, DmaDirection.BIDIRECTIONAL)
         return buffer
 
+    def memory(self, owner: Any, buffer: Page) -> ReceivedBuffer:
+        """The page, which leaves the pool where SKBs do not give pages back."""
+        if self._skb_recycles:
+            return super().memory(owner, buffer)
+        page_pool_release_page(self.pool, buffer)
+        return ReceivedBuffer(owner, buffer, self.buffer_size, writable=True, recycles=False)
+
     def release(self, buffer: Page) -> None:
-        """Back to the pool: into its cache where the caller runs in the queue's NAPI, else into its ring."""
-        page_pool_put_full_page(self.pool, buffer, False)
+        """Back to the pool: into its cache where the caller runs in the queue's NAPI, else into its ring. A page that
+        has left it is freed."""
+        if buffer.pp is None:
+            self.dev.pages.put_page(buffer)
+        else:
+            page_pool_put_full_page(self.pool, buffer, False)
 
     def transmit(self, buffer: Page, length: int) -> int | None:
         """Sync what is to be sent."""

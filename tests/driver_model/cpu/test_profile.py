@@ -9,6 +9,7 @@ import pytest
 
 from driver_model.cpu.core import Core
 from driver_model.cpu.profile import Profile, ProfileError
+from driver_model.cpu.system import System
 from tests.driver_model.cpu.machine import run
 from tests.driver_model.cpu.profiles import LATER, PAIR, assumption, borrow, profile_text
 from tests.driver_model.fake_platform import FakePlatform
@@ -204,3 +205,28 @@ def test_what_cannot_be_borrowed_is_refused(entries: str, message: str, tmp_path
     folder_of(tmp_path, other=assumption("lent", "cycles = 2"))
     with pytest.raises(ProfileError, match=message):
         Profile(profile_text(entries), folder=tmp_path)
+
+
+def test_at_another_clock_cycles_take_another_time_and_nanoseconds_do_not() -> None:
+    profile = Profile.load("e5-1650v4")
+    faster = profile.clocked(4_000_000)
+    assert (faster.khz, profile.khz) == (4_000_000, 3_600_000)
+    assert (faster.name, faster.digest) == (profile.name, profile.digest)
+    assert (profile.ps("skb.clear"), faster.ps("skb.clear")) == (round(43e3 / 3.6), round(43e3 / 4))
+    assert profile.ps("cache.miss") == faster.ps("cache.miss") == 32_000
+
+
+@pytest.mark.parametrize(("khz", "kind"), [(0, ValueError), (1.5, TypeError), (True, TypeError)])
+def test_a_clock_that_is_none_is_refused(khz: int, kind: type[Exception]) -> None:
+    with pytest.raises(kind, match="khz must be"):
+        Profile.load("e5-1650v4").clocked(khz)
+
+
+def test_without_ddio_the_first_touch_of_what_a_device_wrote_misses() -> None:
+    lines = {}
+    for name in ("i7-4790k", "e5-1650v4"):
+        (core,) = System(FakePlatform(), Profile.load(name)).cores
+        lines[name] = core.device_line.name
+    assert lines == {"i7-4790k": "cache.miss", "e5-1650v4": "llc.hit"}
+    (core,) = System(FakePlatform(), Profile.load("i7-4790k"), ddio=True).cores
+    assert core.device_line.name == "llc.hit"

@@ -29,6 +29,11 @@ def test_a_machine_whose_devices_do_not_see_its_caches_says_so() -> None:
     assert not ProfileFile(profile_text(khz="1\ncoherent = false")).coherent
 
 
+def test_a_machine_whose_devices_write_to_memory_says_so() -> None:
+    assert ProfileFile(profile_text(khz="1")).ddio
+    assert not ProfileFile(profile_text(khz="1\nddio = false")).ddio
+
+
 def test_a_benchmark_beside_borrowed_operations_names_what_it_is_solved_for() -> None:
     loop = PAIR.replace("free = 2 }\nsplit", "free = 2, nap = 1 }\nsplit")
     assert ProfileFile(profile_text(loop + BORROW)).defined == ["alloc", "free"]
@@ -43,6 +48,7 @@ def test_a_benchmark_beside_borrowed_operations_names_what_it_is_solved_for() ->
         ('name = "x"\nmachine = "y"', "profile lacks 'frequency_khz'"),
         (profile_text(khz="0"), "frequency_khz must be a positive integer, not 0"),
         (profile_text(khz='1\ncoherent = "no"'), "coherent must be true or false, not 'no'"),
+        (profile_text(khz="1\nddio = 0"), "ddio must be true or false, not 0"),
         (profile_text(khz="1\nturbo = 1"), "profile has an unknown entry 'turbo'; known are "),
         (profile_text('[[assumption]]\nname = "a"\ncycles = 1'), "assumption 'a' lacks 'reason'"),
         (profile_text('[[assumption]]\nname = "a"\nreason = "r"'), "assumption 'a' must give cycles or ns"),

@@ -92,6 +92,14 @@ def test_bulk_may_fill_partially() -> None:
     assert pages.core.op("page.alloc_bulk_call").count == 3
 
 
+def test_a_bulk_of_one_is_the_single_page_allocators() -> None:
+    pages = allocator(64)
+    got: list[Page] = []
+    assert pages.alloc_pages_bulk(1, got) == len(got) == 1
+    assert (pages.statistics.bulk, pages.statistics.bulk_partial) == (1, 0)
+    assert [pages.core.op(f"page.{name}").count for name in ("alloc", "alloc_bulk", "alloc_bulk_call")] == [1, 0, 0]
+
+
 def test_a_core_keeps_a_bounded_list() -> None:
     pages = allocator(1024)
     got: list[Page] = []

@@ -56,3 +56,12 @@ def test_a_capture_at_line_rate_and_at_its_own_times(tmp_path):
 def test_refused_traffic(arguments, message):
     with pytest.raises(ValueError, match=message):
         Traffic(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("microseconds", "size", "load", "frames"),
+    [(100, "64", "1", 1488), (100, "64", "0.25", 372), (100, "1518", "1", 81), (1, "1518", "1", 1)],
+)
+def test_traffic_that_lasts_so_long(microseconds, size, load, frames):
+    traffic = Traffic.lasting(microseconds, size, 10_000_000_000, load, seed=7)
+    assert (traffic.frames, traffic.sizes, traffic.load, traffic.seed) == (frames, size, load, 7)
