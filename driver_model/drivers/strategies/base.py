@@ -22,14 +22,18 @@ class PoolOptions:
 
     Attributes
     ----------
-    inflight_limit : pages that it may have, the circuit breaker; 0: without bound
+    inflight_limit : pages that it may have, the circuit breaker; 0: without bound. Of a pool of the device, buffers
+        that may be outstanding, beyond which it refuses frames
     shrinker : it gives pages back under memory pressure
     put_page_recycles : a page returns by ``put_page``, whose flag names the pool
+    sync_received : a page that returns is synced for the device as far as it was filled, as XDP drivers do (mvneta's
+        ``sync_len``), not all of it, as SKBs are: nobody may have written behind that
     """
 
     inflight_limit: int = 0
     shrinker: bool = False
     put_page_recycles: bool = False
+    sync_received: bool = False
 
 
 NO_OPTIONS = PoolOptions()

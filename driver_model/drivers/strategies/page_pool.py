@@ -23,7 +23,7 @@ from driver_model.net.napi import Napi
 
 class PagePoolStrategy(PostedStrategy):
     """One pool for each queue, as large as its ring, mapped in both directions so that a frame can leave from where it
-    arrived."""
+    arrived. What it does beside is a matter of :class:`PoolOptions`."""
 
     name = "page_pool"
     recycles = True
@@ -44,6 +44,7 @@ class PagePoolStrategy(PostedStrategy):
                 put_page_recycles=pool.put_page_recycles,
             )
         )
+        self._filled: dict[Page, int] | None = {} if pool.sync_received else None  # bytes of pages that are lent
 
     def allocate(self) -> tuple[int, Page] | None:
         """A page of the pool; it is mapped and the device's already."""
@@ -53,11 +54,16 @@ class PagePoolStrategy(PostedStrategy):
     def received(self, buffer: Page, length: int) -> Page:
         """Sync what was written."""
         dma_sync_single_for_cpu(self.dev, buffer.dma_addr + self.headroom, length, DmaDirection.BIDIRECTIONAL)
+        if self._filled is not None:
+            self._filled[buffer] = length
         return buffer
 
     def release(self, buffer: Page) -> None:
         """Back to the pool: into its cache where the caller runs in the queue's NAPI, else into its ring."""
-        page_pool_put_full_page(self.pool, buffer, False)
+        if self._filled is None:
+            page_pool_put_full_page(self.pool, buffer, False)
+        else:
+            page_pool_put_page(self.pool, buffer, self._filled.pop(buffer, -1), False)
 
     def transmit(self, buffer: Page, length: int) -> int | None:
         """Sync what is to be sent."""
@@ -67,6 +73,8 @@ class PagePoolStrategy(PostedStrategy):
 
     def transmitted(self, buffer: Page, length: int) -> None:
         """Back to the pool. The CPU had no part in it since :meth:`transmit`, so there is nothing to sync."""
+        if self._filled is not None:
+            self._filled.pop(buffer, None)
         page_pool_put_page(self.pool, buffer, 0, False)
 
     def withdraw(self, buffer: Page) -> None:
