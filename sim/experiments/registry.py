@@ -9,6 +9,7 @@ from sim.experiments.carried_translation import CarriedTranslation
 from sim.experiments.iotlb_window import IotlbWindow
 from sim.experiments.latency import Latency
 from sim.experiments.line_rate import LineRateExperiment
+from sim.experiments.mvneta import Mvneta
 from sim.experiments.protection import Protection
 from sim.experiments.recycle_overload import RecycleOverload
 from sim.experiments.settings import SettingError
@@ -16,6 +17,7 @@ from sim.experiments.strategies import Strategies
 
 _ALL = (
     Strategies(),
+    Mvneta(),
     IotlbWindow(),
     Protection(),
     RecycleOverload(),

@@ -26,6 +26,7 @@ class PoolOptions:
         that may be outstanding, beyond which it refuses frames
     shrinker : it gives pages back under memory pressure
     put_page_recycles : a page returns by ``put_page``, whose flag names the pool
+    recycle : False: a page serves one packet and leaves the pool, as those of SKBs did until Linux 5.14
     sync_received : a page that returns is synced for the device as far as it was filled, as XDP drivers do (mvneta's
         ``sync_len``), not all of it, as SKBs are: nobody may have written behind that
     """
@@ -33,6 +34,7 @@ class PoolOptions:
     inflight_limit: int = 0
     shrinker: bool = False
     put_page_recycles: bool = False
+    recycle: bool = True
     sync_received: bool = False
 
 

@@ -17,6 +17,7 @@ from driver_model.memory.page_pool import (
 )
 from driver_model.memory.page_pool_params import PP_FLAG_DMA_MAP, PP_FLAG_DMA_SYNC_DEV, PP_RING_MAX, PagePoolParams
 from driver_model.memory.page_pool_release import page_pool_destroy
+from driver_model.memory.page_pool_slow import page_pool_return_page
 from driver_model.memory.page_pool_state import page_pool_inflight
 from driver_model.net.napi import Napi
 
@@ -44,6 +45,7 @@ class PagePoolStrategy(PostedStrategy):
                 put_page_recycles=pool.put_page_recycles,
             )
         )
+        self._recycle = pool.recycle
         self._filled: dict[Page, int] | None = {} if pool.sync_received else None  # bytes of pages that are lent
 
     def allocate(self) -> tuple[int, Page] | None:
@@ -59,8 +61,11 @@ class PagePoolStrategy(PostedStrategy):
         return buffer
 
     def release(self, buffer: Page) -> None:
-        """Back to the pool: into its cache where the caller runs in the queue's NAPI, else into its ring."""
-        if self._filled is None:
+        """Back to the pool, into its cache where the caller runs in the queue's NAPI, else into its ring; or out of
+        it."""
+        if not self._recycle:
+            page_pool_return_page(self.pool, buffer)
+        elif self._filled is None:
             page_pool_put_full_page(self.pool, buffer, False)
         else:
             page_pool_put_page(self.pool, buffer, self._filled.pop(buffer, -1), False)
@@ -79,7 +84,7 @@ class PagePoolStrategy(PostedStrategy):
 
     def withdraw(self, buffer: Page) -> None:
         """Back to the pool."""
-        self.release(buffer)
+        page_pool_put_full_page(self.pool, buffer, False)
 
     def close(self) -> None:
         """Destroy the pool."""
