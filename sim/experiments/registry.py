@@ -10,6 +10,7 @@ from sim.experiments.iotlb_window import IotlbWindow
 from sim.experiments.latency import Latency
 from sim.experiments.line_rate import LineRateExperiment
 from sim.experiments.mvneta import Mvneta
+from sim.experiments.pin_down import PinDown
 from sim.experiments.protection import Protection
 from sim.experiments.recycle_overload import RecycleOverload
 from sim.experiments.settings import SettingError
@@ -18,6 +19,7 @@ from sim.experiments.strategies import Strategies
 _ALL = (
     Strategies(),
     Mvneta(),
+    PinDown(),
     IotlbWindow(),
     Protection(),
     RecycleOverload(),
