@@ -91,6 +91,7 @@ class Mvneta(Experiment):
     }
     columns = (
         Column("throughput", "kpps", decimals(1)),
+        Column("sustained", "sustained", decimals(1)),
         Column("wire", "wire kpps", decimals(1)),
         Column("bound", "bound by"),
         Column("cpu_time", "CPU ns/packet", decimals(0)),
@@ -106,10 +107,9 @@ class Mvneta(Experiment):
         "and __xdp_return 2.85 %, 98 and 96 ns, is no input. The model has 13 ns there, half of a hot loop's turn, so "
         "recycling saves about all that it takes to allocate, map, unmap and free a page. The second function, which "
         "looked the pool up, was gone when the patch was merged.",
-        "gain_in_window": "The document says neither what its workloads did nor what the driver synced. "
-        "Where the whole buffer is cleaned for the device as a page returns, that alone is 684 ns of about 3280; where "
-        "only what was received is, the gain is within 8 % of 2. The kernel of 2019 invalidated where this model, as "
-        "kernels since 2022, cleans, which costs the old driver 129 ns more a packet.",
+        "gain_in_window": "The document says neither what its workloads did nor what the driver synced. Cleaning the "
+        "whole buffer for the device as a page returns is 684 ns of a packet by itself. The kernel of 2019 invalidated "
+        "where this model, as kernels since 2022, cleans, which costs the old driver 129 ns more a packet.",
     }
 
     def machine(self, preset_name: str) -> MachineConfig:
@@ -144,9 +144,11 @@ class Mvneta(Experiment):
         return cases
 
     def rows(self, machine: MachineConfig, case: Case, measured: Measurement) -> Sequence[Row]:
-        """Throughput, what bounds it, CPU time by operation and for buffers, and what was dropped. Published rates of
-        a core that is never idle are compared with what its time for a packet allows: a short run counts its last
-        packets before what follows them."""
+        """Throughput, what bounds it, CPU time by operation and for buffers, and what was dropped.
+
+        ``sustained`` is what the core's time for a packet allows, and the wire. The throughput of a short run lies a
+        little higher: its last packets count, and what follows them does not.
+        """
         varied, rate = case.varied, measured.packets_per_second
         line = LineRate(MBPS * 1_000_000, machine.nic.clock_khz)
         wire = machine.nic.clock_khz * 1000 / line.frame_cycles(next(iter(measured.lengths)))
@@ -157,7 +159,7 @@ class Mvneta(Experiment):
             Row(varied, "wire", "kpps", wire / 1000),
             Row(varied, "bound", "by", "wire" if rate >= WIRE * wire else "CPU"),
             Row(varied, "cpu_time", "ns/packet", cpu_time),
-            Row(varied, "cpu_rate", "kpps", 1_000_000 / cpu_time),
+            Row(varied, "sustained", "kpps", min(1_000_000 / cpu_time, wire / 1000)),
             Row(varied, "cpu_time.cache", "ns/packet", _sum(times, "dma.cache_")),
             Row(varied, "cpu_time.pages", "ns/packet", _sum(times, "page.", "page_pool.", "page_frag.")),
             Row(varied, "cpu_time.mapping", "ns/packet", _sum(times, "dma.map", "dma.unmap", "iommu.", "iova.")),
@@ -185,8 +187,8 @@ class Mvneta(Experiment):
         return rows
 
     def checks(self, rows: Sequence[Row]) -> Sequence[Row]:
-        """Gains, and what must hold between cases."""
-        rates, times = _by_driver(rows, "throughput"), _by_driver(rows, "cpu_time")
+        """Gains, of sustained rates, and what must hold between cases."""
+        rates, times = _by_driver(rows, "sustained"), _by_driver(rows, "cpu_time")
         result: list[Row] = []
         best: dict[tuple[str, str], tuple[Fraction, Mapping[str, Any]]] = {}
         for key, rate in rates.items():
@@ -255,6 +257,7 @@ def _best_gains(best: Mapping[tuple[str, str], tuple[Fraction, Mapping[str, Any]
     """The largest gain within the window, which an SMMU must make larger."""
     result = []
     for (mode, name), (gain, case) in best.items():
+        result.append(Row(case, "best_gain", "ratio", gain))
         if mode == "none" and name == "after_length":
             result.append(predicted(case, "gain_in_window", "ratio", gain, "mvneta.gain"))
         without = best.get(("none", name))
