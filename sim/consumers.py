@@ -16,12 +16,14 @@ from driver_model.net.forward import IpForward, Route, RouteTable
 from driver_model.net.ip import ETH_HLEN, ETH_P_IP, PROTOCOL_TCP, PROTOCOL_UDP
 from driver_model.net.local_socket import LocalSocket
 from driver_model.net.nat import SourceNat
+from driver_model.net.pin_socket import PinSocket
 from driver_model.net.qdisc import Qdisc
 from driver_model.net.stack import Handler, NetStack
 from sim.traffic.flows import SOURCE_MAC, queue_mac
 
 MICROSECOND = 10**6  #: in picoseconds
 NAT_ADDRESS = 0xC0A80001  #: 192.168.0.1, the source of what NAT sends
+ATTACKER = 0x0A010000  #: 10.1.0.0, the source of flow 0
 HOP_MAC = bytes.fromhex(SOURCE_MAC.replace(":", ""))  #: of the next hop, from which the traffic comes
 DEVICE_MAC = bytes.fromhex(queue_mac(0).replace(":", ""))
 CHECKSUMS = {PROTOCOL_TCP: 16, PROTOCOL_UDP: 6}
@@ -108,8 +110,8 @@ class Stacked(FrameConsumer):
         self.stacks = [NetStack(softnet, each) for softnet, each in zip(host.softnets, self.handlers, strict=True)]
 
     @abstractmethod
-    def handler(self, core: int) -> Handler:
-        """What a core does with packets."""
+    def handler(self, core: int) -> Handler | None:
+        """What a core does with packets, None: nothing is registered for them."""
 
     def take(self, queue: Any, fragments: Sequence[tuple[Any, int, int]], metadata: Any) -> None:
         """Up the stack of the queue's core."""
@@ -121,7 +123,8 @@ class Stacked(FrameConsumer):
     def close(self) -> None:
         """Free what the handlers keep."""
         for each in self.handlers:
-            each.close()
+            if each is not None:
+                each.close()
 
     @property
     def dropped(self) -> Counter[str]:
@@ -147,6 +150,33 @@ class Stacked(FrameConsumer):
         return dict(total)
 
 
+class Unclaimed(Stacked):
+    """No protocol is registered: every packet ends in ``__netif_receive_skb_core``, as raw frames of nobody's type
+    do."""
+
+    name = "no_protocol"
+    tells = True
+
+    def handler(self, core: int) -> None:
+        """None."""
+
+    def take(self, queue: Any, fragments: Sequence[tuple[Any, int, int]], metadata: Any) -> None:
+        """Up the stack, to where protocols begin."""
+        length = _length(fragments, metadata)
+        counts = self.stacks[queue.core.index].statistics
+        before = counts.no_handler
+        super().take(queue, fragments, metadata)
+        if counts.no_handler > before:
+            self.done(queue.core.time, length)
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """Those that came to their end before."""
+        dropped = super().dropped
+        del dropped["no_handler"]
+        return dropped
+
+
 class Filtered(Stacked):
     """The stack's filter drops every packet."""
 
@@ -159,7 +189,7 @@ class Filtered(Stacked):
 
     def take(self, queue: Any, fragments: Sequence[tuple[Any, int, int]], metadata: Any) -> None:
         """Up the stack, to its end."""
-        length = (0 if metadata.header is None else metadata.header[1]) + sum(size for _, _, size in fragments)
+        length = _length(fragments, metadata)
         handler = self.handlers[queue.core.index]
         before = handler.dropped
         super().take(queue, fragments, metadata)
@@ -305,16 +335,54 @@ class Held(Stacked):
         return dropped
 
 
-CONSUMERS = ("collector", "filter", "forward", "nat", "socket")
+class Pinned(Stacked):
+    """A socket on each core keeps the packets of flow 0, and frees those of others at once."""
+
+    name = "pin"
+    tells = True
+
+    def __init__(self, host: Host, done: Done, *, rcvbuf: int) -> None:
+        self._rcvbuf = rcvbuf
+        super().__init__(host, done)
+
+    def handler(self, core: int) -> Handler:
+        """A socket."""
+        return PinSocket(self.host.cores[core], ATTACKER, self._rcvbuf)
+
+    def take(self, queue: Any, fragments: Sequence[tuple[Any, int, int]], metadata: Any) -> None:
+        """Up the stack, to the socket."""
+        length = _length(fragments, metadata)
+        counts = self.handlers[queue.core.index].statistics
+        before = counts.held + counts.others
+        super().take(queue, fragments, metadata)
+        if counts.held + counts.others > before:
+            self.done(queue.core.time, length)
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """Those that reached no handler, and those of the attacker that the receive buffer had no room for."""
+        dropped = super().dropped
+        dropped["rcvbuf"] += sum(each.statistics.dropped for each in self.handlers)
+        return dropped
+
+
+CONSUMERS = ("collector", "no_protocol", "filter", "forward", "nat", "socket", "pin")
 
 
 def consumer(name: str, host: Host, done: Done, collector: Collector, **socket: Any) -> FrameConsumer:
     """The consumer of a run. ``collector`` is for the one of that name, ``socket`` is what :class:`Held` takes."""
+    if name == Pinned.name:
+        return Pinned(host, done, rcvbuf=socket["rcvbuf"])
     if name == Checked.name:
         return Checked(host, done, collector)
     if name == Held.name:
         return Held(host, done, **socket)
-    return {each.name: each for each in (Filtered, Forwarded, Translated)}[name](host, done)
+    return {each.name: each for each in (Unclaimed, Filtered, Forwarded, Translated)}[name](host, done)
+
+
+def _length(fragments: Sequence[tuple[Any, int, int]], metadata: Any) -> int:
+    """Bytes of a frame."""
+    return (0 if metadata.header is None else int(metadata.header[1])) + sum(size for _, _, size in fragments)
 
 
 def _sum(data: bytes) -> int:

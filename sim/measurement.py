@@ -20,7 +20,8 @@ class Measurement:
     cycles : hardware cycles from when software first had a frame to the last delivery, for ``delivered`` frames; not
         less than the wire took
     operations : for each operation of the cost profile, how often it happened during the traffic, and its picoseconds
-    statistics : counters at the end of the run, of driver, page_pool and hardware
+    statistics : counters at the end of the run, of driver, page_pool and hardware; ``memory_before``, ``memory_after``:
+        bytes of pages in use when the traffic began and when it ended
     accesses : how many accesses the device made to memory during the traffic, by (is a write, address modulo 64,
         length); empty without access log
     """

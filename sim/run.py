@@ -14,7 +14,7 @@ from driver_model.drivers.strategies.base import PoolOptions
 from driver_model.memory.page import PAGE_SIZE
 from driver_model.net.local_socket import RMEM_DEFAULT
 from driver_model.net.skb_policy import SkbPolicy
-from driver_model.net.xdp_programs import PROGRAMS
+from driver_model.net.xdp_programs import NO_PROGRAM, PROGRAMS
 from sim.backends.base import Backend
 from sim.config import MachineConfig
 from sim.consumers import CONSUMERS
@@ -24,6 +24,7 @@ from sim.traffic.source import Traffic
 
 MAX_CORES = 16
 IOMMU_MODES = ("none", "passthrough", "lazy", "strict")  #: from the least protection to the most
+VERDICTS = (*PROGRAMS, NO_PROGRAM.name)
 PAGE_SIZES = (4096, 65536)  #: of a kernel
 RING_ROOM = 2  #: a page_pool holds as many pages again as its ring, and a page is a buffer
 
@@ -36,11 +37,12 @@ class RunConfig:
     ----------
     traffic : what arrives on the wire
     strategy : buffer strategy of the driver
-    verdict : XDP program: ``drop``, ``tx``, ``pass`` or ``redirect``
-    consumer : who takes what passes: ``collector`` compares and releases it; behind a stack with SKBs are ``filter``,
-        which drops it, ``forward``, ``nat``, and ``socket``, whose reader takes it later
-    hold_us, rcvbuf, stream : of a socket: microseconds that it holds each packet, bytes of truesize that may wait,
-        and whether packets are coalesced
+    verdict : XDP program: ``drop``, ``tx``, ``pass`` or ``redirect``; ``none`` is attached, and all passes
+    consumer : who takes what passes: ``collector`` compares and releases it; behind a stack with SKBs are
+        ``no_protocol``, where nothing is registered for it, ``filter``, which drops it, ``forward``, ``nat``,
+        ``socket``, whose reader takes it later, and ``pin``, which keeps what flow 0 sends
+    hold_us, rcvbuf, stream : of a socket: microseconds that it holds each packet, bytes of truesize that may wait (of
+        ``pin``, too), and whether packets are coalesced
     skb : how SKBs are made and freed
     page_size : of the kernel, 4096 or 65536
     pool : what a strategy with a page_pool asks of it
@@ -56,6 +58,7 @@ class RunConfig:
     residual_cycles : core cycles of a packet that goes up the stack, beside what the profile has of it
     core_khz : their clock, in kHz; 0: the profile's own
     iommu : ``none`` on a machine without an IOMMU; else how the NIC uses it: ``passthrough``, ``lazy`` or ``strict``
+    cache_seed : of what the caches do by themselves, where the profile's machine is not coherent
     checkers : the ownership checker, and a check of every frame's bytes when the driver sees it
     """
 
@@ -80,12 +83,13 @@ class RunConfig:
     residual_cycles: int = 0
     core_khz: int = 0
     iommu: str = "none"
+    cache_seed: int = 0
     checkers: bool = True
 
     def __post_init__(self) -> None:
         for name, allowed in (
             ("strategy", tuple(STRATEGIES)),
-            ("verdict", tuple(PROGRAMS)),
+            ("verdict", VERDICTS),
             ("consumer", CONSUMERS),
             ("page_size", PAGE_SIZES),
             ("profile", tuple(Profile.names())),

@@ -16,7 +16,7 @@ from driver_model.memory.ownership import OwnershipChecker
 from driver_model.memory.page import PAGE_SHIFT
 from driver_model.net.collector import Collector
 from driver_model.net.xdp import XdpAction, XdpBuff, XdpProgram
-from driver_model.net.xdp_programs import PROGRAMS
+from driver_model.net.xdp_programs import NO_PROGRAM, PROGRAMS
 from hw.abi.registers import register_map
 from hw.abi.rings import LINE_BYTES
 from sim.accesses import AccessJoiner
@@ -90,7 +90,7 @@ class Scenario:
         self.profile = Profile.load(config.profile)
         if config.core_khz:
             self.profile = self.profile.clocked(config.core_khz)
-        self.system = System(self.platform, self.profile, config.cores, log=log)
+        self.system = System(self.platform, self.profile, config.cores, log=log, cache_seed=config.cache_seed)
         for core in self.system.cores:
             core.op("stack.residual").ps += config.residual_cycles * 10**9 // self.profile.khz
         self.checker: OwnershipChecker | None = None
@@ -120,7 +120,7 @@ class Scenario:
         self.left = Collector(self._leaving())  # what left again
         queue = QueueConfig(
             strategy=STRATEGIES[config.strategy],
-            program=self._observed(PROGRAMS[config.verdict] if program is None else program),
+            program=self._observed(PROGRAMS.get(config.verdict, NO_PROGRAM) if program is None else program),
             consumer=self.consumer.take if consumer is None else consumer,
             pool=config.pool,
             rx_entries=config.ring,
@@ -135,6 +135,7 @@ class Scenario:
         """Set up, play the traffic, wait until every frame is delivered or dropped, stop, and check that nothing is
         missing, changed or leaked. Raises :class:`RunError`, or what a checker raises."""
         self._process("set-up", self._open)
+        empty = self._memory_used
         before = self.system.operations()
         self._joiner.rest()
         self.accesses.clear()
@@ -143,6 +144,7 @@ class Scenario:
         self._settle((start + self.frames[-1].start) * self.machine.cycle_ps)
         self._count(self._joiner.rest())
         after, accesses = self.system.operations(), dict(self.accesses)
+        self.statistics |= {"memory_before": empty, "memory_after": self._memory_used}
         self._process("closing", self._close)
         audit = Audit(self)
         audit.check_device()
@@ -151,6 +153,11 @@ class Scenario:
     def captured(self) -> list[Captured]:
         """The frames that left, as a tap on the wire would have captured them: time 0 is that of the reset."""
         return [Captured(frame.first * self.machine.cycle_ps // 1000, frame.data) for frame in self.sent]
+
+    @property
+    def _memory_used(self) -> int:
+        """Bytes of the kernel's pages that are in use."""
+        return self.host.zone.used_pages * self.host.zone.page_size
 
     # Software
 
@@ -185,7 +192,7 @@ class Scenario:
 
     def _observed(self, program: XdpProgram) -> XdpProgram:
         """A program that does what another does, and notes each frame as it passes."""
-        times, lengths, read, check, run = self.times, self.lengths, self.platform.read, self.seen.check, program.run
+        times, lengths, read, check, run = self.times, self.lengths, self.system.peek, self.seen.check, program.run
         delivered = (XdpAction.DROP,) if self._tells else (XdpAction.DROP, XdpAction.PASS)
 
         def header_of(xdp: XdpBuff) -> tuple[int, int]:

@@ -128,6 +128,18 @@ class CacheImage:
 
     # For who looks
 
+    def peek(self, address: int, length: int) -> bytes:
+        """What a load would return, without one."""
+        data = bytearray(self._platform.read(address, length))
+        if length and address >> FRAME_SHIFT not in self._uncached:
+            first, last = _lines(address, length)
+            for number in range(first, last + 1):
+                line = self._lines.get(number)
+                if line is not None:
+                    start = (number << LINE_SHIFT) - address
+                    data[max(0, start) : start + LINE] = line[max(0, -start) : length - start]
+        return bytes(data)
+
     def uncached(self, address: int) -> bool:
         """Whether accesses at an address go to memory."""
         return address >> FRAME_SHIFT in self._uncached

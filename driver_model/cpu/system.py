@@ -20,6 +20,10 @@ class System:
     ddio : see :class:`driver_model.cpu.core.Core`; None for the profile's
     log : event log of all cores; None leaves it off
     cache_seed : of what the caches do by themselves, on a machine that is not coherent
+
+    Attributes
+    ----------
+    peek : ``peek(address, length)`` are bytes as software would see them now, at no cost
     """
 
     def __init__(
@@ -40,10 +44,12 @@ class System:
         self.profile = profile
         alone = cores == 1
         ddio = profile.ddio if ddio is None else ddio
+        self.peek = platform.read
         if profile.coherent:
             self.cores = [Core(platform, index, profile, alone=alone, ddio=ddio) for index in range(cores)]
         else:
             image = CacheImage(platform, cache_seed)
+            self.peek = image.peek
             self.cores = [NonCoherentCore(platform, index, profile, image, alone=alone) for index in range(cores)]
         for core in self.cores:
             core.log = log

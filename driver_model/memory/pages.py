@@ -227,6 +227,11 @@ class PageAllocator:
         """Allocations of this core's calls that have not been given back through it."""
         return self.statistics.allocated - self.statistics.freed
 
+    @property
+    def listed_pages(self) -> int:
+        """Free pages on the core's lists."""
+        return self._pcp.count
+
     def get_page_from_freelist(self, order: int, mark: int) -> Page | None:
         """For the slow path: a block that is nobody's yet, if more than ``mark`` pages stay free then; below 0 always.
 

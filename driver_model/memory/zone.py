@@ -98,6 +98,11 @@ class Zone:
         self._give_range(1, self.spanned)
         self.min, self.low, self.high = self._watermarks(min_free_kbytes)
 
+    @property
+    def used_pages(self) -> int:
+        """Pages that are neither free nor on a core's lists."""
+        return self.present - self.free_pages - sum(each.listed_pages for each in self.allocators)
+
     def page(self, number: int) -> Page:
         """``pfn_to_page``, counted in the kernel's pages: always the same object for one."""
         page = self._mem_map[number]

@@ -39,7 +39,7 @@ class StackStatistics:
 
     no_memory: int = 0  #: no SKB could be made, or be cut (``rx_dropped``)
     length_errors: int = 0  #: shorter than an Ethernet header, or in more pieces than an SKB takes
-    no_handler: int = 0  #: another protocol than IPv4 (``rx_nohandler``)
+    no_handler: int = 0  #: another protocol than those registered (``rx_nohandler``)
     header_errors: int = 0  #: ``IpInHdrErrors``, ``IpInTruncatedPkts``
     delivered: int = 0  #: ``IpInDelivers``: handed to the handler
 
@@ -60,10 +60,10 @@ class NetStack:
     Parameters
     ----------
     softnet : network state of the core
-    handler : what becomes of packets
+    handler : what becomes of packets; None: no protocol is registered, and each is dropped as one of another
     """
 
-    def __init__(self, softnet: Softnet, handler: Handler) -> None:
+    def __init__(self, softnet: Softnet, handler: Handler | None) -> None:
         self.softnet = softnet
         self.core = core = softnet.core
         self.handler = handler
@@ -73,7 +73,8 @@ class NetStack:
         self._op_receive = core.op("net.receive")
         self._op_ip = core.op("net.ip_rcv")
         self._op_residual = core.op("stack.residual")
-        handler.attach(self)
+        if handler is not None:
+            handler.attach(self)
 
     @property
     def skbs(self) -> SkbAllocator:
@@ -110,11 +111,12 @@ class NetStack:
         skb_pull(skb, header_length)
         self.skbs.finish_clearing(skb)
         self._spend(self._op_receive)
-        if ethertype != ETH_P_IP:
+        handler = self.handler
+        if ethertype != ETH_P_IP or handler is None:
             self.statistics.no_handler += 1
             self.freeing.consume_skb(skb)
             return
-        self._ip_rcv(skb)
+        self._ip_rcv(skb, handler)
 
     def build(
         self, queue: Any, fragments: Sequence[tuple[Any, int, int]], header: tuple[int, int] | None
@@ -164,7 +166,7 @@ class NetStack:
         first.put(self.skbs)
         return list(pieces[1:])
 
-    def _ip_rcv(self, skb: SkBuff) -> None:
+    def _ip_rcv(self, skb: SkBuff, handler: Handler) -> None:
         self._spend(self._op_ip)
         self._spend(self._op_residual)
         skb.network_header = skb.data
@@ -187,4 +189,4 @@ class NetStack:
         if self.skbs.checker is not None:
             self.skbs.checker.check(skb)
         self.statistics.delivered += 1
-        self.handler.handle(self, skb, header)
+        handler.handle(self, skb, header)

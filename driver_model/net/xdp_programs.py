@@ -21,6 +21,8 @@ PROGRAMS = MappingProxyType(
     }
 )
 
+NO_PROGRAM = XdpProgram("none", lambda xdp: XdpAction.PASS, operation="xdp.none", single_buffer=False)  #: is attached
+
 
 def program(name: str) -> XdpProgram:
     """A built-in program."""

@@ -10,7 +10,9 @@ from sim.experiments.carried_translation import CarriedTranslation
 from sim.experiments.iotlb_window import IotlbWindow
 from sim.experiments.latency import Latency
 from sim.experiments.line_rate import LineRateExperiment
+from sim.experiments.mvneta import Mvneta
 from sim.experiments.one_core import OneCore
+from sim.experiments.pin_down import PinDown
 from sim.experiments.protection import Protection
 from sim.experiments.recycle_overload import RecycleOverload
 from sim.experiments.settings import SettingError
@@ -22,6 +24,8 @@ _ALL = (
     OneCore(),
     Bulk(),
     Skb(),
+    Mvneta(),
+    PinDown(),
     IotlbWindow(),
     Protection(),
     RecycleOverload(),

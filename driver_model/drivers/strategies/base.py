@@ -22,11 +22,14 @@ class PoolOptions:
 
     Attributes
     ----------
-    inflight_limit : pages that it may have, the circuit breaker; 0: without bound
+    inflight_limit : pages that it may have, the circuit breaker; 0: without bound. Of a pool of the device, buffers
+        that may be outstanding, beyond which it refuses frames
     shrinker : it gives pages back under memory pressure
     put_page_recycles : a page returns by ``put_page``, whose flag names the pool
     skb_recycles : a page returns when its SKB ends (Linux 5.14); otherwise it leaves the pool when it becomes an SKB's
     bulk_refill : new pages come in bulk (Linux 5.13)
+    sync_received : a page that returns is synced for the device as far as it was filled, as XDP drivers do (mvneta's
+        ``sync_len``), not all of it, as SKBs are: nobody may have written behind that
     """
 
     inflight_limit: int = 0
@@ -34,6 +37,7 @@ class PoolOptions:
     put_page_recycles: bool = False
     skb_recycles: bool = True
     bulk_refill: bool = True
+    sync_received: bool = False
 
 
 NO_OPTIONS = PoolOptions()

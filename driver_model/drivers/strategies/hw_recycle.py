@@ -77,6 +77,7 @@ class HwRecycle(PooledStrategy):
                 offset=self.headroom,
             )
         )
+        self._limit = pool.inflight_limit
         self.pool: HardwarePool | None = None  #: from the first :meth:`attach` on
         self.warnings = []
         self.recycled = self.lost = self.kept = self.refused = self.given_up = 0
@@ -92,13 +93,16 @@ class HwRecycle(PooledStrategy):
         self._op_look = dev.core.op("recycle.batch")
 
     def attach(self, pool: HardwarePool, buffers: int, most: int, vector: int) -> None:
-        """Enable the pool, last in, first out, as page_pool's cache; let pages join, and more when it runs low."""
+        """Enable the pool, last in, first out, as page_pool's cache, with the limit that its options name; let pages
+        join, and more when it runs low."""
         if not 1 <= buffers <= pool.ids:
             raise ValueError(f"pool_size must be in 1..{pool.ids} on this device, not {buffers!r}")
         self.pool = pool
         self._control = tx_recycle(pool.pool)
         self._enabled = True
         pool.enable(lifo=True)
+        if self._limit:
+            pool.set_limit(self._limit)
         self._attached = True
         joined = self.grow(buffers)
         if joined < buffers:

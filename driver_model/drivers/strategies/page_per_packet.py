@@ -24,23 +24,26 @@ class PagePerPacket(PostedStrategy):
         super().__init__(dev, ring_entries, napi, pool)
         self._pages = dev.pages
         self._in_flight = 0
+        self._lead = 0  # bytes that are mapped before those that the device may fill
+        self._mapped = self.buffer_length
 
     def allocate(self) -> tuple[int, Page] | None:
         """A fresh page, mapped for receiving."""
         page = self._pages.alloc_pages(0)
         if page is None:
             return None
-        dma_address = dma_map_page(self.dev, page, self.headroom, self.buffer_length, DmaDirection.FROM_DEVICE)
+        offset = self.headroom - self._lead
+        dma_address = dma_map_page(self.dev, page, offset, self._mapped, DmaDirection.FROM_DEVICE)
         if dma_mapping_error(self.dev, dma_address):
             self._pages.put_page(page)
             return None
         page.dma_addr = dma_address
         self._in_flight += 1
-        return dma_address, page
+        return dma_address + self._lead, page
 
     def received(self, buffer: Page, length: int) -> Page:
         """Unmap the whole buffer: the page will not be posted again."""
-        dma_unmap_page(self.dev, buffer.dma_addr, self.buffer_length, DmaDirection.FROM_DEVICE)
+        dma_unmap_page(self.dev, buffer.dma_addr, self._mapped, DmaDirection.FROM_DEVICE)
         return buffer
 
     def release(self, buffer: Page) -> None:

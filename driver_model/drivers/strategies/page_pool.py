@@ -27,7 +27,7 @@ from driver_model.net.skb_memory import ReceivedBuffer
 
 class PagePoolStrategy(PostedStrategy):
     """One pool for each queue, as large as its ring, mapped in both directions so that a frame can leave from where it
-    arrived."""
+    arrived. What it does beside is a matter of :class:`PoolOptions`."""
 
     name = "page_pool"
     recycles = True
@@ -50,6 +50,7 @@ class PagePoolStrategy(PostedStrategy):
             )
         )
         self._skb_recycles = pool.skb_recycles
+        self._filled: dict[Page, int] | None = {} if pool.sync_received else None  # bytes of pages that are lent
 
     def allocate(self) -> tuple[int, Page] | None:
         """A page of the pool; it is mapped and the device's already."""
@@ -59,6 +60,8 @@ class PagePoolStrategy(PostedStrategy):
     def received(self, buffer: Page, length: int) -> Page:
         """Sync what was written."""
         dma_sync_single_for_cpu(self.dev, buffer.dma_addr + self.headroom, length, DmaDirection.BIDIRECTIONAL)
+        if self._filled is not None:
+            self._filled[buffer] = length
         return buffer
 
     def memory(self, owner: Any, buffer: Page) -> ReceivedBuffer:
@@ -73,8 +76,10 @@ class PagePoolStrategy(PostedStrategy):
         has left it is freed."""
         if buffer.pp is None:
             self.dev.pages.put_page(buffer)
-        else:
+        elif self._filled is None:
             page_pool_put_full_page(self.pool, buffer, False)
+        else:
+            page_pool_put_page(self.pool, buffer, self._filled.pop(buffer, -1), False)
 
     def transmit(self, buffer: Page, length: int) -> int | None:
         """Sync what is to be sent."""
@@ -84,11 +89,13 @@ class PagePoolStrategy(PostedStrategy):
 
     def transmitted(self, buffer: Page, length: int) -> None:
         """Back to the pool. The CPU had no part in it since :meth:`transmit`, so there is nothing to sync."""
+        if self._filled is not None:
+            self._filled.pop(buffer, None)
         page_pool_put_page(self.pool, buffer, 0, False)
 
     def withdraw(self, buffer: Page) -> None:
         """Back to the pool."""
-        self.release(buffer)
+        page_pool_put_full_page(self.pool, buffer, False)
 
     def close(self) -> None:
         """Destroy the pool."""

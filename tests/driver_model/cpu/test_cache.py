@@ -184,3 +184,23 @@ def test_the_same_seed_gives_the_same_run() -> None:
 def test_bad_seed(seed: Any) -> None:
     with pytest.raises(TypeError, match=f"must be an integer, not {seed!r}"):
         CacheImage(FakePlatform(), seed)
+
+
+def test_a_look_sees_what_a_load_would_and_changes_nothing() -> None:
+    seed = 5
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    platform, cache = machine(seed)
+    cache.set_uncached(1 << 12, 1 << 12)
+    for _ in range(500):
+        address, length = rng.randrange(1 << 13), rng.randrange(300)
+        length = min(length, (1 << 12) - address % (1 << 12))
+        if rng.randrange(2):
+            cache.write(address, rng.randbytes(length))
+        else:
+            before = cache.write_backs, cache.fetches, cache.evictions
+            seen = cache.peek(address, length)
+            assert (cache.write_backs, cache.fetches, cache.evictions) == before
+            assert seen == cache.read(address, length)
+        if not rng.randrange(10):
+            platform.device_write(rng.randrange(1 << 13), rng.randbytes(64))

@@ -162,3 +162,19 @@ def test_cores_meet_at_the_zone_for_blocks_but_not_for_single_pages() -> None:
 
 def test_lists_of_blocks_keep_cores_apart() -> None:
     assert pair_cycles(4, 3, 3) < 1.1 * pair_cycles(1, 3, 3)
+
+
+def test_pages_on_a_cores_lists_are_not_used() -> None:
+    bench = Bench()
+    pages, zone = bench.host.pages[0], bench.host.zone
+    before = zone.used_pages
+    taken = [pages.alloc_pages(order) for order in (0, 1, 3)]
+    assert zone.used_pages - before == 1 + 2 + 8
+    for page in taken:
+        assert page is not None
+        pages.put_page(page)
+    assert zone.used_pages == before
+    assert pages.listed_pages > 0
+    pages.drain()
+    assert pages.listed_pages == 0
+    assert zone.used_pages == before
