@@ -71,7 +71,6 @@ class PinSocket:
             statistics.held += 1
             statistics.truesize += skb.truesize
             skb.holder = "pinning socket"
-            self._stack = stack
             self._held.append(skb)
             return
         stack.freeing.napi_consume_skb(skb, 1)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Protocol
 
+STOP_SLACK = 10 * 10**6  #: picoseconds: a process that stops the kernel may leave its core before it ends
+
 
 class Hardware(Protocol):
     """What the kernel needs of a backend (:class:`sim.backends.base.Backend`)."""
@@ -126,8 +128,7 @@ class EventKernel:
         """Let the hardware run until a time; False if a call is due up to then, a watch called back before, or
         :meth:`run` is to end before: a core that polls for ever must not keep it."""
         next_time = self._next()
-        ends = self._running and (self._stopped or until > self._end)
-        if ends or (next_time is not None and next_time <= until):
+        if (self._running and until > self._end) or (next_time is not None and next_time <= until):
             return False
         return self._run_hardware(until)
 
@@ -157,8 +158,9 @@ class EventKernel:
             self._running = False
 
     def stop(self) -> None:
-        """End :meth:`run` as soon as the present call returns to it."""
+        """End :meth:`run` as soon as the present call returns to it; it may still wait for :data:`STOP_SLACK`."""
         self._stopped = True
+        self._end = min(self._end, self.now + STOP_SLACK)
 
     def _next(self) -> int | None:
         heap = self._heap
