@@ -38,6 +38,11 @@ class PerCpuPages:
         self._op_free = [core.op("page.free"), *(core.op(f"page.free.order{order}") for order in orders)]
         self._op_rmqueue = core.op("page.rmqueue")
 
+    @property
+    def count(self) -> int:
+        """Pages on all of them."""
+        return len(self.single) + self.larger + len(self.local)
+
     def charge_alloc(self, order: int) -> None:
         """What an allocation of an order costs, beside batches and the lock."""
         self.core.spend(self._op_alloc[0 if order < len(self.lists) else min(order, PAGE_ALLOC_COSTLY_ORDER)])
