@@ -11,6 +11,7 @@ from driver_model.drivers.host import Host
 from driver_model.drivers.nic import NicDriver
 from driver_model.drivers.queue_config import QueueConfig
 from driver_model.drivers.strategies import hardware_pools, strategy
+from driver_model.drivers.strategies.base import NO_OPTIONS
 from driver_model.memory.ownership import OwnershipChecker
 from driver_model.memory.page import PAGE_SIZE
 from driver_model.memory.zone import PAGE_ALLOC_COSTLY_ORDER, Zone
@@ -72,8 +73,15 @@ class Bench:
         zone = Zone(memory, page_size, pcp_order=pcp_order, min_free_kbytes=min_free_kbytes)
         self.host = Host(self.system.cores, checker=self.checker, zone=zone, dma_skip_sync=dma_skip_sync)
         self.collector = Collector(expected)
+        chosen = strategy(strategy_name, config.get("pool", NO_OPTIONS))
         self.driver = NicDriver(
-            self.host, QueueConfig(strategy(strategy_name), program(verdict), consumer or self.collector, **config)
+            self.host,
+            QueueConfig(
+                chosen,
+                program(verdict),
+                consumer or self.collector,
+                **config,
+            ),
         )
         self.core = self.system.cores[0]
 

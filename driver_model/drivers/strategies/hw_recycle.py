@@ -77,6 +77,7 @@ class HwRecycle(PooledStrategy):
                 offset=self.headroom,
             )
         )
+        self._limit, self._resume = pool.inflight_limit, pool.inflight_resume
         self.pool: HardwarePool | None = None  #: from the first :meth:`attach` on
         self.warnings = []
         self.recycled = self.lost = self.kept = self.refused = self.given_up = 0
@@ -99,6 +100,8 @@ class HwRecycle(PooledStrategy):
         self._control = tx_recycle(pool.pool)
         self._enabled = True
         pool.enable(lifo=True)
+        if self._limit:
+            pool.set_limit(self._limit, self._resume)
         self._attached = True
         joined = self.grow(buffers)
         if joined < buffers:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Pages from a page_pool: mapped once, recycled, only synced for each packet."""
 
+from typing import Any
+
 from driver_model.drivers.strategies.base import NO_OPTIONS, PoolOptions, PostedStrategy
 from driver_model.memory.dma import (
     Device,
@@ -8,7 +10,6 @@ from driver_model.memory.dma import (
     dma_sync_single_for_cpu,
     dma_sync_single_for_device,
 )
-from driver_model.memory.page import Page
 from driver_model.memory.page_pool import (
     page_pool_alloc_pages,
     page_pool_create,
@@ -30,6 +31,7 @@ class PagePoolStrategy(PostedStrategy):
 
     def __init__(self, dev: Device, ring_entries: int, napi: Napi, pool: PoolOptions = NO_OPTIONS) -> None:
         super().__init__(dev, ring_entries, napi, pool)
+        offset, max_len = self._device_writes()
         self.pool = page_pool_create(
             PagePoolParams(
                 dev=dev,
@@ -37,39 +39,44 @@ class PagePoolStrategy(PostedStrategy):
                 pool_size=min(ring_entries, PP_RING_MAX),
                 napi=napi,
                 dma_dir=DmaDirection.BIDIRECTIONAL,
-                max_len=self.buffer_length,
-                offset=self.headroom,
+                max_len=max_len,
+                offset=offset,
                 inflight_limit=pool.inflight_limit,
+                inflight_resume=pool.inflight_resume,
                 shrinker=pool.shrinker,
                 put_page_recycles=pool.put_page_recycles,
             )
         )
 
-    def allocate(self) -> tuple[int, Page] | None:
+    def _device_writes(self) -> tuple[int, int]:
+        """Where in a page the device may write, and how many bytes."""
+        return self.headroom, self.buffer_length
+
+    def allocate(self) -> tuple[int, Any] | None:
         """A page of the pool; it is mapped and the device's already."""
         page = page_pool_alloc_pages(self.pool)
         return None if page is None else (page.dma_addr + self.headroom, page)
 
-    def received(self, buffer: Page, length: int) -> Page:
+    def received(self, buffer: Any, length: int) -> Any:
         """Sync what was written."""
         dma_sync_single_for_cpu(self.dev, buffer.dma_addr + self.headroom, length, DmaDirection.BIDIRECTIONAL)
         return buffer
 
-    def release(self, buffer: Page) -> None:
+    def release(self, buffer: Any) -> None:
         """Back to the pool: into its cache where the caller runs in the queue's NAPI, else into its ring."""
         page_pool_put_full_page(self.pool, buffer, False)
 
-    def transmit(self, buffer: Page, length: int) -> int | None:
+    def transmit(self, buffer: Any, length: int) -> int | None:
         """Sync what is to be sent."""
         dma_address = buffer.dma_addr + self.headroom
         dma_sync_single_for_device(self.dev, dma_address, length, DmaDirection.BIDIRECTIONAL)
         return dma_address
 
-    def transmitted(self, buffer: Page, length: int) -> None:
+    def transmitted(self, buffer: Any, length: int) -> None:
         """Back to the pool. The CPU had no part in it since :meth:`transmit`, so there is nothing to sync."""
         page_pool_put_page(self.pool, buffer, 0, False)
 
-    def withdraw(self, buffer: Page) -> None:
+    def withdraw(self, buffer: Any) -> None:
         """Back to the pool."""
         self.release(buffer)
 
@@ -78,8 +85,10 @@ class PagePoolStrategy(PostedStrategy):
         page_pool_destroy(self.pool)
 
     def statistics(self) -> dict[str, int]:
-        """The pool's counters."""
-        return self.pool.statistics.ethtool()
+        """The pool's counters, and those that the kernel does not have."""
+        counts = self.pool.statistics
+        extra = {"rx_pp_alloc_limited": counts.alloc_limited, "rx_pp_shrunk": counts.shrunk}
+        return counts.ethtool() | extra
 
     @property
     def in_flight(self) -> int:

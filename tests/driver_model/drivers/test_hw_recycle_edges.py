@@ -108,7 +108,7 @@ def test_another_strategy_leaves_the_pools_of_a_device_alone() -> None:
 @pytest.mark.parametrize(("size", "entries"), [(31, 64), (0, 8)])
 def test_a_pool_that_may_be_held_in_advance_as_a_whole_is_refused(size: int, entries: int) -> None:
     drop = XdpProgram("drop", lambda xdp: XdpAction.DROP)
-    config = QueueConfig(HwRecycle, drop, None, entries, entries, pool_size=size)
+    config = QueueConfig(HwRecycle, drop, rx_entries=entries, tx_entries=entries, pool_size=size)
     with pytest.raises(
         OSError, match="at least 32 on this device, whose queues hold 16 buffers in advance, not"
     ) as error:
