@@ -40,7 +40,8 @@ class SocketStatistics:
 
 class LocalSocket:
     """Queues packets for a process, which reads each when it has lain there for ``hold`` picoseconds: copies its bytes
-    into a buffer of its own, and frees it.
+    into a buffer of its own, and frees it. It reads no more than one packet in ``pace`` picoseconds, as one does that
+    waits for something else between them.
 
     Packets are charged to the socket by their truesize while they wait; beyond ``rcvbuf`` more are dropped. With
     ``stream``, bytes are added to the packet before, as TCP does, where that can be. Charged are ``sock.demux``,
@@ -53,6 +54,10 @@ class LocalSocket:
     rcvbuf : bytes of truesize
     stream : packets are coalesced
     deliver : told the bytes of each SKB that is read, from the IPv4 header on
+
+    Attributes
+    ----------
+    pace : may be changed at any time; 0: the reader waits for packets alone
     """
 
     def __init__(
@@ -72,8 +77,10 @@ class LocalSocket:
         self.rcvbuf = rcvbuf
         self.stream = stream
         self.deliver = deliver
+        self.pace = 0
         self.rmem_alloc = 0  #: truesize that is charged
         self.statistics = SocketStatistics()
+        self._due = 0  # when it should have read last, with a pace
         self._pages = pages
         self._queue: deque[tuple[int, SkBuff]] = deque()
         self._arrived = WaitQueue()
@@ -144,7 +151,12 @@ class LocalSocket:
                 break
             core.sleep_until(self._queue[0][0] + self.hold)
             while self._queue and self._queue[0][0] + self.hold <= core.time and not self._closing:
+                begin = core.time
                 self._recv()
+                if self.pace:
+                    late = begin - self._due
+                    self._due = (self._due if late < self.pace else begin) + self.pace
+                    core.sleep_until(self._due)
                 core.cond_resched()
         assert self._buffer is not None
         while self._queue:
