@@ -9,9 +9,11 @@ from sim.experiments.carried_translation import CarriedTranslation
 from sim.experiments.iotlb_window import IotlbWindow
 from sim.experiments.latency import Latency
 from sim.experiments.line_rate import LineRateExperiment
+from sim.experiments.overload import Overload
 from sim.experiments.protection import Protection
 from sim.experiments.recycle_overload import RecycleOverload
 from sim.experiments.settings import SettingError
+from sim.experiments.starvation import Starvation
 from sim.experiments.strategies import Strategies
 
 _ALL = (
@@ -22,6 +24,8 @@ _ALL = (
     CarriedTranslation(),
     LineRateExperiment(),
     Latency(),
+    Overload(),
+    Starvation(),
 )
 EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType({each.name: each for each in _ALL})
 
