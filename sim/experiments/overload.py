@@ -98,6 +98,7 @@ class Overload(Experiment):
         "ring": "32",
         "limit": "100",
         "period": "50",
+        "file": "0",
     }
     columns = (
         Column("peak", "most MiB", decimals(2)),

@@ -23,7 +23,7 @@ IDS = 2048
 FLOWS = 16
 UNBOUNDED = 1 << 40  #: bytes that may wait in the socket
 MODERATION_US = 10
-SOME_US = 300  #: of traffic, beyond one and a half times as long as a packet is held
+SOME_US = 200  #: of traffic, beyond five quarters of the time that a packet is held
 FRAGMENT_BYTES = 2048
 LONGEST_US = 10_000
 S1 = "Memory recycling for Network Interfaces (Apalodimas, BKK19-505): one packet per page costs memory"
@@ -69,7 +69,7 @@ class Starvation(Experiment):
         "size": Setting(512, "bytes of a frame on the wire, with FCS", low=64, high=1518),
         "burst": Setting(32, "frames of a burst", low=2, high=1024),
         "ring": Setting(64, "entries of each ring, a power of two", low=32, high=1024),
-        "resolution": Setting(4, "buffers to which the search goes", low=1, high=1024),
+        "resolution": Setting(8, "buffers to which the search goes", low=1, high=1024),
         "profile": Setting("e5-1650v4", "cost profile of the cores"),
         "checkers": Setting(False, "ownership checker on or off"),
         "seed": Setting(1, "of the payload"),
@@ -87,7 +87,7 @@ class Starvation(Experiment):
         Column("memory", "MiB", decimals(2)),
         Column("dropped", "dropped without", decimals(1)),
     )
-    picture = Lines("starved", "extra", "hold_us", "% of frames dropped for want of a buffer")
+    picture = Lines("memory", "hold_us", "supply", "MiB with which the hardware never starves")
     job = "sim.starvation.job:run_searches"
     measurement = StarvationMeasurement
 
@@ -181,7 +181,7 @@ def _run(
     return RunConfig(
         Traffic(
             str(settings["size"]),
-            max(1, (hold * 3 // 2 + SOME_US) * kpps // 1000),
+            max(1, (hold * 5 // 4 + SOME_US) * kpps // 1000),
             FLOWS,
             rate=rate,
             load=str(load),

@@ -126,12 +126,12 @@ def test_runs_that_make_no_sense() -> None:
 
 
 def test_a_short_run_on_the_machine() -> None:
-    settings = {"variants": "circuit_breaker+shrinker", "calm": "50", "overload": "400", "recovery": "100"}
-    settings |= {"ring": "32", "limit": "100", "period": "50", "pace": "20"}
+    settings = {"variants": "circuit_breaker+shrinker", "calm": "50", "overload": "600", "recovery": "100"}
+    settings |= {"ring": "32", "limit": "100", "period": "50", "pace": "20", "file": "0"}
     result = run_experiment(EXPERIMENTS["overload"], settings)
     assert not [row for row in result.rows if row.kind == "check" and row.value is not True]
     series = [row for row in result.rows if row.name == "inflight_mem" and row.case["variant"] == "circuit_breaker"]
-    assert [row.case["time_us"] for row in series] == list(range(0, 550, 50))
+    assert [row.case["time_us"] for row in series] == list(range(0, 750, 50))
     assert max(float(row.value) for row in series) == 100 * PAGE / (1 << 20)
     assert float(result.value("peak", variant="shrinker")) > 100 * PAGE / (1 << 20)
     assert result.value("other_lost", variant="circuit_breaker") == 0
