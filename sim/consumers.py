@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
+from driver_model.cpu.core import Core
 from driver_model.drivers.host import Host
 from driver_model.drivers.nic import NicDriver
 from driver_model.net.collector import Collector
@@ -22,6 +23,8 @@ from driver_model.net.stack import Handler, NetStack
 from sim.traffic.flows import SOURCE_MAC, queue_mac
 
 MICROSECOND = 10**6  #: in picoseconds
+CORE_STEP = 2 * MICROSECOND  #: between two looks whether another core is done
+CORE_TIMEOUT = 100_000 * MICROSECOND  #: for it to be
 NAT_ADDRESS = 0xC0A80001  #: 192.168.0.1, the source of what NAT sends
 ATTACKER = 0x0A010000  #: 10.1.0.0, the source of flow 0
 HOP_MAC = bytes.fromhex(SOURCE_MAC.replace(":", ""))  #: of the next hop, from which the traffic comes
@@ -121,10 +124,10 @@ class Stacked(FrameConsumer):
         """Nothing to begin."""
 
     def close(self) -> None:
-        """Free what the handlers keep."""
-        for each in self.handlers:
+        """Free what the handlers keep, each on its core."""
+        for core, each in zip(self.host.cores, self.handlers, strict=True):
             if each is not None:
-                each.close()
+                on_core(self.host, core, each.close)
 
     @property
     def dropped(self) -> Counter[str]:
@@ -315,9 +318,9 @@ class Held(Stacked):
         )
 
     def open(self, driver: NicDriver) -> None:
-        """Start the readers."""
-        for each in self.handlers:
-            each.open()
+        """Start the readers, each on its core."""
+        for core, each in zip(self.host.cores, self.handlers, strict=True):
+            on_core(self.host, core, each.open)
 
     @property
     def busy(self) -> int:
@@ -383,6 +386,21 @@ def consumer(name: str, host: Host, done: Done, collector: Collector, **socket: 
 def _length(fragments: Sequence[tuple[Any, int, int]], metadata: Any) -> int:
     """Bytes of a frame."""
     return (0 if metadata.header is None else int(metadata.header[1])) + sum(size for _, _, size in fragments)
+
+
+def on_core(host: Host, core: Core, function: Callable[[], None]) -> None:
+    """Run a function in a process of a core, and wait for it in a process of the first one."""
+    first = host.cores[0]
+    if core is first:
+        function()
+        return
+    first.sync()
+    task = core.spawn("consumer", function)
+    deadline = first.time + CORE_TIMEOUT
+    while not task.done:
+        if first.time >= deadline:
+            raise TimeoutError(f"Waited {CORE_TIMEOUT // MICROSECOND} us for a consumer's process on core {core.index}")
+        first.sleep_until(first.time + CORE_STEP)
 
 
 def _sum(data: bytes) -> int:

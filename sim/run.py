@@ -10,6 +10,7 @@ from driver_model.cpu.profile import Profile
 from driver_model.drivers.queue_config import COMPLETION_CYCLES
 from driver_model.drivers.ring import check_entries
 from driver_model.drivers.strategies import STRATEGIES, hardware_pools
+from driver_model.drivers.strategies import strategy as choose_strategy
 from driver_model.drivers.strategies.base import PoolOptions
 from driver_model.memory.page import PAGE_SIZE
 from driver_model.net.local_socket import RMEM_DEFAULT
@@ -45,8 +46,10 @@ class RunConfig:
         ``pin``, too), and whether packets are coalesced
     skb : how SKBs are made and freed
     page_size : of the kernel, 4096 or 65536
+    pcp_batch : pages that the cores' lists of free pages trade at once; None: as on a machine of 1 GiB or more
     pool : what a strategy with a page_pool asks of it
     detached_freelists : bulk free of slab objects detaches freelists, as from Linux 4.4 on
+    pool_size, pool_max : buffers of a pool in the device, see :class:`driver_model.drivers.queue_config.QueueConfig`
     cores : CPU cores; queue pair *q* belongs to core *q* modulo ``cores``
     queues : queue pairs in use
     ring : entries of each ring
@@ -71,8 +74,11 @@ class RunConfig:
     stream: bool = False
     skb: SkbPolicy = field(default_factory=SkbPolicy)
     page_size: int = PAGE_SIZE
+    pcp_batch: int | None = None
     pool: PoolOptions = field(default_factory=PoolOptions)
     detached_freelists: bool = True
+    pool_size: int = 0
+    pool_max: int = 0
     cores: int = 1
     queues: int = 1
     ring: int = 512
@@ -107,6 +113,7 @@ class RunConfig:
         if self.core_khz < 0:
             raise ValueError(f"core_khz must be 0 or more, not {self.core_khz!r}")
         check_entries("ring", self.ring)
+        choose_strategy(self.strategy, self.pool)
         if self.moderation_count > 1 and not self.moderation_cycles:
             raise ValueError(
                 f"moderation_count = {self.moderation_count!r} needs moderation_cycles, or the last frames would wait "

@@ -10,10 +10,11 @@ from driver_model.cpu.system import System
 from driver_model.drivers.host import Host
 from driver_model.drivers.nic import NicDriver
 from driver_model.drivers.queue_config import Consumer, QueueConfig
-from driver_model.drivers.strategies import STRATEGIES
+from driver_model.drivers.strategies import strategy as choose_strategy
 from driver_model.events import EventLog
 from driver_model.memory.ownership import OwnershipChecker
 from driver_model.memory.page import PAGE_SHIFT
+from driver_model.memory.zone import Zone
 from driver_model.net.collector import Collector
 from driver_model.net.xdp import XdpAction, XdpBuff, XdpProgram
 from driver_model.net.xdp_programs import NO_PROGRAM, PROGRAMS
@@ -105,12 +106,16 @@ class Scenario:
         self.began: int | None = None  # when software first had a frame, likewise
         self.lengths: list[int] = []
         self.statistics: dict[str, int] = {}
+        #: told, before the wire plays its frames, when the first and the last of them will start, in picoseconds
+        self.at_begin: list[Callable[[int, int], None]] = []
         self.accesses: Counter[tuple[bool, int, int]] = Counter()  # is a write, place in a line, length
         self._joiner = AccessJoiner(machine.host_width // 8)
-        self.host = Host(self.system.cores, checker=self.checker, page_size=config.page_size, skb_policy=config.skb)
+        zone = Zone(self.platform.memory_size, config.page_size, pcp_batch=config.pcp_batch)
+        self.host = Host(self.system.cores, checker=self.checker, zone=zone, skb_policy=config.skb)
         for slab in self.host.slabs:
             slab.detached_freelists = config.detached_freelists
-        buffer_length = STRATEGIES[config.strategy].buffer_length_of(self.host.zone.page_size)
+        strategy = choose_strategy(config.strategy, config.pool)
+        buffer_length = strategy.buffer_length_of(self.host.zone.page_size, config.pool)
         self.whole = all(len(frame.data) <= buffer_length for frame in self.frames)  # each in one buffer
         self.iommu = None if machine.iommu is None else IommuUse(self.host, config.iommu, machine.iommu)
         self.passed = Collector(self._expected())  # what passed to the consumer
@@ -119,7 +124,7 @@ class Scenario:
         self._tells = consumer is None and (self.consumer.tells or self.consumer.sends)
         self.left = Collector(self._leaving())  # what left again
         queue = QueueConfig(
-            strategy=STRATEGIES[config.strategy],
+            strategy=strategy,
             program=self._observed(PROGRAMS.get(config.verdict, NO_PROGRAM) if program is None else program),
             consumer=self.consumer.take if consumer is None else consumer,
             pool=config.pool,
@@ -128,6 +133,8 @@ class Scenario:
             moderation_cycles=config.moderation_cycles,
             moderation_count=config.moderation_count,
             completion_cycles=config.completion_cycles,
+            pool_size=config.pool_size,
+            pool_max=config.pool_max,
         )
         self.driver = NicDriver(self.host, queue, config.queues)
 
@@ -140,6 +147,8 @@ class Scenario:
         self._joiner.rest()
         self.accesses.clear()
         start = self.backend.cycle + LEAD_CYCLES
+        for call in self.at_begin:
+            call(start * self.machine.cycle_ps, (start + self.frames[-1].start) * self.machine.cycle_ps)
         self.player.play(frame._replace(start=start + frame.start) for frame in self.frames)
         self._settle((start + self.frames[-1].start) * self.machine.cycle_ps)
         self._count(self._joiner.rest())
@@ -240,14 +249,15 @@ class Scenario:
         config, cycle = self.config, self.machine.cycle_ps
         step = max(STEP * (STALLED if self.machine.stalls else 1), 2 * config.completion_cycles * cycle)
         step += config.moderation_cycles * cycle
-        last: tuple[int, int] | None = None
+        last: tuple[int, int, bool] | None = None
         while True:
             self.platform.run(self.platform.now + step)
             self._observe()
-            state = (sum(queue.statistics.rx_completed for queue in self.driver.queues), len(self.sent))
             idle = not self.consumer.busy and not any(
-                (queue.tx.running and queue.tx.outstanding) or queue.polling.busy for queue in self.driver.queues
+                (queue.tx.running and queue.tx.outstanding) or queue.busy for queue in self.driver.queues
             )
+            # Of a queue that was not armed before, an interrupt may be about to come.
+            state = (sum(queue.statistics.rx_completed for queue in self.driver.queues), len(self.sent), idle)
             if self.player.exhausted and self.platform.now > end + step and idle and state == last:
                 return
             if self.platform.now > limit:

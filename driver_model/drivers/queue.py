@@ -142,6 +142,11 @@ class QueuePair:
             return
         self.core.mmio_write(self._arm, self.rx.completions.consumer | self.tx.completions.consumer << self._arm_tx)
 
+    @property
+    def busy(self) -> bool:
+        """A poll is under way or due, or a check, after which the queue is armed."""
+        return self.polling.busy or self._check.running
+
     def refill(self) -> None:
         """Give the device empty buffers, and publish them with what was consumed."""
         supply = self.rx.supply

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from driver_model.memory.dma import DmaDirection
-from driver_model.memory.mapping import CPU, POSTED, TIME, Mapping, MappingTable, overlap, story
+from driver_model.memory.mapping import CPU, POSTED, TIME, Mapping, MappingTable, covers, overlap, story
 from driver_model.memory.page import PAGE_SHIFT
 
 _READABLE = (DmaDirection.TO_DEVICE, DmaDirection.BIDIRECTIONAL)
@@ -106,7 +106,7 @@ def _fault(mapping: Mapping, time: int, start: int, stop: int, write: bool) -> s
     if state[CPU] and overlap(state[CPU], start, stop):
         return "device access of cpu memory"
     posted = state[POSTED]
-    if posted is not None and not (posted[0] <= start and stop <= posted[1]):
+    if posted is not None and not covers(posted, start, stop):
         return "device access beyond the posted length"
     return None
 

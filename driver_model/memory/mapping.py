@@ -12,9 +12,9 @@ from driver_model.memory.site import Site, told
 
 Intervals = tuple[tuple[int, int], ...]  #: disjoint half-open address ranges, ascending
 
-#: From a time on: which bytes are the CPU's; the range named to the device in a descriptor (None where no driver ever
+#: From a time on: which bytes are the CPU's; the ranges named to the device in descriptors (None where no driver ever
 #: said); what happened, on which core, where. A bare tuple of bare tuples, which costs least to make and to keep.
-Handover = tuple[int, Intervals, tuple[int, int] | None, str, int, Site]
+Handover = tuple[int, Intervals, Intervals | None, str, int, Site]
 TIME: Final = 0
 CPU: Final = 1
 POSTED: Final = 2
@@ -55,6 +55,11 @@ def covers(intervals: Intervals, start: int, stop: int) -> bool:
 def overlap(intervals: Intervals, start: int, stop: int) -> bool:
     """Whether a range touches any of the intervals."""
     return any(low < stop and start < high for low, high in intervals)
+
+
+def untouched(intervals: Intervals, start: int, stop: int) -> Intervals:
+    """Those of the intervals that a range does not touch, whole."""
+    return tuple((low, high) for low, high in intervals if high <= start or stop <= low)
 
 
 def story(handover: Handover) -> str:

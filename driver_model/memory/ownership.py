@@ -28,6 +28,7 @@ from driver_model.memory.mapping import (
     covers,
     overlap,
     remove,
+    untouched,
 )
 from driver_model.memory.page import PAGE_SHIFT, PAGE_SIZE, Page
 from driver_model.memory.site import Site, caller, told
@@ -36,7 +37,6 @@ from driver_model.memory.slab_checker import SlabChecker
 if TYPE_CHECKING:
     from driver_model.cpu.core import Core
 
-_NOTHING = (0, 0)
 _FOREVER = 1 << 63
 
 
@@ -167,7 +167,8 @@ class OwnershipChecker:
         if mapping is not None:
             start = mapping.address + dma_address - mapping.dma_address
             _, cpu, posted, _, _, _ = mapping.history[-1]
-            posted = None if posted is None else _NOTHING
+            if posted:
+                posted = untouched(posted, start, start + size)
             site = caller(2)
             self._hand_over(
                 mapping, (core.time, add(cpu, start, start + size), posted, "dma_sync_for_cpu", core.index, site)
@@ -181,21 +182,23 @@ class OwnershipChecker:
         if mapping is not None:
             start = mapping.address + dma_address - mapping.dma_address
             _, cpu, posted, _, _, _ = mapping.history[-1]
-            posted = None if posted is None else _NOTHING
+            if posted:
+                posted = untouched(posted, start, start + size)
             site = caller(2)
             self._hand_over(
                 mapping, (core.time, remove(cpu, start, start + size), posted, "dma_sync_for_device", core.index, site)
             )
 
     def posted(self, core: "Core", dma_address: int, length: int) -> None:
-        """A descriptor names these bytes to the device: until the next sync it may touch them and no others."""
+        """A descriptor names these bytes to the device: until the next sync of any of them it may touch them. Of the
+        mapping's others it may touch what was posted as well, as a page may be several buffers."""
         mapping = self._table.find(dma_address)
         if mapping is None:
             what = f"{dma_address:#x} posted at {told(caller())} is not mapped"
             self._report("device access outside a mapping", what)
             return
         start = mapping.address + dma_address - mapping.dma_address
-        cpu = mapping.history[-1][CPU]
+        _, cpu, others, _, _, _ = mapping.history[-1]
         if cpu and overlap(cpu, start, start + length):
             what = f"{start:#x} posted at {told(caller())} is the CPU's: {mapping}"
             self._report("device access of cpu memory", what)
@@ -204,7 +207,10 @@ class OwnershipChecker:
             if dirty is not None:
                 what = f"line {dirty:#x} of {start:#x} posted at {told(caller())}, without sync_for_device: {mapping}"
                 self._report("cpu-dirty line in a posted buffer", what)
-        self._hand_over(mapping, (core.time, cpu, (start, start + length), "descriptor", core.index, caller(2)))
+        posted: Intervals = ((start, start + length),)
+        if others:
+            posted = *untouched(others, start, start + length), *posted
+        self._hand_over(mapping, (core.time, cpu, posted, "descriptor", core.index, caller(2)))
 
     def coherent_allocated(self, core: "Core", dma_address: int, page: Page) -> None:
         """Memory for both sides was handed out."""
@@ -292,9 +298,10 @@ class OwnershipChecker:
                 start, end = max(address, mapping.address), min(stop, mapping.stop)
                 state = mapping.history[-1]
                 if not covers(state[CPU], start, end):
-                    if write and state[CPU] and state[POSTED] == _NOTHING:
+                    posted = state[POSTED]
+                    if write and state[CPU] and posted is not None and not overlap(posted, start, end):
                         cpu = add(state[CPU], start, end)
-                        self._hand_over(mapping, (core.time, cpu, _NOTHING, "write", core.index, caller()))
+                        self._hand_over(mapping, (core.time, cpu, posted, "write", core.index, caller()))
                         continue
                     self._report(
                         "cpu access of device memory",

@@ -223,6 +223,11 @@ class PageAllocator:
         self._pcp.drain((by or self)._pcp)
 
     @property
+    def listed(self) -> int:
+        """Free pages on the core's lists."""
+        return self._pcp.count
+
+    @property
     def in_use(self) -> int:
         """Allocations of this core's calls that have not been given back through it."""
         return self.statistics.allocated - self.statistics.freed

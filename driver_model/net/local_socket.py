@@ -40,7 +40,8 @@ class SocketStatistics:
 
 class LocalSocket:
     """Queues packets for a process, which reads each when it has lain there for ``hold`` picoseconds: copies its bytes
-    into a buffer of its own, and frees it.
+    into a buffer of its own, and frees it. It reads no more than one packet in ``pace`` picoseconds, as one does that
+    waits for something else between them.
 
     Packets are charged to the socket by their truesize while they wait; once that has reached ``rcvbuf``, more are
     dropped (``__sock_queue_rcv_skb``: one packet may pass it). With ``stream``, bytes are added to the packet before,
@@ -54,6 +55,10 @@ class LocalSocket:
     rcvbuf : bytes of truesize
     stream : packets are coalesced
     deliver : told the bytes of each SKB that is read, from the IPv4 header on
+
+    Attributes
+    ----------
+    pace : may be changed at any time; 0: the reader waits for packets alone
     """
 
     def __init__(
@@ -73,8 +78,10 @@ class LocalSocket:
         self.rcvbuf = rcvbuf
         self.stream = stream
         self.deliver = deliver
+        self.pace = 0
         self.rmem_alloc = 0  #: truesize that is charged
         self.statistics = SocketStatistics()
+        self._paced = 0  # when it should have read last, with a pace
         self._pages = pages
         self._queue: deque[tuple[int, SkBuff]] = deque()
         self._arrived = WaitQueue()
@@ -159,7 +166,12 @@ class LocalSocket:
                 break
             self._sleep_until(self._queue[0][0] + self.hold)
             while self._queue and self._queue[0][0] + self.hold <= core.time and not self._closing:
+                begin = core.time
                 self._recv()
+                if self.pace:
+                    late = begin - self._paced
+                    self._paced = (self._paced if late < self.pace else begin) + self.pace
+                    self._sleep_until(self._paced)
                 core.cond_resched()
         assert self._buffer is not None
         self._purge()

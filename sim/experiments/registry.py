@@ -12,11 +12,13 @@ from sim.experiments.latency import Latency
 from sim.experiments.line_rate import LineRateExperiment
 from sim.experiments.mvneta import Mvneta
 from sim.experiments.one_core import OneCore
+from sim.experiments.overload import Overload
 from sim.experiments.pin_down import PinDown
 from sim.experiments.protection import Protection
 from sim.experiments.recycle_overload import RecycleOverload
 from sim.experiments.settings import SettingError
 from sim.experiments.skb import Skb
+from sim.experiments.starvation import Starvation
 from sim.experiments.strategies import Strategies
 
 _ALL = (
@@ -32,6 +34,8 @@ _ALL = (
     CarriedTranslation(),
     LineRateExperiment(),
     Latency(),
+    Overload(),
+    Starvation(),
 )
 EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType({each.name: each for each in _ALL})
 

@@ -51,15 +51,17 @@ class LineRate:
         """Most frames of ``length`` bytes (without FCS) that the line carries in a second."""
         return Fraction(self.bits_per_second, 8 * (length + OVERHEAD_BYTES))
 
-    def starts(self, lengths: Iterable[int], first: int = 0) -> Iterator[int]:
-        """Start cycle of each frame, back to back at the offered load.
+    def starts(self, lengths: Iterable[int], first: int = 0, burst: int = 1) -> Iterator[int]:
+        """Start cycle of each frame at the offered load: at equal distances, or ``burst`` frames back to back and then
+        the pauses of all.
 
         Times add up exactly; each is rounded up to a cycle only when it is given out, so no error accumulates.
         """
-        time = Fraction(first)
-        for length in lengths:
-            yield ceil(time)
+        time = free = Fraction(first)
+        for number, length in enumerate(lengths, 1):
+            yield ceil(free)
             time += self.frame_cycles(length) / self.load
+            free = time if number % burst == 0 else free + self.frame_cycles(length)
 
     def starts_at(self, nanoseconds: Iterable[int], lengths: Iterable[int], first: int = 0) -> Iterator[int]:
         """Start cycle of each frame at a capture's own times, relative to its first frame.

@@ -37,6 +37,7 @@ class Traffic:
     rate : of the MAC, bits per second
     load : share of the line that is offered, above 0 and at most 1
     seed : of order, sizes and payload
+    burst : frames that come back to back before a pause that makes up for them; 1: all at equal distances
     capture : path of a capture file, with ``sizes`` ``capture``
     timing : ``rate`` plays a capture at the offered load, ``capture`` at its own times
     """
@@ -48,6 +49,7 @@ class Traffic:
     rate: int = 10_000_000_000
     load: str = "1"
     seed: int = 1
+    burst: int = 1
     capture: str | None = None
     timing: str = "rate"
 
@@ -56,6 +58,8 @@ class Traffic:
             raise TypeError(f"frames must be an integer, not {self.frames!r}")
         if not 1 <= self.frames <= MAX_FRAMES:
             raise ValueError(f"frames must be in 1..{MAX_FRAMES}, not {self.frames!r}")
+        if not isinstance(self.burst, int) or isinstance(self.burst, bool) or self.burst < 1:
+            raise ValueError(f"burst must be an integer, 1 or more, not {self.burst!r}")
         if self.timing not in TIMINGS:
             raise ValueError(f"timing must be one of {', '.join(TIMINGS)}, not {self.timing!r}")
         if (self.sizes == CAPTURE) != (self.capture is not None):
@@ -94,5 +98,5 @@ class Traffic:
             flows = Flows(self.flows, self.queues, self.seed)
             lengths = islice(parse_sizes(self.sizes).lengths(self.seed), self.frames)
             payload = [flows.frame(n % self.flows, length, n) for n, length in enumerate(lengths)]
-        starts = line.starts(map(len, payload))
+        starts = line.starts(map(len, payload), burst=self.burst)
         return [Frame(start, data, serial) for serial, (start, data) in enumerate(zip(starts, payload))]

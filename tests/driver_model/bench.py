@@ -11,6 +11,7 @@ from driver_model.drivers.host import Host
 from driver_model.drivers.nic import NicDriver
 from driver_model.drivers.queue_config import QueueConfig
 from driver_model.drivers.strategies import hardware_pools, strategy
+from driver_model.drivers.strategies.base import NO_OPTIONS
 from driver_model.memory.ownership import OwnershipChecker
 from driver_model.memory.page import PAGE_SIZE
 from driver_model.memory.zone import PAGE_ALLOC_COSTLY_ORDER, Zone
@@ -81,8 +82,15 @@ class Bench:
         )
         self.collector = Collector(expected)
         run = program(verdict) if isinstance(verdict, str) else verdict
+        chosen = strategy(strategy_name, config.get("pool", NO_OPTIONS))
         self.driver = NicDriver(
-            self.host, QueueConfig(strategy(strategy_name), run, consumer or self.collector, **config)
+            self.host,
+            QueueConfig(
+                chosen,
+                run,
+                consumer or self.collector,
+                **config,
+            ),
         )
         self.core = self.system.cores[0]
         BENCHES.append(self)

@@ -3,7 +3,7 @@
 
 from types import MappingProxyType
 
-from driver_model.drivers.strategies.base import BufferStrategy, PooledStrategy
+from driver_model.drivers.strategies.base import NO_OPTIONS, BufferStrategy, PooledStrategy, PoolOptions
 from driver_model.drivers.strategies.bypass import Bypass
 from driver_model.drivers.strategies.copybreak import Copybreak
 from driver_model.drivers.strategies.fragments import Fragments
@@ -11,6 +11,7 @@ from driver_model.drivers.strategies.hw_recycle import HwRecycle
 from driver_model.drivers.strategies.page_flip import PageFlip
 from driver_model.drivers.strategies.page_per_packet import PagePerPacket
 from driver_model.drivers.strategies.page_pool import PagePoolStrategy
+from driver_model.drivers.strategies.page_pool_fragments import PagePoolFragments
 
 STRATEGIES: MappingProxyType[str, type[BufferStrategy]] = MappingProxyType(
     {
@@ -25,8 +26,12 @@ def hardware_pools(name: str) -> bool:
     return issubclass(strategy(name), PooledStrategy)
 
 
-def strategy(name: str) -> type[BufferStrategy]:
-    """The strategy of that name."""
+def strategy(name: str, pool: PoolOptions = NO_OPTIONS) -> type[BufferStrategy]:
+    """The strategy of that name, with pages cut into fragments if that is asked of its pool."""
     if name not in STRATEGIES:
         raise ValueError(f"Buffer strategy must be one of {', '.join(STRATEGIES)}, not {name!r}")
+    if pool.fragment_bytes:
+        if name != PagePoolStrategy.name:
+            raise ValueError(f"fragment_bytes are for strategy {PagePoolStrategy.name}, not {name!r}")
+        return PagePoolFragments
     return STRATEGIES[name]

@@ -8,12 +8,14 @@ from typing import Any, ClassVar
 
 from driver_model.drivers.hardware_pool import HardwarePool
 from driver_model.memory.dma import Device
+from driver_model.memory.page_pool_frag import FRAGMENT_ALIGN
 from driver_model.net.napi import Napi
 from driver_model.net.skb import SIZEOF_SHARED_INFO
 from driver_model.net.skb_memory import ReceivedBuffer
 from driver_model.net.xdp import XDP_PACKET_HEADROOM
 
 SKB_TAILROOM = SIZEOF_SHARED_INFO  #: behind what the device may fill: an SKB may be built around the buffer
+SMALLEST_FRAGMENT = 1024  #: of a page: headroom, tailroom, and as much for the frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,22 +24,34 @@ class PoolOptions:
 
     Attributes
     ----------
-    inflight_limit : pages that it may have, the circuit breaker; 0: without bound. Of a pool of the device, buffers
-        that may be outstanding, beyond which it refuses frames
+    inflight_limit : pages that it may have, the circuit breaker; of a pool in the device, buffers that it may have
+        given out, the feedback loop; 0: without bound
+    inflight_resume : pages in use, or buffers out, at which it gives again; None: three quarters of the limit
     shrinker : it gives pages back under memory pressure
     put_page_recycles : a page returns by ``put_page``, whose flag names the pool
     skb_recycles : a page returns when its SKB ends (Linux 5.14); otherwise it leaves the pool when it becomes an SKB's
     bulk_refill : new pages come in bulk (Linux 5.13)
     sync_received : a page that returns is synced for the device as far as it was filled, as XDP drivers do (mvneta's
         ``sync_len``), not all of it, as SKBs are: nobody may have written behind that
+    fragment_bytes : its pages are cut into buffers of so many bytes, a multiple of 64; 0: a page is a buffer
     """
 
     inflight_limit: int = 0
+    inflight_resume: int | None = None
     shrinker: bool = False
     put_page_recycles: bool = False
     skb_recycles: bool = True
     bulk_refill: bool = True
     sync_received: bool = False
+    fragment_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        least = SMALLEST_FRAGMENT
+        if self.fragment_bytes and (self.fragment_bytes < least or self.fragment_bytes % FRAGMENT_ALIGN):
+            raise ValueError(
+                f"fragment_bytes must be 0, or a multiple of {FRAGMENT_ALIGN}, {least} or more, not "
+                f"{self.fragment_bytes!r}"
+            )
 
 
 NO_OPTIONS = PoolOptions()
@@ -72,10 +86,10 @@ class BufferStrategy(ABC):
     def __init__(self, dev: Device, ring_entries: int, napi: Napi, pool: PoolOptions = NO_OPTIONS) -> None:
         self.dev = dev
         self.napi = napi
-        self.buffer_length = self.buffer_length_of(dev.pages.page_size)  #: bytes posted to the device
+        self.buffer_length = self.buffer_length_of(dev.pages.page_size, pool)  #: bytes posted to the device
 
     @classmethod
-    def buffer_length_of(cls, page_size: int) -> int:
+    def buffer_length_of(cls, page_size: int, pool: PoolOptions = NO_OPTIONS) -> int:
         """Bytes of a buffer that the device may fill, where the kernel's pages have that size; 65535 at most."""
         return page_size - cls.headroom - SKB_TAILROOM
 
@@ -123,6 +137,11 @@ class BufferStrategy(ABC):
     @abstractmethod
     def in_flight(self) -> int:
         """Pages that the strategy holds or lent out; 0 after :meth:`close` once all came back."""
+
+    @property
+    def inflight_mem(self) -> int:
+        """Bytes of those (netlink's ``inflight-mem``)."""
+        return self.in_flight * self.dev.pages.page_size
 
 
 class PostedStrategy(BufferStrategy):

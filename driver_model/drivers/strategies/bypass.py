@@ -29,7 +29,7 @@ class Bypass(PostedStrategy):
         self._closed = False
 
     @classmethod
-    def buffer_length_of(cls, page_size: int) -> int:
+    def buffer_length_of(cls, page_size: int, pool: PoolOptions = NO_OPTIONS) -> int:
         """What of a buffer the device may fill."""
         return BUFFER_BYTES - HEADROOM - SKB_TAILROOM
 
@@ -72,6 +72,11 @@ class Bypass(PostedStrategy):
     def in_flight(self) -> int:
         """Buffers that are not in the pool."""
         return self.pool.out
+
+    @property
+    def inflight_mem(self) -> int:
+        """Bytes of those buffers; the pool's memory is as large as ever."""
+        return self.pool.out * BUFFER_BYTES
 
     def _end(self) -> None:
         if self._closed and not self.pool.out:

@@ -40,7 +40,7 @@ class Fragments(PostedStrategy):
         self._in_flight = 0
 
     @classmethod
-    def buffer_length_of(cls, page_size: int) -> int:
+    def buffer_length_of(cls, page_size: int, pool: PoolOptions = NO_OPTIONS) -> int:
         """What of a fragment the device may fill."""
         return BUFFER_BYTES - HEADROOM - SKB_TAILROOM
 
@@ -93,3 +93,8 @@ class Fragments(PostedStrategy):
     def in_flight(self) -> int:
         """Fragments allocated and not freed."""
         return self._in_flight
+
+    @property
+    def inflight_mem(self) -> int:
+        """Bytes of the fragments; what they pin may be more."""
+        return self._in_flight * BUFFER_BYTES

@@ -77,7 +77,7 @@ class HwRecycle(PooledStrategy):
                 offset=self.headroom,
             )
         )
-        self._limit = pool.inflight_limit
+        self._limit, self._resume = pool.inflight_limit, pool.inflight_resume
         self.pool: HardwarePool | None = None  #: from the first :meth:`attach` on
         self.warnings = []
         self.recycled = self.lost = self.kept = self.refused = self.given_up = 0
@@ -102,7 +102,7 @@ class HwRecycle(PooledStrategy):
         self._enabled = True
         pool.enable(lifo=True)
         if self._limit:
-            pool.set_limit(self._limit)
+            pool.set_limit(self._limit, self._resume)
         self._attached = True
         joined = self.grow(buffers)
         if joined < buffers:

@@ -93,7 +93,7 @@ class PageFlip(PostedStrategy):
         self._live: dict[Page, None] = {}
 
     @classmethod
-    def buffer_length_of(cls, page_size: int) -> int:
+    def buffer_length_of(cls, page_size: int, pool: PoolOptions = NO_OPTIONS) -> int:
         """What of a half the device may fill."""
         return BUFFER_BYTES - HEADROOM - SKB_TAILROOM
 

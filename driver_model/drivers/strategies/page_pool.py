@@ -10,7 +10,6 @@ from driver_model.memory.dma import (
     dma_sync_single_for_cpu,
     dma_sync_single_for_device,
 )
-from driver_model.memory.page import Page
 from driver_model.memory.page_pool import (
     page_pool_alloc_pages,
     page_pool_create,
@@ -34,6 +33,7 @@ class PagePoolStrategy(PostedStrategy):
 
     def __init__(self, dev: Device, ring_entries: int, napi: Napi, pool: PoolOptions = NO_OPTIONS) -> None:
         super().__init__(dev, ring_entries, napi, pool)
+        offset, max_len = self._device_writes()
         self.pool = page_pool_create(
             PagePoolParams(
                 dev=dev,
@@ -41,37 +41,42 @@ class PagePoolStrategy(PostedStrategy):
                 pool_size=min(ring_entries, PP_RING_MAX),
                 napi=napi,
                 dma_dir=DmaDirection.BIDIRECTIONAL,
-                max_len=self.buffer_length,
-                offset=self.headroom,
+                max_len=max_len,
+                offset=offset,
                 inflight_limit=pool.inflight_limit,
+                inflight_resume=pool.inflight_resume,
                 shrinker=pool.shrinker,
                 put_page_recycles=pool.put_page_recycles,
                 bulk_refill=pool.bulk_refill,
             )
         )
         self._skb_recycles = pool.skb_recycles
-        self._filled: dict[Page, int] | None = {} if pool.sync_received else None  # bytes of pages that are lent
+        self._filled: dict[Any, int] | None = {} if pool.sync_received else None  # bytes of pages that are lent
 
-    def allocate(self) -> tuple[int, Page] | None:
+    def _device_writes(self) -> tuple[int, int]:
+        """Where in a page the device may write, and how many bytes."""
+        return self.headroom, self.buffer_length
+
+    def allocate(self) -> tuple[int, Any] | None:
         """A page of the pool; it is mapped and the device's already."""
         page = page_pool_alloc_pages(self.pool)
         return None if page is None else (page.dma_addr + self.headroom, page)
 
-    def received(self, buffer: Page, length: int) -> Page:
+    def received(self, buffer: Any, length: int) -> Any:
         """Sync what was written."""
         dma_sync_single_for_cpu(self.dev, buffer.dma_addr + self.headroom, length, DmaDirection.BIDIRECTIONAL)
         if self._filled is not None:
             self._filled[buffer] = length
         return buffer
 
-    def memory(self, owner: Any, buffer: Page) -> ReceivedBuffer:
+    def memory(self, owner: Any, buffer: Any) -> ReceivedBuffer:
         """The page, which leaves the pool where SKBs do not give pages back."""
         if self._skb_recycles:
             return super().memory(owner, buffer)
         page_pool_release_page(self.pool, buffer)
         return ReceivedBuffer(owner, buffer, self.buffer_size, writable=True, recycles=False)
 
-    def release(self, buffer: Page) -> None:
+    def release(self, buffer: Any) -> None:
         """Back to the pool: into its cache where the caller runs in the queue's NAPI, else into its ring. A page that
         has left it is freed."""
         if buffer.pp is None:
@@ -81,19 +86,19 @@ class PagePoolStrategy(PostedStrategy):
         else:
             page_pool_put_page(self.pool, buffer, self._filled.pop(buffer, -1), False)
 
-    def transmit(self, buffer: Page, length: int) -> int | None:
+    def transmit(self, buffer: Any, length: int) -> int | None:
         """Sync what is to be sent."""
         dma_address = buffer.dma_addr + self.headroom
         dma_sync_single_for_device(self.dev, dma_address, length, DmaDirection.BIDIRECTIONAL)
         return dma_address
 
-    def transmitted(self, buffer: Page, length: int) -> None:
+    def transmitted(self, buffer: Any, length: int) -> None:
         """Back to the pool. The CPU had no part in it since :meth:`transmit`, so there is nothing to sync."""
         if self._filled is not None:
             self._filled.pop(buffer, None)
         page_pool_put_page(self.pool, buffer, 0, False)
 
-    def withdraw(self, buffer: Page) -> None:
+    def withdraw(self, buffer: Any) -> None:
         """Back to the pool."""
         page_pool_put_full_page(self.pool, buffer, False)
 
@@ -102,8 +107,10 @@ class PagePoolStrategy(PostedStrategy):
         page_pool_destroy(self.pool)
 
     def statistics(self) -> dict[str, int]:
-        """The pool's counters."""
-        return self.pool.statistics.ethtool()
+        """The pool's counters, and those that the kernel does not have."""
+        counts = self.pool.statistics
+        extra = {"rx_pp_alloc_limited": counts.alloc_limited, "rx_pp_shrunk": counts.shrunk}
+        return counts.ethtool() | extra
 
     @property
     def in_flight(self) -> int:

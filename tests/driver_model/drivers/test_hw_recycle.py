@@ -3,6 +3,7 @@
 
 import pytest
 
+from driver_model.drivers.strategies.base import PoolOptions
 from driver_model.memory.ownership import OwnershipError
 from hw.abi.pools import PoolState
 from hw.abi.rings import QueueError
@@ -288,6 +289,31 @@ def test_a_pool_grows_while_it_runs() -> None:
         kit.receive(10)
         assert sorted(buffer.id for buffer in kit.kept) == list(range(SIZE + 10))
         assert kit.strategy.grow(100) == 128 - SIZE - 10, "no id is left"
+        kit.release()
+        kit.finish()
+
+    kit.run(run)
+
+
+def test_a_limit_closes_the_devices_feedback_loop() -> None:
+    """Of what a consumer keeps, no more than the limit is out; it opens again where it is told to."""
+    kit = Kit("pass", pool=PoolOptions(inflight_limit=40, inflight_resume=10))
+
+    def run() -> None:
+        kit.start()
+        kit.nic.receive(0, frames(SIZE, 1))
+        kit.wait(lambda: kit.total("rx_completed") == 40, "as many as may be out")
+        kit.core.sleep_until(kit.core.time + 10**8)
+        assert (kit.total("rx_completed"), kit.pool.outstanding, kit.pool.closed) == (40, 40, True)
+        kit.release(29)
+        kit.core.sleep_until(kit.core.time + 10**8)
+        kit.nic.receive(0, frames(1, 2))
+        kit.core.sleep_until(kit.core.time + 10**8)
+        assert (kit.total("rx_completed"), kit.pool.closed) == (40, True)
+        kit.release(1)
+        kit.core.sleep_until(kit.core.time + 10**8)
+        kit.receive(10)
+        assert not kit.pool.closed
         kit.release()
         kit.finish()
 

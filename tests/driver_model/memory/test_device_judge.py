@@ -89,9 +89,25 @@ def test_device_writes_more_than_was_posted(kit: Kit) -> None:
     kit.device(kit.cycle, page.address + 256, 1000)
     rule = "device access beyond the posted length"
     caught(rule, lambda: kit.device(kit.cycle, page.address + 256, 1001), rf"then descriptor at .*{HERE}")
+    dma_sync_single_for_cpu(kit.dev, address + 256, 64, BOTH)
+    kit.core.time += CYCLE_PS
+    caught(rule, lambda: kit.device(kit.cycle, page.address + 320, 64), "then dma_sync_for_cpu at")
+
+
+def test_a_page_may_be_several_posted_buffers(kit: Kit) -> None:
+    page = kit.page()
+    address = kit.map(page, BOTH)
+    for offset in (0, 2048):
+        kit.checker.posted(kit.core, address + offset, 1000)
+        kit.core.time += CYCLE_PS
+    for offset in (0, 2048):
+        kit.device(kit.cycle, page.address + offset, 1000)
+    rule = "device access beyond the posted length"
+    caught(rule, lambda: kit.device(kit.cycle, page.address + 1000, 64), "then descriptor at")
     dma_sync_single_for_cpu(kit.dev, address, 64, BOTH)
     kit.core.time += CYCLE_PS
-    caught(rule, lambda: kit.device(kit.cycle, page.address + 256, 64), "then dma_sync_for_cpu at")
+    kit.device(kit.cycle, page.address + 2048, 1000)
+    caught(rule, lambda: kit.device(kit.cycle, page.address + 64, 64), "then dma_sync_for_cpu at")
 
 
 def test_an_access_over_two_mappings_needs_both(kit: Kit) -> None:

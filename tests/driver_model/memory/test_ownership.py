@@ -198,5 +198,6 @@ def test_a_packet_may_grow_where_its_buffer_is_with_the_cpu() -> None:
     kit.checker.posted(kit.core, address, 2048)
     dma_sync_single_for_cpu(kit.dev, address, 100, BOTH)
     kit.checker.posted(kit.core, address + 2048, 2048)
+    kit.core.store_owned(page.address + 200, bytes(8))
     with pytest.raises(OwnershipError, match="cpu access of device memory: write"):
-        kit.core.store_owned(page.address + 200, bytes(8))
+        kit.core.store_owned(page.address + 2048, bytes(8))

@@ -31,6 +31,12 @@ def test_half_the_load_doubles_the_distance():
     assert list(LineRate(TEN_G, 156_250, "0.5").starts([60] * 3, first=100)) == [100, 121, 142]
 
 
+def test_a_burst_comes_back_to_back_and_its_pause_follows():
+    starts = list(LineRate(TEN_G, 156_250, "0.25").starts([60] * 7, first=100, burst=3))
+    assert starts == [100, 111, 121, 226, 237, 247, 352]
+    assert starts[::3] == list(LineRate(TEN_G, 156_250, "0.25").starts([60] * 7, first=100))[::3]
+
+
 def test_a_captures_own_times_are_kept_where_the_line_is_free():
     line = LineRate(TEN_G, 156_250)
     starts = list(line.starts_at([5_000, 5_001, 6_024], [60, 60, 60]))
