@@ -32,7 +32,7 @@ class Audit:
     def check_device(self) -> None:
         """Neither the device nor the IOMMU reported an error, or was asked for what it must refuse."""
         run = self.run
-        self._check_iommu()
+        run._check_iommu()
         faults = [f"The device reported an error: {fault}" for fault in run.driver.faults]
         if problems := faults + run.driver.warnings:
             raise RunError("; ".join(problems))
@@ -60,7 +60,7 @@ class Audit:
                 f"flight remain"
             )
 
-    def _check_iommu(self) -> None:
+    def check_iommu(self) -> None:
         """The IOMMU refused nothing."""
         run = self.run
         if run.iommu is not None and run.iommu.faults:
@@ -76,7 +76,7 @@ class Audit:
             lengths = Counter(run.lengths + [len(frame.data) for frame in run.sent])
         else:
             lengths = Counter(len(frame.data) for frame in run.frames)
-        offered, delivered, dropped = len(run.frames), len(times), self._dropped()
+        offered, delivered, dropped = len(run.frames), len(times), self.dropped()
         if delivered + sum(dropped.values()) != offered:
             raise RunError(f"{offered} frames were sent, {delivered} delivered, and dropped by reason: {dropped}")
         if run.statistics["rx_frames"] != offered:
@@ -108,7 +108,7 @@ class Audit:
             accesses=accesses,
         )
 
-    def _dropped(self) -> dict[str, int]:
+    def dropped(self) -> dict[str, int]:
         """Frames that were not delivered, by those reasons that happened: the hardware's, which alone knows of all
         that it refused to send, then the software's."""
         run = self.run

@@ -21,7 +21,7 @@ from driver_model.net.xdp_programs import NO_PROGRAM, PROGRAMS
 from hw.abi.registers import register_map
 from hw.abi.rings import LINE_BYTES
 from sim.accesses import AccessJoiner
-from sim.audit import Audit, RunError
+from sim.audit import Accesses, Audit, Operations, RunError
 from sim.backends.base import Access, Backend
 from sim.config import MachineConfig
 from sim.consumers import consumer as make_consumer
@@ -155,9 +155,22 @@ class Scenario:
         after, accesses = self.system.operations(), dict(self.accesses)
         self.statistics |= {"memory_before": empty, "memory_after": self._memory_used}
         self._process("closing", self._close)
-        audit = Audit(self)
-        audit.check_device()
-        return audit.account(before, after, accesses)
+        Audit(self).check_device()
+        return self._account(before, after, accesses)
+
+    # What a run with a purpose of its own may judge otherwise
+
+    def _check_iommu(self) -> None:
+        """The IOMMU refused nothing."""
+        Audit(self).check_iommu()
+
+    def _account(self, before: Operations, after: Operations, accesses: Accesses) -> Measurement:
+        """Nothing is missing or left over."""
+        return Audit(self).account(before, after, accesses)
+
+    def _dropped(self) -> dict[str, int]:
+        """Frames that were not delivered, by reason."""
+        return Audit(self).dropped()
 
     def captured(self) -> list[Captured]:
         """The frames that left, as a tap on the wire would have captured them: time 0 is that of the reset."""

@@ -12,7 +12,7 @@ def dropped(statistics, *queues):
     driver = SimpleNamespace(queues=[SimpleNamespace(statistics=queue) for queue in queues])
     consumer = SimpleNamespace(dropped={})
     run = SimpleNamespace(statistics=statistics, machine=preset("10g"), driver=driver, consumer=consumer)
-    return Audit(run)._dropped()
+    return Audit(run).dropped()
 
 
 def test_nothing_is_dropped_for_no_reason():
