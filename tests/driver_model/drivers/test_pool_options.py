@@ -67,22 +67,7 @@ def test_what_was_filled_before_is_forgotten_when_a_frame_was_sent() -> None:
     assert pool.run(run) == LINES
 
 
-@pytest.mark.parametrize("recycle", [True, False])
-def test_a_page_that_is_not_recycled_leaves_its_pool(recycle: bool) -> None:
-    pool = Pool(recycle=recycle)
-    freed, unmapped = (pool.bench.core.op(name).count for name in ("page.free", "dma.unmap"))
-    in_flight = pool.strategy.in_flight
-    pool.strategy.received(pool.page, 100)
-    pool.run(lambda: pool.strategy.release(pool.page))
-    assert pool.bench.core.op("page.free").count - freed == (not recycle)
-    assert pool.bench.core.op("dma.unmap").count - unmapped == (not recycle)
-    assert in_flight - pool.strategy.in_flight == (not recycle)
-    pool.run(pool.strategy.close)
-    assert pool.strategy.in_flight == 0
-    assert pool.bench.host.pages_in_use == 0
-
-
-@pytest.mark.parametrize("options", [{"recycle": False}, {"sync_received": True}])
+@pytest.mark.parametrize("options", [{"skb_recycles": False}, {"sync_received": True}])
 @pytest.mark.parametrize("verdict", ["drop", "tx", "pass"])
 def test_frames_arrive_whole_with_each_of_them(options: dict[str, bool], verdict: str) -> None:
     sent = frames(100, 5)

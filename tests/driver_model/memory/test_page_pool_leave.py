@@ -53,7 +53,7 @@ def test_a_strategy_whose_skbs_do_not_recycle_gives_their_pages_up() -> None:
     before = strategy.in_flight
     memory = strategy.memory(strategy, strategy.received(page, 60))
     assert (memory.recycles, memory.writable, strategy.in_flight) == (False, True, before - 1)
-    memory.put(bench.core)
+    memory.put(bench.host.softnets[0].skbs)
     assert page.refcount == 0
     strategy.close()
     assert bench.host.pages_in_use == 0
