@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Pages that leave a page_pool for good, as before the stack gave them back; and refill without bulk."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from driver_model.drivers.strategies.base import PoolOptions
@@ -51,7 +53,8 @@ def test_a_strategy_whose_skbs_do_not_recycle_gives_their_pages_up() -> None:
     assert got is not None
     _, page = got
     before = strategy.in_flight
-    memory = strategy.memory(strategy, strategy.received(page, 60))
+    queue = SimpleNamespace(core=bench.core, release=strategy.release)
+    memory = strategy.memory(queue, strategy.received(page, 60))
     assert (memory.recycles, memory.writable, strategy.in_flight) == (False, True, before - 1)
     memory.put(bench.host.softnets[0].skbs)
     assert page.refcount == 0
