@@ -45,6 +45,8 @@ class PagePoolFragments(PagePoolStrategy):
             raise ValueError(
                 f"fragment_bytes must be in 1..{dev.pages.page_size}, the bytes of a page, not {pool.fragment_bytes!r}"
             )
+        if pool.sync_received or not pool.skb_recycles:
+            raise ValueError(f"Pages cut into fragments are synced whole, and SKBs give them back, not {pool!r}")
         self._bytes = pool.fragment_bytes
         super().__init__(dev, ring_entries, napi, pool)
 
@@ -81,4 +83,8 @@ class PagePoolFragments(PagePoolStrategy):
 
     def transmitted(self, buffer: Any, length: int) -> None:
         """As :meth:`release`: others may have written to the page since."""
+        self.release(buffer)
+
+    def withdraw(self, buffer: Any) -> None:
+        """As :meth:`release`."""
         self.release(buffer)
