@@ -70,7 +70,7 @@ class Audit:
     def account(self, before: Operations, after: Operations, accesses: Accesses) -> Measurement:
         """Check that nothing is missing or left over, and sum up."""
         run = self.run
-        self._check_sent()
+        self.check_sent()
         times = sorted(run.times + [frame.last * run.machine.cycle_ps for frame in run.sent])
         if run.whole or not run.times:
             lengths = Counter(run.lengths + [len(frame.data) for frame in run.sent])
@@ -129,7 +129,7 @@ class Audit:
         dropped.update(run.consumer.dropped)
         return {reason: count for reason, count in dropped.items() if count}
 
-    def _check_sent(self) -> None:
+    def check_sent(self) -> None:
         """Every frame that left is one that came, unchanged, whole and in its queue's order."""
         run = self.run
         for frame in run.sent:

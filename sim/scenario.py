@@ -168,6 +168,10 @@ class Scenario:
         """Nothing is missing or left over."""
         return Audit(self).account(before, after, accesses)
 
+    def _check_sent(self) -> None:
+        """Every frame that left is one that came."""
+        Audit(self).check_sent()
+
     def _dropped(self) -> dict[str, int]:
         """Frames that were not delivered, by reason."""
         return Audit(self).dropped()

@@ -20,8 +20,9 @@ HERE = "tests.cosim.test_ownership"
 FRAMES = 40
 
 
-def forgets_to_sync(strategy: PagePoolStrategy, buffer: Any, length: int) -> None:
+def forgets_to_sync(strategy: PagePoolStrategy, buffer: Any, length: int) -> Any:
     """Reads a frame that is still the device's."""
+    return buffer
 
 
 def frees_twice(strategy: PagePerPacket, buffer: Any) -> None:
@@ -76,7 +77,7 @@ def play_recycled(backend: Backend, machine: MachineConfig, _: None) -> None:
 def test_a_driver_whose_hand_backs_the_device_refuses_is_told_in_its_words() -> None:
     with pytest.raises(JobError) as error:
         launch("verilator", preset("10g-recycle", access_log=True), f"{HERE}:play_recycled", None)
-    assert error.value.kind == "sim.scenario.RunError"
+    assert error.value.kind == "sim.audit.RunError"
     assert "Pool 0 refused buffer" in error.value.reason
     assert "from a return register: the NIC has it: it was handed back a second time" in error.value.reason
     assert f"({FRAMES} refused in all)" in error.value.reason

@@ -34,8 +34,7 @@ PRESET = "Preset must be one of 10g, 100g, 10g-offload, 100g-offload, 10g-recycl
     [
         (
             ["run", "strategy"],
-            "Experiment must be one of strategies, iotlb_window, protection, recycle_overload, carried_translation, "
-            "line_rate, latency",
+            "Experiment must be one of strategies, one_core, bulk, skb, mvneta, pin_down, iotlb_window, protection, ",
         ),
         (["run", "strategies", "--preset", "40g"], f"{PRESET}, not '40g'"),
         (["run", "strategies", "--backend", "icarus"], "Backend must be one of verilator, amaranth, not 'icarus'"),
