@@ -47,6 +47,7 @@ SAVED = {
 }
 FEW = "few"  #: IOMMU modes beside none, for a few cases only
 FEW_VERDICT, FEW_TRAFFIC = "drop", ("64", "1518")
+STEADY = 2000  #: frames, several times as many as a pool has pages
 WELL_BELOW = Fraction(4, 5)  #: of the throughput in another mode
 KEEPS_UP = Fraction(95, 100)
 MEMORY_SOURCE = "Brouer, Memory vs. Networking, NetConf 2016; Generic page-pool recycle facility, LSF/MM 2016"
@@ -210,11 +211,10 @@ class Strategies(Experiment):
 
 def _strategy_checks(rows: Sequence[Row]) -> list[Row]:
     """page_pool must spend fewer cycles on a packet's buffers than page_per_packet, and hw_recycle fewer still; none
-    but those of syncs where frames are sent from where they came."""
-    result = []
+    but those of syncs where frames are sent from where they came. Fragments must lie between the first two, if the run
+    is long enough for a pool's first pages not to count."""
+    result = _fragment_checks(rows)
     for dear, cheap, source in (
-        ("page_per_packet", "fragments", MEMORY_SOURCE),
-        ("fragments", "page_pool", MEMORY_SOURCE),
         ("page_per_packet", "page_pool", MEMORY_SOURCE),
         ("page_pool", "hw_recycle", RECYCLE_SOURCE),
     ):
@@ -230,6 +230,18 @@ def _strategy_checks(rows: Sequence[Row]) -> list[Row]:
         if "hw_recycle" in cost and case["verdict"] == "tx":
             free = cost["hw_recycle"] == sync["hw_recycle"]
             result.append(Row(case, "forwarding_costs_syncs_alone", "bool", free, True, RECYCLE_SOURCE, "check"))
+    return result
+
+
+def _fragment_checks(rows: Sequence[Row]) -> list[Row]:
+    result = []
+    delivered = {tuple(case.items()): frames for case, frames in _compared(rows, "delivered", "strategy")}
+    for case, cost in _compared(rows, "buffer_cycles", "strategy"):
+        frames = delivered.get(tuple(case.items()), {})
+        for dear, cheap in (("page_per_packet", "fragments"), ("fragments", "page_pool")):
+            if min(frames.get(dear, 0), frames.get(cheap, 0)) >= STEADY:
+                name, cheaper = f"{cheap}_is_cheaper_than_{dear}", cost[cheap] < cost[dear]
+                result.append(Row(case, name, "bool", cheaper, True, MEMORY_SOURCE, "check"))
     return result
 
 

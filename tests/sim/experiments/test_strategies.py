@@ -173,3 +173,15 @@ def test_pools_are_as_large_as_rings(ring: str, buffers: int) -> None:
     planned = plan(Strategies(), {"ring": ring, "memory_size": str(1 << 30)})
     machines = {planned.machine_of(case) for case in planned.cases}
     assert {(machine.nic.pools, machine.nic.pool_buffers) for machine in machines} == {(2, buffers)}
+
+
+@pytest.mark.parametrize(("frames", "judged"), [(5000, 2), (300, 0)])
+def test_fragments_lie_between_where_the_run_is_long_enough(frames: int, judged: int) -> None:
+    names = ("page_per_packet", "fragments", "page_pool")
+    rows = [
+        *compared("drop", **dict(zip(names, (272.0, 139.0, 58.0), strict=True))),
+        *compared("drop", "delivered", **dict.fromkeys(names, frames)),
+        *compared("drop", "sync_cycles", **dict.fromkeys(names, 3)),
+    ]
+    checks = [row for row in Strategies().checks(rows) if "_than_" in row.name]
+    assert [row.value for row in checks] == [True] * judged
