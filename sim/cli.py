@@ -15,7 +15,7 @@ from rich.table import Table
 
 from driver_model.cpu.profile import Profile
 from driver_model.drivers.device import DeviceError
-from driver_model.memory.ownership import OwnershipError
+from driver_model.memory.dma.ownership import OwnershipError
 from hw.config import CORES, IOMMU_PRESETS, core_preset
 from hw.export.verilog import export
 from sim.account import COLUMNS

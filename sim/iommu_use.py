@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from driver_model.drivers.host import Host
-from driver_model.drivers.iommu import IommuSetup, RiscvIommu
-from driver_model.drivers.iommu_faults import IommuFault
-from driver_model.memory.dma import DmaOps
-from driver_model.memory.iommu_dma import IommuDma
+from driver_model.drivers.iommu.driver import IommuSetup, RiscvIommu
+from driver_model.drivers.iommu.faults import IommuFault
+from driver_model.memory.dma.api import DmaOps
+from driver_model.memory.dma.iommu_ops import IommuDma
 from hw.abi.iommu import Event
 from hw.config import IommuConfig
 

@@ -12,9 +12,9 @@ from driver_model.drivers.ring import check_entries
 from driver_model.drivers.strategies import STRATEGIES, hardware_pools
 from driver_model.drivers.strategies import strategy as choose_strategy
 from driver_model.drivers.strategies.base import PoolOptions
-from driver_model.memory.page import PAGE_SIZE
+from driver_model.memory.pages.page import PAGE_SIZE
 from driver_model.net.local_socket import RMEM_DEFAULT
-from driver_model.net.skb_policy import SkbPolicy
+from driver_model.net.skb.policy import SkbPolicy
 from driver_model.net.xdp_programs import NO_PROGRAM, PROGRAMS
 from sim.backends.base import Backend
 from sim.config import MachineConfig

@@ -12,9 +12,9 @@ from driver_model.drivers.nic import NicDriver
 from driver_model.drivers.queue_config import Consumer, QueueConfig
 from driver_model.drivers.strategies import strategy as choose_strategy
 from driver_model.events import EventLog
-from driver_model.memory.ownership import OwnershipChecker
-from driver_model.memory.page import PAGE_SHIFT
-from driver_model.memory.zone import Zone
+from driver_model.memory.dma.ownership import OwnershipChecker
+from driver_model.memory.pages.page import PAGE_SHIFT
+from driver_model.memory.pages.zone import Zone
 from driver_model.net.collector import Collector
 from driver_model.net.xdp import XdpAction, XdpBuff, XdpProgram
 from driver_model.net.xdp_programs import NO_PROGRAM, PROGRAMS

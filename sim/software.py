@@ -8,7 +8,7 @@ from driver_model.cpu.core import Core
 from driver_model.cpu.profile import Profile
 from driver_model.cpu.system import System
 from driver_model.drivers.host import Host
-from driver_model.memory.ownership import OwnershipChecker
+from driver_model.memory.dma.ownership import OwnershipChecker
 from driver_model.platform import Platform, Timer
 from sim.backends.kernel import Event, EventKernel, NullHardware
 

@@ -8,7 +8,7 @@ from typing import Any
 from driver_model.drivers.ring import DescriptorRing, pack_fill
 from driver_model.drivers.statistics import QueueStatistics
 from driver_model.drivers.strategies.base import PooledStrategy, PostedStrategy
-from driver_model.memory.dma import Device
+from driver_model.memory.dma.api import Device
 from hw.abi.rings import MIN_RING_ENTRIES
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Buffers for headers that lie apart from what is behind them."""
 
-from driver_model.memory.coherent import dma_alloc_coherent, dma_free_coherent
-from driver_model.memory.dma import Device
+from driver_model.memory.dma.api import Device
+from driver_model.memory.dma.coherent import dma_alloc_coherent, dma_free_coherent
 from hw.abi.registers import Register
 
 HEADER_BUFFER_BYTES = 128  #: the longest of Ethernet, two VLAN tags, IPv6 and TCP with options has 122

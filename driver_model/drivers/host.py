@@ -7,23 +7,23 @@ from functools import partial
 from driver_model.cpu.core import Core
 from driver_model.cpu.softirq import SoftirqVector
 from driver_model.cpu.timers import Timers
-from driver_model.memory.dma import Device, DirectDma, DmaOps
-from driver_model.memory.kernel_map import KernelMap
-from driver_model.memory.kmalloc import SlabCaches
-from driver_model.memory.ownership import OwnershipChecker
-from driver_model.memory.page import PAGE_SIZE
-from driver_model.memory.page_frag import PageFragCache
-from driver_model.memory.page_pool_list import PagePools
-from driver_model.memory.pages import PageAllocator
-from driver_model.memory.slab import Slab
-from driver_model.memory.zone import Zone
+from driver_model.memory.dma.api import Device, DirectDma, DmaOps
+from driver_model.memory.dma.ownership import OwnershipChecker
+from driver_model.memory.page_pool.list import PagePools
+from driver_model.memory.pages.allocator import PageAllocator
+from driver_model.memory.pages.kernel_map import KernelMap
+from driver_model.memory.pages.page import PAGE_SIZE
+from driver_model.memory.pages.page_frag import PageFragCache
+from driver_model.memory.pages.zone import Zone
+from driver_model.memory.slab.allocator import Slab
+from driver_model.memory.slab.kmalloc import SlabCaches
 from driver_model.net.napi import Softnet
 from driver_model.net.qdisc import net_tx_action
-from driver_model.net.skb import LINE, SIZEOF_SK_BUFF, SkBuff
-from driver_model.net.skb_alloc import SkbAllocator
-from driver_model.net.skb_checker import SkbChecker
-from driver_model.net.skb_free import SkbFreeing
-from driver_model.net.skb_policy import SkbPolicy
+from driver_model.net.skb.alloc import SkbAllocator
+from driver_model.net.skb.checker import SkbChecker
+from driver_model.net.skb.free import SkbFreeing
+from driver_model.net.skb.policy import SkbPolicy
+from driver_model.net.skb.sk_buff import LINE, SIZEOF_SK_BUFF, SkBuff
 
 
 class Host:
@@ -34,7 +34,7 @@ class Host:
     cores : its cores, all of one platform
     checker : ownership checker, or None to run without; it is made the observer of every core
     dma_ops : how the device's addresses come about; without an IOMMU by default
-    dma_skip_sync : syncs that have nothing to do cost nothing (see :class:`driver_model.memory.dma.Device`)
+    dma_skip_sync : syncs that have nothing to do cost nothing (see :class:`driver_model.memory.dma.api.Device`)
     page_size : of the kernel, 4096 or 65536
     zone : the machine's memory where other rules hold for it than by default; its page size is the kernel's then
     skb_policy : how SKBs are made and freed

@@ -17,7 +17,7 @@ from driver_model.drivers.transmit import TransmitRing
 from driver_model.drivers.transmit_received import ReceivedFrames
 from driver_model.drivers.transmit_skb import SkbFrames
 from driver_model.drivers.transmit_xdp import XdpFrame, XdpFrames
-from driver_model.memory.dma import Device
+from driver_model.memory.dma.api import Device
 from driver_model.net.napi import Napi, Softnet, napi_complete_done
 from driver_model.net.xdp import XdpBuff
 from driver_model.net.xdp_redirect import BulkQueue

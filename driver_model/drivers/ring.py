@@ -9,8 +9,8 @@ from collections.abc import Callable
 from struct import Struct
 from typing import Any
 
-from driver_model.memory.coherent import Coherent, dma_alloc_coherent, dma_free_coherent
-from driver_model.memory.dma import Device
+from driver_model.memory.dma.api import Device
+from driver_model.memory.dma.coherent import Coherent, dma_alloc_coherent, dma_free_coherent
 from hw.abi.codec import Codec
 from hw.abi.rings import (
     ENTRIES_PER_LINE,

@@ -19,7 +19,7 @@ from driver_model.drivers.ring import (
     pack_tx,
 )
 from driver_model.drivers.statistics import QueueStatistics
-from driver_model.memory.dma import Device
+from driver_model.memory.dma.api import Device
 from hw.abi.registers import RegisterMap
 
 LAST = TX_DATA | TX_END_OF_PACKET  #: control word of a frame's last descriptor

@@ -8,7 +8,7 @@ from driver_model.drivers.offload import CSUM_BYTES, TxRequest, csum_replace_by_
 from driver_model.drivers.ring import TX_DATA
 from driver_model.drivers.strategies.base import BufferStrategy, PooledStrategy
 from driver_model.drivers.transmit import LAST, NOTHING, TransmitRing, TxSlot
-from driver_model.net.skb import LINE
+from driver_model.net.skb.sk_buff import LINE
 
 
 class ReceivedFrames:

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from driver_model.drivers.ring import TX_DATA
 from driver_model.drivers.transmit import LAST, TransmitRing, TxSlot
-from driver_model.memory.dma import DmaDirection, dma_map_single, dma_mapping_error, dma_unmap_single
-from driver_model.net.skb import SkBuff, skb_put
-from driver_model.net.skb_alloc import SkbAllocator
-from driver_model.net.skb_edit import pskb_expand_head, pskb_may_pull
-from driver_model.net.skb_free import SkbFreeing
+from driver_model.memory.dma.api import DmaDirection, dma_map_single, dma_mapping_error, dma_unmap_single
+from driver_model.net.skb.alloc import SkbAllocator
+from driver_model.net.skb.edit import pskb_expand_head, pskb_may_pull
+from driver_model.net.skb.free import SkbFreeing
+from driver_model.net.skb.sk_buff import SkBuff, skb_put
 
 ETH_ZLEN = 60  #: bytes of the shortest frame, without FCS
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from driver_model.drivers.transmit import LAST, TransmitRing, TxSlot
-from driver_model.memory.dma import DmaDirection, dma_map_single, dma_mapping_error, dma_unmap_single
+from driver_model.memory.dma.api import DmaDirection, dma_map_single, dma_mapping_error, dma_unmap_single
 
 
 class XdpFrame(NamedTuple):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A pool of fixed buffers as poll-mode drivers have it (DPDK's ``rte_mempool``)."""
 
-from driver_model.memory.coherent import Coherent, dma_alloc_coherent, dma_free_coherent
-from driver_model.memory.dma import Device
+from driver_model.memory.dma.api import Device
+from driver_model.memory.dma.coherent import Coherent, dma_alloc_coherent, dma_free_coherent
 
 CACHE_SIZE = 256  #: buffers that a core keeps for itself
 CACHE_FLUSH = CACHE_SIZE * 3 // 2  #: with more it gives back all above the size

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from driver_model.net.ip import Ipv4
-from driver_model.net.skb import SkBuff
+from driver_model.net.skb.sk_buff import SkBuff
 
 if TYPE_CHECKING:
     from driver_model.cpu.profile import Operation

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from driver_model.net.ip import ETH_HLEN, ETH_P_IP, Ipv4, decrease_ttl, network
-from driver_model.net.skb import SkBuff, skb_load, skb_push, skb_store
-from driver_model.net.skb_edit import skb_cow_head
+from driver_model.net.skb.edit import skb_cow_head
+from driver_model.net.skb.sk_buff import SkBuff, skb_load, skb_push, skb_store
 
 if TYPE_CHECKING:
     from driver_model.cpu.core import Core

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from driver_model.cpu.scheduler import Task, WaitQueue
 from driver_model.net.ip import Ipv4
-from driver_model.net.skb import SkBuff, skb_load
-from driver_model.net.skb_edit import skb_try_coalesce
+from driver_model.net.skb.edit import skb_try_coalesce
+from driver_model.net.skb.sk_buff import SkBuff, skb_load
 
 if TYPE_CHECKING:
-    from driver_model.memory.page import Page
-    from driver_model.memory.pages import PageAllocator
+    from driver_model.memory.pages.allocator import PageAllocator
+    from driver_model.memory.pages.page import Page
     from driver_model.net.stack import NetStack
 
 RMEM_DEFAULT = 212_992  #: ``net.core.rmem_default``

@@ -9,10 +9,10 @@ from driver_model.cpu.softirq import SoftirqVector
 
 if TYPE_CHECKING:
     from driver_model.cpu.core import Core
-    from driver_model.memory.slab import Slab
+    from driver_model.memory.slab.allocator import Slab
     from driver_model.net.qdisc import Qdisc
-    from driver_model.net.skb_alloc import SkbAllocator
-    from driver_model.net.skb_free import SkbFreeing
+    from driver_model.net.skb.alloc import SkbAllocator
+    from driver_model.net.skb.free import SkbFreeing
 
 MIN_NAPI_ID = 1024  #: lower numbers are cores
 NAPI_POLL_WEIGHT = 64

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from driver_model.net.checksum import csum_replace
 from driver_model.net.forward import IpForward, RouteTable
 from driver_model.net.ip import CHECKSUM_OFFSETS, PORTS_BYTES, PROTOCOL_UDP, TRANSPORT_HLEN, Ipv4
-from driver_model.net.skb import SkBuff, skb_load, skb_store
-from driver_model.net.skb_edit import skb_ensure_writable
+from driver_model.net.skb.edit import skb_ensure_writable
+from driver_model.net.skb.sk_buff import SkBuff, skb_load, skb_store
 
 if TYPE_CHECKING:
     from driver_model.cpu.profile import Operation

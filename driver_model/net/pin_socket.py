@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from driver_model.net.ip import Ipv4
 from driver_model.net.local_socket import RMEM_DEFAULT
-from driver_model.net.skb import SkBuff
+from driver_model.net.skb.sk_buff import SkBuff
 
 if TYPE_CHECKING:
     from driver_model.cpu.core import Core

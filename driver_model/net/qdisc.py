@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from driver_model.cpu.locks import SpinLock
 from driver_model.cpu.softirq import SoftirqVector
-from driver_model.net.skb import SkBuff
-from driver_model.net.skb_policy import Delay
+from driver_model.net.skb.policy import Delay
+from driver_model.net.skb.sk_buff import SkBuff
 
 if TYPE_CHECKING:
     from driver_model.cpu.core import Core
     from driver_model.net.napi import Softnet
-    from driver_model.net.skb_free import SkbFreeing
+    from driver_model.net.skb.free import SkbFreeing
 
 TX_QUEUE_LENGTH = 1000  #: ``txqueuelen`` of an Ethernet device
 DEV_TX_WEIGHT = 64  #: ``dev_tx_weight``: SKBs that one run of a qdisc sends

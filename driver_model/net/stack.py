@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from driver_model.net.ip import ETH_HLEN, ETH_P_8021Q, ETH_P_IP, IPV4_HLEN, VLAN_HLEN, Ipv4, parse
-from driver_model.net.skb import MAX_SKB_FRAGS, SkBuff, skb_load, skb_pull, skb_put, skb_reserve
-from driver_model.net.skb_edit import pskb_may_pull, pskb_trim, skb_add_rx_frag
-from driver_model.net.skb_memory import ReceivedBuffer
+from driver_model.net.skb.edit import pskb_may_pull, pskb_trim, skb_add_rx_frag
+from driver_model.net.skb.memory import ReceivedBuffer
+from driver_model.net.skb.sk_buff import MAX_SKB_FRAGS, SkBuff, skb_load, skb_pull, skb_put, skb_reserve
 
 if TYPE_CHECKING:
     from driver_model.net.napi import Softnet
-    from driver_model.net.skb_alloc import SkbAllocator
-    from driver_model.net.skb_free import SkbFreeing
+    from driver_model.net.skb.alloc import SkbAllocator
+    from driver_model.net.skb.free import SkbFreeing
 
 RX_HEADER_BYTES = 256  #: of a head of its own (``IXGBE_RX_HDR_SIZE``): a packet that fits is copied whole
 

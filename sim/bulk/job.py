@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from driver_model.cpu.profile import Profile
-from driver_model.net.skb_policy import SkbPolicy
+from driver_model.net.skb.policy import SkbPolicy
 from sim.backends.base import Backend
 from sim.bulk.loops import LoopMeasurement, LoopRun, run_loop
 from sim.config import MachineConfig

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from driver_model.cpu.profile import Profile
-from driver_model.memory.page import Page
-from driver_model.memory.slab import Slab
-from driver_model.memory.slab_cache import KmemCache, SlabObject
+from driver_model.memory.pages.page import Page
+from driver_model.memory.slab.allocator import Slab
+from driver_model.memory.slab.kmem_cache import KmemCache, SlabObject
 from sim.config import MachineConfig
 from sim.software import Software
 

@@ -11,9 +11,9 @@ from fractions import Fraction
 
 from driver_model.cpu.profile import Profile
 from driver_model.net.qdisc import Qdisc
-from driver_model.net.skb import skb_put
-from driver_model.net.skb_free import GRACE_PERIOD_PS
-from driver_model.net.skb_policy import SkbPolicy
+from driver_model.net.skb.free import GRACE_PERIOD_PS
+from driver_model.net.skb.policy import SkbPolicy
+from driver_model.net.skb.sk_buff import skb_put
 from sim.audit import Audit, RunError
 from sim.backends.base import Backend
 from sim.config import MachineConfig

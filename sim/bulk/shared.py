@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from driver_model.memory.slab_cache import SlabObject
+from driver_model.memory.slab.kmem_cache import SlabObject
 from sim.bulk.loops import share_cache
 from sim.config import MachineConfig
 from sim.run import RunConfig

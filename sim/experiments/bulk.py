@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any, ClassVar
 
 from driver_model.drivers.strategies.base import PoolOptions
-from driver_model.net.skb_policy import POLICY_2016, Delay, HeadMemory, NapiCache, SkbPolicy
+from driver_model.net.skb.policy import POLICY_2016, Delay, HeadMemory, NapiCache, SkbPolicy
 from sim.bulk.job import BulkMeasurement
 from sim.bulk.loops import PAGES, SLAB, WAYS, LoopMeasurement, LoopRun
 from sim.bulk.pktgen import PktgenRun

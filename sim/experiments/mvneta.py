@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any, ClassVar
 
 from driver_model.drivers.strategies.base import PoolOptions
-from driver_model.net.skb_policy import NapiCache, SkbPolicy
+from driver_model.net.skb.policy import NapiCache, SkbPolicy
 from hw.config import IommuConfig
 from sim.config import MachineConfig, preset
 from sim.experiments.base import Case, Experiment

@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any, ClassVar
 
 from driver_model.drivers.strategies import hardware_pools
-from driver_model.net.skb_policy import POLICY_2016, SkbPolicy
+from driver_model.net.skb.policy import POLICY_2016, SkbPolicy
 from sim.config import MachineConfig
 from sim.experiments.base import Case, Experiment
 from sim.experiments.compare import fitted, predicted

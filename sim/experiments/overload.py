@@ -7,8 +7,8 @@ from fractions import Fraction
 from typing import Any, ClassVar
 
 from driver_model.drivers.strategies.base import PoolOptions
-from driver_model.memory.page import PAGE_SIZE
-from driver_model.memory.page_pool_params import PP_ALLOC_CACHE_REFILL
+from driver_model.memory.page_pool.params import PP_ALLOC_CACHE_REFILL
+from driver_model.memory.pages.page import PAGE_SIZE
 from sim.config import MachineConfig, preset
 from sim.experiments.base import Case, Experiment
 from sim.experiments.settings import Setting

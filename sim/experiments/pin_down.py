@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 from driver_model.drivers.strategies import hardware_pools
 from driver_model.drivers.strategies.base import PoolOptions
-from driver_model.memory.page import PAGE_SIZE
-from driver_model.net.skb_policy import HeadMemory, SkbPolicy
+from driver_model.memory.pages.page import PAGE_SIZE
+from driver_model.net.skb.policy import HeadMemory, SkbPolicy
 from hw.abi.pools import MAX_POOL_BUFFERS
 from sim.config import MachineConfig, preset
 from sim.experiments.base import Case, Experiment

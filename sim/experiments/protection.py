@@ -6,7 +6,7 @@ from dataclasses import fields
 from fractions import Fraction
 from typing import Any, ClassVar
 
-from driver_model.memory.flush_queue import ENTRIES, TIMEOUT_PS
+from driver_model.memory.dma.flush_queue import ENTRIES, TIMEOUT_PS
 from sim.config import MachineConfig
 from sim.config import preset as machine_preset
 from sim.experiments.base import Case, Experiment

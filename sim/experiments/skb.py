@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from driver_model.cpu.profile import Profile
 from driver_model.drivers.strategies import STRATEGIES
-from driver_model.net.skb_policy import Clearing, Head, HeadMemory, Place, SkbPolicy
+from driver_model.net.skb.policy import Clearing, Head, HeadMemory, Place, SkbPolicy
 from driver_model.net.stack import RX_HEADER_BYTES
 from sim.config import MachineConfig
 from sim.experiments.base import Case, Experiment

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from driver_model.cpu.profile import Profile
-from driver_model.memory.page_cache import PageCache
+from driver_model.memory.pages.page_cache import PageCache
 from driver_model.net.local_socket import LocalSocket
 from hw.abi.rings import DropReason
 from sim.backends.base import Backend

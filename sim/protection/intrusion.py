@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from driver_model.memory.dma import Device
-from driver_model.memory.page import PAGE_SHIFT
+from driver_model.memory.dma.api import Device
+from driver_model.memory.pages.page import PAGE_SHIFT
 from hw.abi.iommu import TransactionType
 from sim.backends.base import Backend
 from sim.config import MachineConfig

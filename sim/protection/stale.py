@@ -8,11 +8,11 @@ from statistics import median_low
 from driver_model.cpu.profile import Profile
 from driver_model.cpu.system import System
 from driver_model.drivers.host import Host
-from driver_model.drivers.iommu import MODES, RiscvIommu
-from driver_model.memory.dma import DmaDirection, dma_map_single, dma_mapping_error, dma_unmap_single
-from driver_model.memory.iommu_dma import IommuDma
-from driver_model.memory.ownership import OwnershipChecker
-from driver_model.memory.page import PAGE_SIZE
+from driver_model.drivers.iommu.driver import MODES, RiscvIommu
+from driver_model.memory.dma.api import DmaDirection, dma_map_single, dma_mapping_error, dma_unmap_single
+from driver_model.memory.dma.iommu_ops import IommuDma
+from driver_model.memory.dma.ownership import OwnershipChecker
+from driver_model.memory.pages.page import PAGE_SIZE
 from sim.backends.base import Backend
 from sim.config import MachineConfig
 from sim.host.load_client import Load

@@ -5,7 +5,7 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any
 
-from driver_model.drivers.iommu import IommuSetup
+from driver_model.drivers.iommu.driver import IommuSetup
 from hw.abi.iommu import Event
 from sim.backends.base import Backend
 from sim.config import MachineConfig

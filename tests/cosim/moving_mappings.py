@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from driver_model.drivers.iommu_commands import invalidate_device, invalidate_page, invalidate_space
+from driver_model.drivers.iommu.commands import invalidate_device, invalidate_page, invalidate_space
 from hw.abi.codec import Codec
 from hw.abi.iommu import COMMAND_BYTES, FenceCommand, Opcode
 from hw.abi.iommu_registers import iommu_registers

@@ -9,7 +9,7 @@ import pytest
 from driver_model.drivers.hardware_pool import ID_BITS, HardwarePool
 from driver_model.drivers.strategies.page_per_packet import PagePerPacket
 from driver_model.drivers.strategies.page_pool import PagePoolStrategy
-from driver_model.memory.dma import DmaDirection, dma_map_page
+from driver_model.memory.dma.api import DmaDirection, dma_map_page
 from sim.backends.base import Backend, JobError, launch
 from sim.config import MachineConfig, preset
 from sim.run import RunConfig
@@ -56,7 +56,7 @@ def play(backend: Backend, machine: MachineConfig, rule: str) -> None:
 def test_a_broken_driver_is_caught_at_its_line(rule: str) -> None:
     with pytest.raises(JobError) as error:
         launch("verilator", preset("10g", access_log=True), f"{HERE}:play", rule)
-    assert error.value.kind == "driver_model.memory.ownership.OwnershipError"
+    assert error.value.kind == "driver_model.memory.dma.ownership.OwnershipError"
     assert error.value.reason.startswith(f"{rule}: ")
     assert BROKEN[rule][3] in error.value.reason
     assert "\n" not in error.value.reason

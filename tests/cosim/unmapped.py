@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from driver_model.drivers.iommu_registers import IommuRegisters
+from driver_model.drivers.iommu.registers import IommuRegisters
 from hw.abi.codec import Codec
 from hw.abi.iommu import Cause, DirectoryMode, FaultRecord, TransactionType
 from hw.abi.rings import CompletionError

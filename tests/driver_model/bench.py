@@ -12,11 +12,11 @@ from driver_model.drivers.nic import NicDriver
 from driver_model.drivers.queue_config import QueueConfig
 from driver_model.drivers.strategies import hardware_pools, strategy
 from driver_model.drivers.strategies.base import NO_OPTIONS
-from driver_model.memory.ownership import OwnershipChecker
-from driver_model.memory.page import PAGE_SIZE
-from driver_model.memory.zone import PAGE_ALLOC_COSTLY_ORDER, Zone
+from driver_model.memory.dma.ownership import OwnershipChecker
+from driver_model.memory.pages.page import PAGE_SIZE
+from driver_model.memory.pages.zone import PAGE_ALLOC_COSTLY_ORDER, Zone
 from driver_model.net.collector import Collector
-from driver_model.net.skb_policy import SkbPolicy
+from driver_model.net.skb.policy import SkbPolicy
 from driver_model.net.xdp import XdpProgram
 from driver_model.net.xdp_programs import program
 from hw.abi.registers import MAX_FRAME

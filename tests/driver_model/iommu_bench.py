@@ -4,10 +4,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from driver_model.drivers.iommu import IommuSetup, RiscvIommu
-from driver_model.memory.dma import Device, DmaDirection, DmaOps, dma_map_single, dma_mapping_error
-from driver_model.memory.iommu_dma import IommuDma
-from driver_model.memory.page import Page
+from driver_model.drivers.iommu.driver import IommuSetup, RiscvIommu
+from driver_model.memory.dma.api import Device, DmaDirection, DmaOps, dma_map_single, dma_mapping_error
+from driver_model.memory.dma.iommu_ops import IommuDma
+from driver_model.memory.pages.page import Page
 from tests.driver_model.bench import Bench
 from tests.driver_model.fake_iommu import FakeIommu, TranslatedNic
 

@@ -4,9 +4,9 @@
 from collections.abc import Callable
 
 from driver_model.cpu.core import Core
-from driver_model.memory.gfp import GFP_ATOMIC, GFP_MEMALLOC
-from driver_model.memory.page import Page
-from driver_model.memory.pages import PageAllocator
+from driver_model.memory.pages.allocator import PageAllocator
+from driver_model.memory.pages.gfp import GFP_ATOMIC, GFP_MEMALLOC
+from driver_model.memory.pages.page import Page
 from tests.driver_model.bench import Bench
 
 MEMORY = 8 << 20  #: 2047 pages; watermarks 90, 112, 134

@@ -9,10 +9,10 @@ import pytest
 
 from driver_model.cpu.locks import SpinLock
 from driver_model.cpu.profile import Profile
-from driver_model.memory.page import Page
-from driver_model.memory.page_pool import page_pool_alloc_pages, page_pool_create, page_pool_put_page
-from driver_model.memory.page_pool_params import PagePoolParams
-from driver_model.memory.page_pool_state import PagePool
+from driver_model.memory.page_pool.params import PagePoolParams
+from driver_model.memory.page_pool.pool import page_pool_alloc_pages, page_pool_create, page_pool_put_page
+from driver_model.memory.page_pool.state import PagePool
+from driver_model.memory.pages.page import Page
 from driver_model.net.xdp import XdpAction, XdpBuff, XdpProgram
 from tests.driver_model.bench import Bench
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from driver_model.drivers.strategies import STRATEGIES
-from driver_model.memory.dma import DMA_MAPPING_ERROR, DirectDma
-from driver_model.memory.pages import PageAllocator
-from driver_model.memory.slab import Slab
+from driver_model.memory.dma.api import DMA_MAPPING_ERROR, DirectDma
+from driver_model.memory.pages.allocator import PageAllocator
+from driver_model.memory.slab.allocator import Slab
 from driver_model.net.forward import IpForward
 from driver_model.net.local_socket import LocalSocket
 from driver_model.net.stack import Handler

@@ -9,7 +9,7 @@ from unittest.mock import patch
 import pytest
 
 from driver_model.drivers.strategies.page_pool import PagePoolStrategy
-from driver_model.memory.ownership import OwnershipError
+from driver_model.memory.dma.ownership import OwnershipError
 from driver_model.net.collector import CollectorError
 from sim.backends.base import Backend, launch
 from sim.config import MachineConfig, preset

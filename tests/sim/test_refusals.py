@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from driver_model.drivers.device import DeviceError
-from driver_model.memory.ownership import OwnershipError, Violation
+from driver_model.memory.dma.ownership import OwnershipError, Violation
 from sim import cli
 from sim.backends import build
 from sim.backends.base import JobError

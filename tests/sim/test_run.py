@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import pytest
 
-from driver_model.net.skb_policy import POLICY_2016, NapiCache
+from driver_model.net.skb.policy import POLICY_2016, NapiCache
 from hw.abi.rings import LINE_BYTES
 from hw.config import IommuConfig
 from sim.backends.base import launch

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from driver_model.drivers.hardware_pool import HardwarePool
-from driver_model.memory.dma import Device
-from driver_model.memory.page_pool_frag import FRAGMENT_ALIGN
+from driver_model.memory.dma.api import Device
+from driver_model.memory.page_pool.frag import FRAGMENT_ALIGN
 from driver_model.net.napi import Napi
-from driver_model.net.skb import SIZEOF_SHARED_INFO
-from driver_model.net.skb_memory import ReceivedBuffer
+from driver_model.net.skb.memory import ReceivedBuffer
+from driver_model.net.skb.sk_buff import SIZEOF_SHARED_INFO
 from driver_model.net.xdp import XDP_PACKET_HEADROOM
 
 SKB_TAILROOM = SIZEOF_SHARED_INFO  #: behind what the device may fill: an SKB may be built around the buffer

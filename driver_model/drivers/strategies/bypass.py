@@ -2,7 +2,7 @@
 """Around the kernel: a mempool of buffers that the device may always reach, polled by a process (as DPDK)."""
 
 from driver_model.drivers.strategies.base import NO_OPTIONS, SKB_TAILROOM, PoolOptions, PostedStrategy
-from driver_model.memory.dma import Device
+from driver_model.memory.dma.api import Device
 from driver_model.memory.mempool import Mempool, MempoolBuffer
 from driver_model.net.napi import Napi
 

@@ -3,7 +3,7 @@
 
 from driver_model.drivers.strategies.base import NO_OPTIONS, PoolOptions
 from driver_model.drivers.strategies.page_per_packet import PagePerPacket
-from driver_model.memory.dma import (
+from driver_model.memory.dma.api import (
     DMA_ATTR_SKIP_CPU_SYNC,
     Device,
     DmaDirection,
@@ -11,7 +11,7 @@ from driver_model.memory.dma import (
     dma_sync_single_for_device,
     dma_unmap_page_attrs,
 )
-from driver_model.memory.page import Page
+from driver_model.memory.pages.page import Page
 from driver_model.net.napi import Napi
 
 RX_COPYBREAK = 256  #: bytes of the longest packet whose page stays (``rx_copybreak``)

@@ -2,8 +2,8 @@
 """Fragments of order-3 pages: one allocation for sixteen packets, and one packet pins them all."""
 
 from driver_model.drivers.strategies.base import NO_OPTIONS, SKB_TAILROOM, PoolOptions, PostedStrategy
-from driver_model.memory.dma import Device, DmaDirection, dma_map_single, dma_mapping_error, dma_unmap_single
-from driver_model.memory.page_frag import PageFrag, PageFragCache
+from driver_model.memory.dma.api import Device, DmaDirection, dma_map_single, dma_mapping_error, dma_unmap_single
+from driver_model.memory.pages.page_frag import PageFrag, PageFragCache
 from driver_model.net.napi import Napi
 
 BUFFER_BYTES = 2048

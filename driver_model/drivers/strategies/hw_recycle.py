@@ -8,17 +8,17 @@ from driver_model.drivers.pool_growth import PoolGrowth
 from driver_model.drivers.pool_report import BufferReport
 from driver_model.drivers.ring import tx_recycle
 from driver_model.drivers.strategies.base import NO_OPTIONS, PooledStrategy, PoolOptions
-from driver_model.memory.dma import (
+from driver_model.memory.dma.api import (
     Device,
     DmaDirection,
     dma_sync_single_for_cpu,
     dma_sync_single_for_device,
 )
-from driver_model.memory.page import Page
-from driver_model.memory.page_pool import page_pool_alloc_pages, page_pool_create, page_pool_put_full_page
-from driver_model.memory.page_pool_params import PP_FLAG_DMA_MAP, PP_FLAG_DMA_SYNC_DEV, PP_RING_MAX, PagePoolParams
-from driver_model.memory.page_pool_release import page_pool_destroy
-from driver_model.memory.page_pool_state import page_pool_inflight
+from driver_model.memory.page_pool.params import PP_FLAG_DMA_MAP, PP_FLAG_DMA_SYNC_DEV, PP_RING_MAX, PagePoolParams
+from driver_model.memory.page_pool.pool import page_pool_alloc_pages, page_pool_create, page_pool_put_full_page
+from driver_model.memory.page_pool.release import page_pool_destroy
+from driver_model.memory.page_pool.state import page_pool_inflight
+from driver_model.memory.pages.page import Page
 from driver_model.net.napi import Napi
 from hw.abi.pools import BufferState
 

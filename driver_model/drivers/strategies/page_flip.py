@@ -2,7 +2,7 @@
 """Half pages, used in turn for as long as nobody holds the other one (the receive path of ixgbe)."""
 
 from driver_model.drivers.strategies.base import NO_OPTIONS, SKB_TAILROOM, PoolOptions, PostedStrategy
-from driver_model.memory.dma import (
+from driver_model.memory.dma.api import (
     DMA_ATTR_SKIP_CPU_SYNC,
     Device,
     DmaDirection,
@@ -14,7 +14,7 @@ from driver_model.memory.dma import (
     dma_unmap_page_attrs,
     dma_unmap_single,
 )
-from driver_model.memory.page import Page
+from driver_model.memory.pages.page import Page
 from driver_model.net.napi import Napi
 
 BIAS_MAX = (1 << 16) - 1  #: ``USHRT_MAX``: references taken at once

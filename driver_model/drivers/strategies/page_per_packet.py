@@ -2,7 +2,7 @@
 """A new page for each packet: allocate and map, unmap and free."""
 
 from driver_model.drivers.strategies.base import NO_OPTIONS, PoolOptions, PostedStrategy
-from driver_model.memory.dma import (
+from driver_model.memory.dma.api import (
     Device,
     DmaDirection,
     dma_map_page,
@@ -11,7 +11,7 @@ from driver_model.memory.dma import (
     dma_unmap_page,
     dma_unmap_single,
 )
-from driver_model.memory.page import Page
+from driver_model.memory.pages.page import Page
 from driver_model.net.napi import Napi
 
 

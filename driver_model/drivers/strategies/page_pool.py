@@ -4,24 +4,24 @@
 from typing import Any
 
 from driver_model.drivers.strategies.base import NO_OPTIONS, PoolOptions, PostedStrategy
-from driver_model.memory.dma import (
+from driver_model.memory.dma.api import (
     Device,
     DmaDirection,
     dma_sync_single_for_cpu,
     dma_sync_single_for_device,
 )
-from driver_model.memory.page_pool import (
+from driver_model.memory.page_pool.params import PP_FLAG_DMA_MAP, PP_FLAG_DMA_SYNC_DEV, PP_RING_MAX, PagePoolParams
+from driver_model.memory.page_pool.pool import (
     page_pool_alloc_pages,
     page_pool_create,
     page_pool_put_full_page,
     page_pool_put_page,
 )
-from driver_model.memory.page_pool_params import PP_FLAG_DMA_MAP, PP_FLAG_DMA_SYNC_DEV, PP_RING_MAX, PagePoolParams
-from driver_model.memory.page_pool_release import page_pool_destroy
-from driver_model.memory.page_pool_slow import page_pool_release_page
-from driver_model.memory.page_pool_state import page_pool_inflight
+from driver_model.memory.page_pool.release import page_pool_destroy
+from driver_model.memory.page_pool.slow import page_pool_release_page
+from driver_model.memory.page_pool.state import page_pool_inflight
 from driver_model.net.napi import Napi
-from driver_model.net.skb_memory import ReceivedBuffer
+from driver_model.net.skb.memory import ReceivedBuffer
 
 
 class PagePoolStrategy(PostedStrategy):

@@ -5,15 +5,15 @@ from typing import Any
 
 from driver_model.drivers.strategies.base import NO_OPTIONS, SKB_TAILROOM, PoolOptions
 from driver_model.drivers.strategies.page_pool import PagePoolStrategy
-from driver_model.memory.dma import (
+from driver_model.memory.dma.api import (
     Device,
     DmaDirection,
     dma_sync_single_for_cpu,
     dma_sync_single_for_device,
 )
-from driver_model.memory.page import Page
-from driver_model.memory.page_pool import page_pool_put_full_page
-from driver_model.memory.page_pool_frag import page_pool_alloc_frag
+from driver_model.memory.page_pool.frag import page_pool_alloc_frag
+from driver_model.memory.page_pool.pool import page_pool_put_full_page
+from driver_model.memory.pages.page import Page
 from driver_model.net.napi import Napi
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from driver_model.drivers.strategies import STRATEGIES
 from driver_model.drivers.strategies.page_pool import PagePoolStrategy
-from driver_model.memory.bounce import BounceDma, BouncePool
-from driver_model.memory.hypercall_dma import HypercallDma
+from driver_model.memory.dma.bounce import BounceDma, BouncePool
+from driver_model.memory.dma.hypercall import HypercallDma
 from tests.driver_model.bench import Bench, frames
 from tests.driver_model.noncoherent_kit import noncoherent_profile
 

@@ -4,7 +4,7 @@
 import pytest
 
 from driver_model.drivers.strategies.base import PoolOptions
-from driver_model.memory.ownership import OwnershipError
+from driver_model.memory.dma.ownership import OwnershipError
 from hw.abi.pools import PoolState
 from hw.abi.rings import QueueError
 from tests.driver_model.bench import Bench, frames

@@ -9,7 +9,7 @@ import pytest
 from driver_model.drivers.offload import GsoType, TxRequest
 from driver_model.drivers.queue_config import QueueConfig
 from driver_model.drivers.strategies.hw_recycle import HwRecycle, PoolBuffer
-from driver_model.memory.ownership import OwnershipError
+from driver_model.memory.dma.ownership import OwnershipError
 from driver_model.net.xdp import XdpAction, XdpBuff, XdpProgram
 from hw.abi.pools import PoolState
 from tests.driver_model.bench import Bench, frames

@@ -8,10 +8,10 @@ import pytest
 from driver_model.drivers.offload import TxRequest
 from driver_model.drivers.pool_growth import GROWTH_RETRY_PS
 from driver_model.drivers.strategies.hw_recycle import PoolBuffer
-from driver_model.memory.ownership import OwnershipError
-from driver_model.memory.page import Page
-from driver_model.memory.page_pool import page_pool_alloc_pages
-from driver_model.memory.page_pool_state import PagePool
+from driver_model.memory.dma.ownership import OwnershipError
+from driver_model.memory.page_pool.pool import page_pool_alloc_pages
+from driver_model.memory.page_pool.state import PagePool
+from driver_model.memory.pages.page import Page
 from tests.driver_model.bench import frames
 from tests.driver_model.recycle_kit import SIZE, Kit
 

@@ -7,9 +7,9 @@ from driver_model.cpu.core import Core
 from driver_model.cpu.profile import Profile
 from driver_model.cpu.system import System
 from driver_model.drivers.host import Host
-from driver_model.memory.coherent import dma_alloc_coherent, dma_free_coherent
-from driver_model.memory.dma import DmaDirection, dma_unmap_single
-from driver_model.memory.zone import Zone
+from driver_model.memory.dma.api import DmaDirection, dma_unmap_single
+from driver_model.memory.dma.coherent import dma_alloc_coherent, dma_free_coherent
+from driver_model.memory.pages.zone import Zone
 from tests.driver_model.bench import Bench, frames
 from tests.driver_model.fake_platform import FakePlatform
 from tests.driver_model.iommu_bench import IommuBench

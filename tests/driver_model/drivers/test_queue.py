@@ -10,10 +10,10 @@ import pytest
 from driver_model.drivers.queue_config import QueueConfig
 from driver_model.drivers.strategies.page_pool import PagePoolStrategy
 from driver_model.events import EventLog
-from driver_model.memory.dma import DMA_MAPPING_ERROR, Device, DmaDirection
-from driver_model.memory.ownership import OwnershipError
-from driver_model.memory.page import Page
-from driver_model.memory.page_pool_params import PP_ALLOC_CACHE_REFILL
+from driver_model.memory.dma.api import DMA_MAPPING_ERROR, Device, DmaDirection
+from driver_model.memory.dma.ownership import OwnershipError
+from driver_model.memory.page_pool.params import PP_ALLOC_CACHE_REFILL
+from driver_model.memory.pages.page import Page
 from driver_model.net.xdp import XdpAction, XdpBuff, XdpProgram
 from hw.abi.rings import CompletionError
 from tests.driver_model.bench import Bench, frames

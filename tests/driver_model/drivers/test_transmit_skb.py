@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from driver_model.memory.dma import DMA_MAPPING_ERROR, DirectDma
+from driver_model.memory.dma.api import DMA_MAPPING_ERROR, DirectDma
 from driver_model.net.filter import FilterDrop
 from driver_model.net.qdisc import Qdisc
-from driver_model.net.skb import SkBuff, skb_load, skb_put
-from driver_model.net.skb_edit import skb_add_rx_frag
-from driver_model.net.skb_memory import ReceivedBuffer
+from driver_model.net.skb.edit import skb_add_rx_frag
+from driver_model.net.skb.memory import ReceivedBuffer
+from driver_model.net.skb.sk_buff import SkBuff, skb_load, skb_put
 from hw.abi.rings import QueueError
 from tests.driver_model.stack_bench import MS, StackBench
 

@@ -4,7 +4,7 @@
 import inspect
 from types import FunctionType
 
-from driver_model.memory import scatterlist
+from driver_model.memory.dma import scatterlist
 from driver_model.memory.site import caller, told
 
 

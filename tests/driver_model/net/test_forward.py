@@ -13,9 +13,9 @@ from driver_model.net.forward import IpForward, Route, RouteTable
 from driver_model.net.ip import address, parse
 from driver_model.net.nat import SourceNat
 from driver_model.net.qdisc import Qdisc
-from driver_model.net.skb import SkBuff
+from driver_model.net.skb.sk_buff import SkBuff
 from driver_model.net.stack import NetStack
-from tests.driver_model.net.skb_kit import SkbKit
+from tests.driver_model.net.skb.skb_kit import SkbKit
 from tests.driver_model.stack_bench import DEVICE, NEIGHBOUR, StackBench
 
 OUTSIDE = "192.168.7.1"

@@ -9,7 +9,7 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
 from driver_model.net.local_socket import LocalSocket
-from tests.driver_model.net.skb_kit import SkbKit
+from tests.driver_model.net.skb.skb_kit import SkbKit
 from tests.driver_model.stack_bench import MS, StackBench
 
 TRUESIZE = 4096 + 256  #: of a packet in a page of its own

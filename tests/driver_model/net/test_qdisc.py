@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from driver_model.net.qdisc import DEV_TX_WEIGHT, Qdisc
-from driver_model.net.skb import SkBuff
-from driver_model.net.skb_policy import Delay, SkbPolicy
-from tests.driver_model.net.skb_kit import SkbKit
+from driver_model.net.skb.policy import Delay, SkbPolicy
+from driver_model.net.skb.sk_buff import SkBuff
+from tests.driver_model.net.skb.skb_kit import SkbKit
 
 
 class Ring:

@@ -8,10 +8,10 @@ import pytest
 from driver_model.cpu.profile import Profile
 from driver_model.cpu.system import System
 from driver_model.drivers.host import Host
-from driver_model.memory.zone import Zone
+from driver_model.memory.pages.zone import Zone
 from driver_model.net.qdisc import Qdisc
-from driver_model.net.skb import SkBuff, skb_put
-from driver_model.net.skb_policy import Delay, HeadMemory, SkbPolicy
+from driver_model.net.skb.policy import Delay, HeadMemory, SkbPolicy
+from driver_model.net.skb.sk_buff import SkBuff, skb_put
 from tests.driver_model.cpu.machine import run
 from tests.driver_model.fake_platform import FakePlatform
 

@@ -9,11 +9,11 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 
 from driver_model.net.ip import Ipv4
-from driver_model.net.skb import SIZEOF_SK_BUFF, SkBuff
-from driver_model.net.skb_memory import ReceivedBuffer
-from driver_model.net.skb_policy import Clearing, Head, HeadMemory, Place, SkbPolicy
+from driver_model.net.skb.memory import ReceivedBuffer
+from driver_model.net.skb.policy import Clearing, Head, HeadMemory, Place, SkbPolicy
+from driver_model.net.skb.sk_buff import SIZEOF_SK_BUFF, SkBuff
 from driver_model.net.stack import NetStack
-from tests.driver_model.net.skb_kit import HEADROOM, SkbKit
+from tests.driver_model.net.skb.skb_kit import HEADROOM, SkbKit
 
 
 class Keep:

@@ -3,7 +3,7 @@
 
 import pytest
 
-from driver_model.memory.page import Page
+from driver_model.memory.pages.page import Page
 from driver_model.net.xdp import XDP_PACKET_HEADROOM, XdpAction, XdpBuff
 from driver_model.net.xdp_programs import program
 from tests.driver_model.bench import Bench

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from driver_model.memory.page import Page
+from driver_model.memory.pages.page import Page
 from driver_model.net.xdp import XDP_PACKET_HEADROOM, XdpBuff
 from driver_model.net.xdp_metadata import (
     XdpMetadata,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from driver_model.net.skb_policy import Delay, HeadMemory, SkbPolicy
+from driver_model.net.skb.policy import Delay, HeadMemory, SkbPolicy
 from sim.backends.base import launch
 from sim.bulk.job import BulkMeasurement
 from sim.bulk.pktgen import PktgenRun

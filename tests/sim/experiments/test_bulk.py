@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from driver_model.cpu.profile import Profile
-from driver_model.net.skb_policy import NapiCache
+from driver_model.net.skb.policy import NapiCache
 from sim.bulk.loops import LoopMeasurement, LoopRun
 from sim.bulk.pktgen import PktgenRun
 from sim.bulk.shared import SharedRun

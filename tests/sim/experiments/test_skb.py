@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from driver_model.net.skb_policy import Clearing, Head, Place
+from driver_model.net.skb.policy import Clearing, Head, Place
 from sim.experiments.base import Case
 from sim.experiments.compare import disagreeing, explanation
 from sim.experiments.published import published

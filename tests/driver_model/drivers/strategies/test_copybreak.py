@@ -7,7 +7,7 @@ import pytest
 
 from driver_model.drivers.strategies.base import BufferStrategy
 from driver_model.drivers.strategies.copybreak import RX_COPYBREAK, Copybreak
-from driver_model.memory.page import PAGE_SIZE
+from driver_model.memory.pages.page import PAGE_SIZE
 from driver_model.net.napi import Napi
 from tests.driver_model.bench import Bench, frames
 from tests.driver_model.noncoherent_kit import noncoherent_profile
