@@ -5,9 +5,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from driver_model.platform import IOMMU_REGISTER_BYTES, Platform, Timer, check_register_access
+from driver_model.platform import IOMMU_REGISTER_BYTES, Timer, check_register_access
 from sim.backends.base import Backend
-from sim.backends.kernel import Event, EventKernel
+from sim.backends.kernel import EventKernel
+from sim.backends.kernel_platform import KernelPlatform
 from sim.host.mailbox import Interrupt, MailboxClient, PostedErrors, RegisterRead
 
 MEMORY = "memory"  #: the storage that is host memory
@@ -20,7 +21,7 @@ class RefusedWrite(NamedTuple):
     offset: int
 
 
-class SimPlatform(Platform):
+class SimPlatform(KernelPlatform):
     """A machine in a backend, just after its reset: registers and interrupts go through its mailbox.
 
     Parameters
@@ -46,8 +47,7 @@ class SimPlatform(Platform):
         iommu_registers: int | None = None,
         intruder_registers: int | None = None,
     ) -> None:
-        self.kernel = EventKernel(backend, cycle_ps)
-        self.cycle_ps = cycle_ps
+        super().__init__(EventKernel(backend, cycle_ps))
         self.memory_size = len(backend.storage[MEMORY])
         self.register_space = register_space
         self.iommu_registers = iommu_registers
@@ -65,27 +65,9 @@ class SimPlatform(Platform):
         self.kernel.adopt(self._mailbox.token, self._take_events)
 
     @property
-    def now(self) -> int:
-        return self.kernel.now
-
-    def at(self, time: int, call: Callable[[], None], rank: int = 0) -> Event:
-        return self.kernel.at(time, call, rank)
-
-    def advance(self, until: int) -> bool:
-        return self.kernel.advance(until)
-
-    @property
     def mmio_errors(self) -> int:
         """Register writes that the device refused."""
         return len(self.refused)
-
-    def run(self, until: int) -> bool:
-        """Run software and hardware until a time, or until :meth:`stop`: True if stopped."""
-        return self.kernel.run(until)
-
-    def stop(self) -> None:
-        """End :meth:`run`."""
-        self.kernel.stop()
 
     def set_carrier(self, up: bool) -> None:
         """Plug the partner of the device's wire in or out; out after reset."""

@@ -9,14 +9,15 @@ from driver_model.cpu.profile import Profile
 from driver_model.cpu.system import System
 from driver_model.drivers.host import Host
 from driver_model.memory.dma.ownership import OwnershipChecker
-from driver_model.platform import Platform, Timer
+from driver_model.platform import Timer
 from sim.backends.kernel import Event, EventKernel, NullHardware
+from sim.backends.kernel_platform import KernelPlatform
 
 CYCLE_PS = 6_400  #: nothing happens in these cycles
 TIME_LIMIT = 10**13  #: picoseconds that a loop may take, 10 s
 
 
-class SoftwarePlatform(Platform):
+class SoftwarePlatform(KernelPlatform):
     """Memory over the event kernel; there are no registers, and nobody interrupts.
 
     Parameters
@@ -25,30 +26,11 @@ class SoftwarePlatform(Platform):
     """
 
     def __init__(self, memory_size: int, cycle_ps: int = CYCLE_PS) -> None:
-        self.cycle_ps = cycle_ps
+        super().__init__(EventKernel(NullHardware(), cycle_ps))
         self.memory_size = memory_size
         self.register_space = 0
         self.iommu_registers: int | None = None
         self.memory = bytearray(memory_size)
-        self.kernel = EventKernel(NullHardware(), cycle_ps)
-
-    @property
-    def now(self) -> int:
-        return self.kernel.now
-
-    def at(self, time: int, call: Callable[[], None], rank: int = 0) -> Event:
-        return self.kernel.at(time, call, rank)
-
-    def advance(self, until: int) -> bool:
-        return self.kernel.advance(until)
-
-    def run(self, until: int) -> bool:
-        """Run everything until a time or :meth:`stop`; True if stopped."""
-        return self.kernel.run(until)
-
-    def stop(self) -> None:
-        """End :meth:`run`."""
-        self.kernel.stop()
 
     def read(self, address: int, length: int) -> bytes:
         if not 0 <= address <= self.memory_size - length:

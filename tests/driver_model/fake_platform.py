@@ -3,8 +3,9 @@
 
 from collections.abc import Callable
 
-from driver_model.platform import IOMMU_REGISTER_BYTES, Platform, Timer, check_register_access
-from sim.backends.kernel import Event, EventKernel, NullHardware
+from driver_model.platform import IOMMU_REGISTER_BYTES, Timer, check_register_access
+from sim.backends.kernel import EventKernel, NullHardware
+from sim.backends.kernel_platform import KernelPlatform
 
 CYCLE_PS = 6_400  #: 156.25 MHz
 
@@ -24,7 +25,7 @@ class FakeWatch:
             self._platform.watches.remove(self)
 
 
-class FakePlatform(Platform):
+class FakePlatform(KernelPlatform):
     """A machine whose device is the test.
 
     The test (or a fake device) acts in calls that it schedules with :meth:`at`: it writes memory with
@@ -37,12 +38,11 @@ class FakePlatform(Platform):
     """
 
     def __init__(self, memory_size: int = 1 << 20, cycle_ps: int = CYCLE_PS, *, log: bool = True) -> None:
-        self.cycle_ps = cycle_ps
+        super().__init__(EventKernel(NullHardware(), cycle_ps))
         self.memory_size = memory_size
         self.register_space = 1 << 16
         self.iommu_registers: int | None = None
         self.memory = bytearray(memory_size)
-        self.kernel = EventKernel(NullHardware(), cycle_ps)
         self.watches: list[FakeWatch] = []
         self.handlers: dict[int, Callable[[], None]] = {}
         self.read_latency = 500_000
@@ -54,24 +54,6 @@ class FakePlatform(Platform):
         self.stores: list[tuple[int, int, bytes]] = []
         self.register_writes: list[tuple[int, int, int]] = []
         self._log = log
-
-    @property
-    def now(self) -> int:
-        return self.kernel.now
-
-    def at(self, time: int, call: Callable[[], None], rank: int = 0) -> Event:
-        return self.kernel.at(time, call, rank)
-
-    def advance(self, until: int) -> bool:
-        return self.kernel.advance(until)
-
-    def run(self, until: int) -> bool:
-        """Run everything until a time or :meth:`stop`; True if stopped."""
-        return self.kernel.run(until)
-
-    def stop(self) -> None:
-        """End :meth:`run`."""
-        self.kernel.stop()
 
     def read(self, address: int, length: int) -> bytes:
         return bytes(self.memory[address : address + length])
