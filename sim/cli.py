@@ -32,7 +32,7 @@ from sim.host.mailbox import MailboxError
 from sim.line_rate.frames import FrameError
 from sim.parameters import allowed, parameters
 from sim.picture import check_picture, draw_picture
-from sim.report import Column, Result, decimals, print_table
+from sim.report import Column, Result, decimals, print_table, widen
 from sim.run import IOMMU_MODES
 from sim.scenario import RunError
 from sim.trace.gtkw import write_save_file
@@ -314,7 +314,7 @@ def costs(
         loaded = Profile.load(profile)
         clock = f"{loaded.khz / 1e6:.2f} GHz" + ("" if loaded.coherent else ", devices not coherent")
         table = Table(title=f"{loaded.name}: {loaded.machine}, {clock}", title_justify="left", header_style="bold")
-        table.add_column("operation")
+        table.add_column("operation", no_wrap=True)
         table.add_column("cycles", justify="right")
         table.add_column("ns", justify="right")
         table.add_column("how")
@@ -329,6 +329,7 @@ def costs(
             source = "" if cost.assumed else f" ({cost.source})"
             numbers = f"{float(total * loaded.khz / 10**9):.1f}", f"{float(total / 1000):.1f}"
             table.add_row(name, *numbers, how, escape(cost.basis + source))
+        widen(console, table)
         console.print(table)
         for lender, why in borrowed:
             console.print(f"Borrowed from {lender}: {why}.", markup=False, highlight=False)

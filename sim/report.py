@@ -173,12 +173,18 @@ def table(rows: Iterable[Row], columns: Sequence[Column], title: str | None = No
     return result
 
 
-def print_table(console: Console, result: Result, columns: Sequence[Column], title: str) -> None:
-    """Print a result's table: all of it where the output is no terminal, in a narrow one without optional columns."""
-    shown = table(result.rows, columns, title)
+def widen(console: Console, shown: Table) -> int:
+    """Give a console that is no terminal room for a whole table, a line a row; the characters that it needs."""
     needed = Measurement.get(console, console.options.update(max_width=WIDE), shown).maximum
     if not console.is_terminal:
         console.width = max(console.width, needed)
+    return needed
+
+
+def print_table(console: Console, result: Result, columns: Sequence[Column], title: str) -> None:
+    """Print a result's table: all of it where the output is no terminal, in a narrow one without optional columns."""
+    shown = table(result.rows, columns, title)
+    needed = widen(console, shown)
     left_out = [column.heading for column in columns if column.optional]
     if console.width < needed and left_out:
         shown = table(result.rows, [column for column in columns if not column.optional], title)

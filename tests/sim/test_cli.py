@@ -97,7 +97,7 @@ def test_costs_show_their_sources():
     assert "e5-1650v4: Intel Xeon E5-1650 v4" in output
     assert re.search(r"page.alloc +│ +138.0 │ +38.3 │ solved +│ page, order 0", output)
     assert re.search(r"irq.entry +│ +900.0 │ +250.0 │ assumed", output)
-    assert re.search(r"irq.save +│ +37.0 │ +10.3 │ solved on │", output)
+    assert re.search(r"irq.save +│ +37.0 │ +10.3 │ solved on i7-4790k │", output)
     assert "Borrowed from j16: higher orders were measured there." in output
 
 
