@@ -86,7 +86,7 @@ class PollMode(Polling):
     do must come in (poll-mode drivers get cores of their own). Bottom halves are off in a poll, so that no other
     process meets it half-way.
 
-    Each look at an empty ring costs ``pmd.poll``.
+    Each look at the ring costs ``pmd.poll``, whether it finds a burst or nothing.
     """
 
     def __init__(self, queue: QueuePair) -> None:
@@ -131,6 +131,7 @@ class PollMode(Polling):
         idle_since: int | None = None
         while not self._ending:
             softirq.disable()
+            core.spend(self._op_poll)
             work = queue.burst(BURST)
             softirq.enable()
             self._polls += 1

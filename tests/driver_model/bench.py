@@ -10,8 +10,8 @@ from driver_model.cpu.system import System
 from driver_model.drivers.host import Host
 from driver_model.drivers.nic import NicDriver
 from driver_model.drivers.queue_config import QueueConfig
-from driver_model.drivers.strategies import hardware_pools, strategy
-from driver_model.drivers.strategies.base import NO_OPTIONS
+from driver_model.drivers.strategies import strategy
+from driver_model.drivers.strategies.base import NO_OPTIONS, BufferStrategy, PooledStrategy
 from driver_model.memory.dma.ownership import OwnershipChecker
 from driver_model.memory.pages.page import PAGE_SIZE
 from driver_model.memory.pages.zone import PAGE_ALLOC_COSTLY_ORDER, Zone
@@ -36,14 +36,15 @@ BENCHES: list["Bench"] = []  #: of the test that runs: what they hold is freed w
 
 
 class Bench:
-    """Cores, kernel, checker, driver and fake device. Memory is small, and all of it may be used: no watermarks.
+    """Cores, kernel, checker, driver and fake device. Memory is small, and all of it may be used: no watermarks. The
+    strategy is one by name, or a class of a test's own.
 
     ``run(function)`` runs a function in a process on the first core until it returns, and judges all device accesses.
     """
 
     def __init__(
         self,
-        strategy_name: str = "page_pool",
+        strategy_name: str | type[BufferStrategy] = "page_pool",
         verdict: str | XdpProgram = "drop",
         *,
         cores: int = 1,
@@ -71,9 +72,12 @@ class Bench:
         self.platform = FakePlatform(memory, log=False)
         self.system = System(self.platform, profile or Profile.load("e5-1650v4"), cores, cache_seed=cache_seed)
         self.checker = OwnershipChecker(CYCLE_PS, device_log=True) if checked else None
+        chosen = strategy_name
+        if isinstance(chosen, str):
+            chosen = strategy(chosen, config.get("pool", NO_OPTIONS))
         built: dict[str, Any] = {"rss": rss, "rules": rules, "headers": headers, "offloads": offloads}
         if pools is None:
-            pools = queues if hardware_pools(strategy_name) else 0
+            pools = queues if issubclass(chosen, PooledStrategy) else 0
         built |= {"pools": pools, "pool_buffers": pool_buffers}
         self.nic = FakeNic(self.platform, queues, access_log=checked, max_frame=max_frame, **built)
         zone = Zone(memory, page_size, pcp_order=pcp_order, min_free_kbytes=min_free_kbytes)
@@ -82,7 +86,6 @@ class Bench:
         )
         self.collector = Collector(expected)
         run = program(verdict) if isinstance(verdict, str) else verdict
-        chosen = strategy(strategy_name, config.get("pool", NO_OPTIONS))
         self.driver = NicDriver(
             self.host,
             QueueConfig(
