@@ -176,7 +176,7 @@ def test_the_loops_run_and_agree_with_what_the_profiles_say() -> None:
 
 
 def test_forwarding_and_refill_run() -> None:
-    result = run_experiment(Bulk(), {"parts": "forward+refill", "microseconds": "100", "ring": "64", "checkers": "on"})
+    result = run_experiment(Bulk(), {"parts": "forward+refill", "microseconds": "300", "ring": "64", "checkers": "on"})
     forward = {"part": "forward", "profile": HASWELL}
     slow = {way: result.value("free_slowpath", way=way, **forward) for way in ("one_by_one", "bulk_free")}
     assert slow["bulk_free"] < slow["one_by_one"] / 4
