@@ -2,21 +2,20 @@
 """mvneta under a flood, and what each function takes of a packet: as a profiler counts, by the operations in it."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 
-from driver_model.cpu.core import LINE
 from driver_model.cpu.profile import Profile
 from driver_model.drivers.strategies.base import PoolOptions
-from driver_model.memory.dma.api import DmaDirection, dma_map_page, dma_sync_single_for_cpu
 from tests.driver_model.bench import Bench
 from tests.driver_model.calibration.flood import Flooded, flood
-from tests.driver_model.calibration.loop import Replay, Turn, loop
+from tests.driver_model.calibration.loop import Replay
 from tests.driver_model.calibration.stack import UNRECYCLED, stack_bench
 
-BUFFER_LINES = 55
 #: Functions that the model has operations of their own for, by the beginnings of these operations' names.
 FUNCTIONS: Mapping[str, tuple[str, ...]] = {
+    "mvneta, invalidation": ("dma.cache_invalidate_line",),
     "mvneta, kmem_cache_alloc": ("slab.alloc",),
     "mvneta, kmem_cache_free": ("slab.free",),
     "mvneta, GRO and __netif_receive_skb_core": ("net.receive",),
@@ -28,8 +27,13 @@ FUNCTIONS: Mapping[str, tuple[str, ...]] = {
 
 @cache
 def stack_drop(profile: Profile) -> Flooded:
-    """No protocol is registered for the frames, and their pages are not recycled."""
-    return flood(stack_bench(lambda bench, core: None, profile=profile, pool=UNRECYCLED))
+    """No protocol is registered for the frames, and their pages are not recycled. The kernel of that time invalidates
+    what a device is to write, and no XDP program is attached that could send from there."""
+    pool = replace(UNRECYCLED, from_device=True)
+    bench = stack_bench(lambda bench, core: None, profile=profile, pool=pool)
+    assert bench.core.cache is not None
+    bench.core.cache.discards = True
+    return flood(bench)
 
 
 @cache
@@ -55,23 +59,6 @@ def eth_type_trans(profile: Profile) -> Fraction:
     return spent["skb.eth_type_trans"] + spent["cache.miss"] - untouched["cache.miss"]
 
 
-def lines_invalidated(profile: Profile) -> Fraction:
-    """That kernel invalidated a whole buffer before the device got it, and a line after. Kernels since 2022, and the
-    model, clean before, so those lines are invalidated here as the latter is: for the CPU, beyond one more line."""
-
-    def sync(lines: int) -> Fraction:
-        def prepare(bench: Bench) -> Turn:
-            dev = bench.host.devices[0]
-            page = dev.pages.alloc_pages()
-            assert page is not None
-            dma_address = dma_map_page(dev, page, 0, page.size, DmaDirection.FROM_DEVICE)
-            return lambda: dma_sync_single_for_cpu(dev, dma_address, lines * LINE, DmaDirection.FROM_DEVICE)
-
-        return loop(prepare)(profile)
-
-    return sync(BUFFER_LINES + 2) - sync(1)
-
-
 def lines_cleaned(profile: Profile) -> Fraction:
     return xdp_drop(profile, sync_received=False).ps - xdp_drop(profile, sync_received=True).ps
 
@@ -79,7 +66,6 @@ def lines_cleaned(profile: Profile) -> Fraction:
 REPLAYS: Mapping[str, Replay] = {
     **{name: function(*operations) for name, operations in FUNCTIONS.items()},
     "mvneta, eth_type_trans": eth_type_trans,
-    "mvneta, invalidation": lines_invalidated,
     "mvneta, 54 more lines cleaned": lines_cleaned,
     "mvneta, drop in the stack, pages not recycled": lambda profile: stack_drop(profile).ps,
     "mvneta, XDP_DROP, sync of the frame's length": lambda profile: xdp_drop(profile, sync_received=True).ps,
