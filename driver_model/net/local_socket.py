@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from driver_model.cpu.locks import SpinLock
 from driver_model.cpu.scheduler import Task, WaitQueue
 from driver_model.net.ip import Ipv4
 from driver_model.net.skb.edit import skb_try_coalesce
@@ -45,8 +46,9 @@ class LocalSocket:
 
     Packets are charged to the socket by their truesize while they wait; once that has reached ``rcvbuf``, more are
     dropped (``__sock_queue_rcv_skb``: one packet may pass it). With ``stream``, bytes are added to the packet before,
-    as TCP does, where that can be. Charged are ``sock.demux``, ``sock.enqueue`` for each packet, ``sock.recv`` for each
-    that is read, and the copy.
+    as TCP does, where that can be. Charged are ``sock.demux`` and ``sock.enqueue`` for each packet, ``syscall`` and
+    ``sock.recv`` for each that is read, the copy, and the socket's lock: once for a packet that comes, twice for one
+    that is read (``lock_sock`` and ``release_sock``).
 
     Parameters
     ----------
@@ -88,6 +90,7 @@ class LocalSocket:
         self._stack: NetStack | None = None
         self._reader: Task | None = None
         self._buffer: Page | None = None
+        self._lock = SpinLock("socket")
         self._closing = False
         self._closed = WaitQueue()
         self._due = WaitQueue()
@@ -95,6 +98,7 @@ class LocalSocket:
         self._op_demux = core.op("sock.demux")
         self._op_enqueue = core.op("sock.enqueue")
         self._op_recv = core.op("sock.recv")
+        self._op_syscall = core.op("syscall")
 
     def attach(self, stack: NetStack) -> None:
         """The stack that packets come from. Raises ``ValueError`` for one of another core."""
@@ -117,8 +121,28 @@ class LocalSocket:
 
     def handle(self, stack: NetStack, skb: SkBuff, header: Ipv4) -> None:
         """A packet arrives, in softirq."""
+        self.core.spend(self._op_demux)
+        with self._lock.held(self.core):
+            self._queue_rcv_skb(stack, skb)
+
+    def uncharge(self, skb: SkBuff) -> None:
+        """``sock_rfree``: a packet that was charged is freed."""
+        self.rmem_alloc -= skb.truesize
+
+    def close(self) -> None:
+        """In a process: let the reader end; what it did not read is freed."""
+        self._closing = True
+        if self._reader is None:
+            self._purge()
+        else:
+            self._arrived.wake_up(self.core)
+            self._due.wake_up(self.core)
+            self._closed.wait(self.core, lambda: self._buffer is None)
+            self._reader = None
+
+    def _queue_rcv_skb(self, stack: NetStack, skb: SkBuff) -> None:
+        """``__sock_queue_rcv_skb``."""
         core = self.core
-        core.spend(self._op_demux)
         if self._closing or self.rmem_alloc >= self.rcvbuf:
             self.statistics.dropped += 1
             stack.freeing.consume_skb(skb)
@@ -136,21 +160,6 @@ class LocalSocket:
         self._charge(skb.truesize)
         self._queue.append((core.time, skb))
         self._arrived.wake_up(core)
-
-    def uncharge(self, skb: SkBuff) -> None:
-        """``sock_rfree``: a packet that was charged is freed."""
-        self.rmem_alloc -= skb.truesize
-
-    def close(self) -> None:
-        """In a process: let the reader end; what it did not read is freed."""
-        self._closing = True
-        if self._reader is None:
-            self._purge()
-        else:
-            self._arrived.wake_up(self.core)
-            self._due.wake_up(self.core)
-            self._closed.wait(self.core, lambda: self._buffer is None)
-            self._reader = None
 
     def _charge(self, truesize: int) -> None:
         self.rmem_alloc += truesize
@@ -193,8 +202,10 @@ class LocalSocket:
         """``recvmsg`` of one packet."""
         core = self.core
         assert self._buffer is not None
+        core.spend(self._op_syscall)
         core.softirq.disable()  # as lock_sock does: the queue is changed by softirqs, too
-        skb = self._queue.popleft()[1]
+        with self._lock.held(core):
+            skb = self._queue.popleft()[1]
         core.softirq.enable()
         core.spend(self._op_recv)
         data = skb_load(core, skb, 0, skb.len)
@@ -215,5 +226,6 @@ class LocalSocket:
         assert self._stack is not None
         core = self.core
         core.softirq.disable()
-        self._stack.freeing.consume_skb(skb)
+        with self._lock.held(core):
+            self._stack.freeing.consume_skb(skb)
         core.softirq.enable()

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from driver_model.cpu.locks import SpinLock
 from driver_model.net.ip import Ipv4
 from driver_model.net.local_socket import RMEM_DEFAULT
 from driver_model.net.skb.sk_buff import SkBuff
@@ -33,7 +34,7 @@ class PinSocket:
     """Keeps every packet that comes from one address until it is closed, within ``rcvbuf``, as a socket does that
     nobody reads; what comes from others is read, and freed, at once.
 
-    Charged are ``sock.demux`` for each packet, and ``sock.enqueue`` for each that is kept.
+    Charged are ``sock.demux`` for each packet, and ``sock.enqueue`` and the socket's lock for each that is kept.
 
     Parameters
     ----------
@@ -51,6 +52,7 @@ class PinSocket:
         self._held: list[SkBuff] = []
         self._stack: NetStack | None = None
         self._core = core
+        self._lock = SpinLock("socket")
         self._op_demux = core.op("sock.demux")
         self._op_enqueue = core.op("sock.enqueue")
 
@@ -67,11 +69,12 @@ class PinSocket:
         elif statistics.truesize + skb.truesize > self.rcvbuf:
             statistics.dropped += 1
         else:
-            self._core.spend(self._op_enqueue)
-            statistics.held += 1
-            statistics.truesize += skb.truesize
-            skb.holder = "pinning socket"
-            self._held.append(skb)
+            with self._lock.held(self._core):
+                self._core.spend(self._op_enqueue)
+                statistics.held += 1
+                statistics.truesize += skb.truesize
+                skb.holder = "pinning socket"
+                self._held.append(skb)
             return
         stack.freeing.napi_consume_skb(skb, 1)
 

@@ -65,7 +65,28 @@ def test_packets_are_read_when_they_have_lain_long_enough() -> None:
     assert (statistics.queued, statistics.read_packets, statistics.peak_truesize) == (20, 20, 20 * TRUESIZE)
     assert statistics.read_bytes == sum(len(each) - 14 for each in sent)
     count = kit.bench.core.op
-    assert [count(name).count for name in ("sock.demux", "sock.enqueue", "sock.recv")] == [20, 20, 20]
+    assert [count(name).count for name in ("sock.demux", "sock.enqueue", "syscall", "sock.recv")] == [20] * 4
+
+
+def test_the_lock_is_taken_for_each_packet_that_comes_and_twice_for_each_that_is_read() -> None:
+    kit = Kit(hold=3 * MS)
+    bench, locks = kit.bench, kit.bench.core.op("spin.lock")
+    counts: list[int] = []
+
+    def body() -> None:
+        bench.start()
+        counts.append(locks.count)
+        bench.send(0, [frame(at) for at in range(20)])
+        bench.wait(lambda: kit.socket.waiting == 20, "every frame")
+        counts.append(locks.count)
+        bench.core.sleep_until(bench.core.time + 4 * MS)
+        counts.append(locks.count)
+        bench.close()
+
+    bench.run(body)
+    begin, came, read = counts
+    assert 20 <= came - begin <= 21, "the zone's, too, once at most"
+    assert read - came == 2 * 20
 
 
 def test_a_full_buffer_drops_and_one_packet_may_pass_it() -> None:
