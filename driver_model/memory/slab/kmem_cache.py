@@ -102,7 +102,7 @@ class SlabStatistics:
     alloc_from_partial: int = 0  #: slabs that became the CPU's from the node's partial list
     alloc_slab: int = 0  #: new slabs
     alloc_refill: int = 0  #: the slab's freelist became the CPU's
-    free_slab: int = 0  #: slabs given back to the page allocator
+    free_slab: int = 0  #: slabs given back to the page allocator, but for those that a shrink finds empty
     cpuslab_flush: int = 0  #: the CPU's slab was taken from it
     deactivate_full: int = 0  #: of those, no object was free
     deactivate_empty: int = 0  #: slabs that a CPU gave up and no object was in use

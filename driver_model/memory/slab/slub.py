@@ -183,8 +183,11 @@ class Slub:
         return True
 
     def _discard_slab(self, cache: KmemCache, c: KmemCacheCpu, slab: SlabPage) -> None:
-        self._spend(self._op_discard)
         c.statistics.free_slab += 1
+        self._release_slab(cache, slab)
+
+    def _release_slab(self, cache: KmemCache, slab: SlabPage) -> None:
+        self._spend(self._op_discard)
         del cache.slabs[slab]
         if self._checker is not None:
             self._checker.slab_discarded(slab)
@@ -275,7 +278,7 @@ class Slub:
 
     def shrink(self, cache: KmemCache) -> int:
         """``__kmem_cache_shrink``: give back every empty slab, and sort the others, the fullest first. How many were
-        given back."""
+        given back, which no counter tells."""
         self.flush_all(cache)
         with self.core.irq_save(), cache.list_lock.held(self.core):
             empty = [slab for slab in cache.partial if not slab.inuse]
@@ -284,5 +287,5 @@ class Slub:
             cache.partial.clear()
             cache.partial.update(dict.fromkeys(partial))
         for slab in empty:
-            self._discard_slab(cache, cache.cpu_slab[self.core.index], slab)
+            self._release_slab(cache, slab)
         return len(empty)
