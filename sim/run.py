@@ -62,6 +62,7 @@ class RunConfig:
     core_khz : their clock, in kHz; 0: the profile's own
     iommu : ``none`` on a machine without an IOMMU; else how the NIC uses it: ``passthrough``, ``lazy`` or ``strict``
     cache_seed : of what the caches do by themselves, where the profile's machine is not coherent
+    discards : there, see :attr:`driver_model.cpu.noncoherent.CoreCache.discards`
     checkers : the ownership checker, and a check of every frame's bytes when the driver sees it
     """
 
@@ -90,6 +91,7 @@ class RunConfig:
     core_khz: int = 0
     iommu: str = "none"
     cache_seed: int = 0
+    discards: bool = False
     checkers: bool = True
 
     def __post_init__(self) -> None:

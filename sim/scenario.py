@@ -93,6 +93,8 @@ class Scenario:
             self.profile = self.profile.clocked(config.core_khz)
         self.system = System(self.platform, self.profile, config.cores, log=log, cache_seed=config.cache_seed)
         for core in self.system.cores:
+            if core.cache is not None:
+                core.cache.discards = config.discards
             core.op("stack.residual").ps += config.residual_cycles * 10**9 // self.profile.khz
         self.checker: OwnershipChecker | None = None
         if config.checkers:

@@ -111,6 +111,13 @@ class CacheImage:
             self._dirty.pop(number, None)
         return last + 1 - first
 
+    def discard(self, address: int, size: int) -> int:
+        """:meth:`invalidate` a range that goes to the device."""
+        count = self.invalidate(address, size)
+        if count:
+            self._speculate(*_lines(address, size))
+        return count
+
     def flush(self, address: int, size: int) -> int:
         """Write dirty lines of a range back, and drop all of them."""
         first, last = _lines(address, size)

@@ -20,10 +20,16 @@ class CoreCache:
     ----------
     core : the core
     image : the caches' contents
+
+    Attributes
+    ----------
+    discards : what a device is to write is invalidated when it is handed over, as arm64 did before commit c50f11c6196f
+        (2022): what memory held before the CPU's last stores could come to light. Since then it is cleaned.
     """
 
     def __init__(self, core: Core, image: CacheImage) -> None:
         self.image = image
+        self.discards = False
         self._core = core
         self._op_clean = core.op("dma.cache_clean_line")
         self._op_invalidate = core.op("dma.cache_invalidate_line")
@@ -35,6 +41,13 @@ class CoreCache:
     def invalidate(self, address: int, size: int) -> None:
         """See :meth:`driver_model.cpu.cache.CacheImage.invalidate`."""
         self._core.spend(self._op_invalidate, self.image.invalidate(address, size))
+
+    def hand_over(self, address: int, size: int, written: bool) -> None:
+        """A range goes to the device, which writes it and does not read it, or may do both."""
+        if written and self.discards:
+            self._core.spend(self._op_invalidate, self.image.discard(address, size))
+        else:
+            self.clean(address, size)
 
     def make_uncached(self, address: int, size: int) -> None:
         """Flush a range and map it uncached."""

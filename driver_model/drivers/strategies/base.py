@@ -33,6 +33,8 @@ class PoolOptions:
     bulk_refill : new pages come in bulk (Linux 5.13)
     sync_received : a page that returns is synced for the device as far as it was filled, as XDP drivers do (mvneta's
         ``sync_len``), not all of it, as SKBs are: nobody may have written behind that
+    from_device : its pages are mapped for receiving alone, as drivers do while no XDP program is attached: then no
+        frame can leave from where it arrived
     fragment_bytes : its pages are cut into buffers of so many bytes, a multiple of 64; 0: a page is a buffer
     """
 
@@ -43,6 +45,7 @@ class PoolOptions:
     skb_recycles: bool = True
     bulk_refill: bool = True
     sync_received: bool = False
+    from_device: bool = False
     fragment_bytes: int = 0
 
     def __post_init__(self) -> None:

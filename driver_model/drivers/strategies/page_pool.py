@@ -26,13 +26,14 @@ from driver_model.net.skb.memory import ReceivedBuffer
 
 class PagePoolStrategy(PostedStrategy):
     """One pool for each queue, as large as its ring, mapped in both directions so that a frame can leave from where it
-    arrived. What it does beside is a matter of :class:`PoolOptions`."""
+    arrived. What it does otherwise is a matter of :class:`PoolOptions`."""
 
     name = "page_pool"
     recycles = True
 
     def __init__(self, dev: Device, ring_entries: int, napi: Napi, pool: PoolOptions = NO_OPTIONS) -> None:
         super().__init__(dev, ring_entries, napi, pool)
+        self._direction = DmaDirection.FROM_DEVICE if pool.from_device else DmaDirection.BIDIRECTIONAL
         offset, max_len = self._device_writes()
         self.pool = page_pool_create(
             PagePoolParams(
@@ -40,7 +41,7 @@ class PagePoolStrategy(PostedStrategy):
                 flags=PP_FLAG_DMA_MAP | PP_FLAG_DMA_SYNC_DEV,
                 pool_size=min(ring_entries, PP_RING_MAX),
                 napi=napi,
-                dma_dir=DmaDirection.BIDIRECTIONAL,
+                dma_dir=self._direction,
                 max_len=max_len,
                 offset=offset,
                 inflight_limit=pool.inflight_limit,
@@ -64,7 +65,7 @@ class PagePoolStrategy(PostedStrategy):
 
     def received(self, buffer: Any, length: int) -> Any:
         """Sync what was written."""
-        dma_sync_single_for_cpu(self.dev, buffer.dma_addr + self.headroom, length, DmaDirection.BIDIRECTIONAL)
+        dma_sync_single_for_cpu(self.dev, buffer.dma_addr + self.headroom, length, self._direction)
         if self._filled is not None:
             self._filled[buffer] = length
         return buffer
@@ -89,7 +90,7 @@ class PagePoolStrategy(PostedStrategy):
     def transmit(self, buffer: Any, length: int) -> int | None:
         """Sync what is to be sent."""
         dma_address = buffer.dma_addr + self.headroom
-        dma_sync_single_for_device(self.dev, dma_address, length, DmaDirection.BIDIRECTIONAL)
+        dma_sync_single_for_device(self.dev, dma_address, length, self._direction)
         return dma_address
 
     def transmitted(self, buffer: Any, length: int) -> None:

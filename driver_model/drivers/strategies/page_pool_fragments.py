@@ -7,7 +7,6 @@ from driver_model.drivers.strategies.base import NO_OPTIONS, SKB_TAILROOM, PoolO
 from driver_model.drivers.strategies.page_pool import PagePoolStrategy
 from driver_model.memory.dma.api import (
     Device,
-    DmaDirection,
     dma_sync_single_for_cpu,
     dma_sync_single_for_device,
 )
@@ -68,7 +67,7 @@ class PagePoolFragments(PagePoolStrategy):
 
     def received(self, buffer: Any, length: int) -> Any:
         """Sync what was written."""
-        dma_sync_single_for_cpu(self.dev, buffer.dma_address + self.headroom, length, DmaDirection.BIDIRECTIONAL)
+        dma_sync_single_for_cpu(self.dev, buffer.dma_address + self.headroom, length, self._direction)
         return buffer
 
     def release(self, buffer: Any) -> None:
@@ -78,7 +77,7 @@ class PagePoolFragments(PagePoolStrategy):
     def transmit(self, buffer: Any, length: int) -> int | None:
         """Sync what is to be sent."""
         dma_address: int = buffer.dma_address + self.headroom
-        dma_sync_single_for_device(self.dev, dma_address, length, DmaDirection.BIDIRECTIONAL)
+        dma_sync_single_for_device(self.dev, dma_address, length, self._direction)
         return dma_address
 
     def transmitted(self, buffer: Any, length: int) -> None:

@@ -181,13 +181,10 @@ class Device:
 
 
 def arch_sync_dma_for_device(dev: Device, address: int, size: int, direction: DmaDirection) -> None:
-    """Write the CPU's bytes back to memory, where the machine is not coherent: arm64's clean, in every direction.
-
-    Before commit c50f11c6196f (2022) arm64 invalidated what the device was to write, so that what memory held before
-    the CPU's last stores could come to light.
-    """
+    """Write the CPU's bytes back to memory, where the machine is not coherent: arm64's clean, in every direction, or
+    what it did before (:attr:`driver_model.cpu.noncoherent.CoreCache.discards`)."""
     if dev.core.cache is not None:
-        dev.core.cache.clean(address, size)
+        dev.core.cache.hand_over(address, size, direction is DmaDirection.FROM_DEVICE)
 
 
 def arch_sync_dma_for_cpu(dev: Device, address: int, size: int, direction: DmaDirection) -> None:

@@ -44,6 +44,21 @@ def test_a_page_returns_with_a_sync_of_all_or_of_what_was_filled(options: dict[s
     assert pool.cleaned() - before == lines
 
 
+@pytest.mark.parametrize(("discards", "ops"), [(False, (LINES, 0)), (True, (0, LINES))])
+def test_a_page_that_is_only_received_into_is_cleaned_or_was_once_invalidated(
+    discards: bool, ops: tuple[int, int]
+) -> None:
+    pool = Pool(from_device=True)
+    core = pool.bench.core
+    assert core.cache is not None
+    core.cache.discards = discards
+    pool.strategy.received(pool.page, 100)
+    counted = [core.op(f"dma.cache_{name}_line") for name in ("clean", "invalidate")]
+    before = [op.count for op in counted]
+    pool.run(lambda: pool.strategy.release(pool.page))
+    assert tuple(op.count - count for op, count in zip(counted, before, strict=True)) == ops
+
+
 def test_a_page_that_was_never_filled_is_synced_whole() -> None:
     pool = Pool(sync_received=True)
     before = pool.cleaned()

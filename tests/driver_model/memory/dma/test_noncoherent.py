@@ -80,6 +80,32 @@ def test_a_driver_that_does_not_reads_them_under_some_seeds() -> None:
     assert False in outcomes(lambda kit: receive(kit, sync=False))
 
 
+@pytest.mark.parametrize(("discards", "seen"), [(False, {b"new"}), (True, {b"new", bytes(3)})])
+def test_what_the_cpu_wrote_before_it_gave_a_buffer_away_is_lost_where_the_kernel_invalidates(
+    discards: bool, seen: set[bytes]
+) -> None:
+    """It is lost unless the cache happened to write it back: why arm64 cleans since 2022."""
+
+    def play(kit: Kit) -> bytes:
+        assert kit.core.cache is not None
+        kit.core.cache.discards = discards
+        page = kit.page()
+        kit.core.store(page.address, b"new")
+        kit.map(page, FROM)
+        return kit.bench.platform.read(page.address, 3)
+
+    assert outcomes(play) == seen
+
+
+def test_a_driver_that_syncs_is_as_well_off_where_the_kernel_invalidates() -> None:
+    def play(kit: Kit) -> bool:
+        assert kit.core.cache is not None
+        kit.core.cache.discards = True
+        return receive(kit, sync=True)
+
+    assert outcomes(play) == {True}
+
+
 def test_a_single_receive_without_sync_is_stale_under_some_seeds_only() -> None:
     def play(kit: Kit) -> bytes:
         page = kit.page()
