@@ -7,80 +7,127 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from sim.report import Row
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 FORMATS = ("png", "svg", "pdf")
-SIZE = (10, 6)  #: inches
+DATES = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}  #: what says when a file was made
+SALT = "pagewheel"  #: of the names of an SVG file's parts, which are random otherwise
+SIZE = (12, 7)  #: inches
+TITLE = 100  #: characters of a line of it
 FLAT = 8  #: bars whose labels have room side by side
-COLOURS = 20  #: of tab20, each dark one before its light one
-OTHERS = 0.02  #: parts below this share of the tallest bar are drawn together
+COLOURS = 20  #: of tab20, its dark ones before its light ones
+HATCHES = ("", "//", "..")  #: of parts, each for as many as there are colours
+GREY = "0.8"  #: of what is put together
+STYLES = ("-", "--", ":")  #: of lines, as there are ten colours
+OTHERS = 0.03  #: parts below this share of the tallest bar beside them are drawn together
+OTHER = "other"  #: what those are called
+SHORT = 0.25  #: bars below this share of the tallest have a scale of their own
+
+Bars = dict[str, dict[str, float]]  #: heights by bar and part
 
 
 class Picture(ABC):
     """How rows become a picture."""
 
     @abstractmethod
-    def draw(self, axes: Axes, rows: Sequence[Row]) -> None:
+    def draw(self, figure: Figure, rows: Sequence[Row]) -> None:
         """Draw the rows."""
 
 
 @dataclass(frozen=True)
 class Stacked(Picture):
-    """A bar for each case, made of the rows whose names begin alike: what takes how much.
+    """A bar for each case, made of the rows whose names begin alike: what takes how much. Short bars stand apart, with
+    a scale of their own.
 
     Attributes
     ----------
     prefix : of those rows' names
     label : of the axis
-    group : ends a part's name: operations with the same text before it are one part
     only : the cases that are drawn, by values that they have
     """
 
     prefix: str
     label: str
-    group: str = "."
     only: Mapping[str, Any] = field(default_factory=dict)
 
-    def draw(self, axes: Axes, rows: Sequence[Row]) -> None:
+    def draw(self, figure: Figure, rows: Sequence[Row]) -> None:
         """Draw the bars, largest parts first."""
-        from matplotlib import colormaps
+        bars = self.bars(rows)
+        totals = {name: sum(bar.values()) for name, bar in bars.items()}
+        tallest = max(totals.values(), default=0.0)
+        short = [name for name, total in totals.items() if total < SHORT * tallest]
+        panels = [merged({name: bars[name] for name in bars if (name in short) == low}) for low in (False, True)]
+        panels = [panel for panel in panels if panel]
+        order = parts_of(panels)
+        many = len(bars) > FLAT
+        widths = [len(panel) for panel in panels]
+        grid = figure.subplots(1, len(panels), squeeze=False, width_ratios=widths)
+        for axes, panel in zip(grid[0], panels, strict=True):
+            stack(axes, panel, order)
+            if many:
+                axes.tick_params(axis="x", rotation=90)
+        figure.axes[0].set_ylabel(self.label)
+        handles: dict[str, Artist] = {}
+        for axes in figure.axes:
+            handles |= zip(*reversed(axes.get_legend_handles_labels()), strict=True)
+        shown = [part for part in reversed(order) if part in handles]
+        figure.legend([handles[part] for part in shown], shown, fontsize="small", loc="outside right center")
 
-        bars: dict[tuple[Any, ...], dict[str, float]] = {}
+    def bars(self, rows: Sequence[Row]) -> Bars:
+        """Heights of all that there is to draw."""
+        bars: Bars = {}
         for row in rows:
             if row.name.startswith(self.prefix) and self.only.items() <= row.case.items():
-                part = row.name.removeprefix(self.prefix).split(self.group)[0]
-                bar = bars.setdefault(tuple(value for key, value in row.case.items() if key not in self.only), {})
-                bar[part] = bar.get(part, 0.0) + float(row.value)
-        tallest = max((sum(bar.values()) for bar in bars.values()), default=0.0)
-        totals: dict[str, float] = {}
-        for bar in bars.values():
-            for part, value in list(bar.items()):
-                if value < OTHERS * tallest:
-                    del bar[part]
-                    bar["other"] = bar.get("other", 0.0) + value
-        for bar in bars.values():
-            for part, value in bar.items():
-                totals[part] = totals.get(part, 0.0) + value
-        many = len(bars) > FLAT
-        labels = [("  " if many else "\n").join(map(str, case)) for case in bars]
-        bottom = [0.0] * len(bars)
-        colours = colormaps["tab20"](np.arange(COLOURS))
-        axes.set_prop_cycle(color=[*colours[::2], *colours[1::2]])
-        for part in sorted(totals, key=lambda name: -totals[name]):
-            heights = [bar.get(part, 0.0) for bar in bars.values()]
-            axes.bar(labels, heights, bottom=bottom, label=part)
+                name = " ".join(str(value) for key, value in row.case.items() if key not in self.only)
+                bars.setdefault(name, {})[row.name.removeprefix(self.prefix)] = float(row.value)
+        return bars
+
+
+def merged(bars: Bars) -> Bars:
+    """The same bars, parts too small to be seen put together: those of a kind, ``skb.*``, and what is too small yet."""
+    least = OTHERS * max((sum(bar.values()) for bar in bars.values()), default=0.0)
+    return {name: _joined(_joined(bar, least, "{}.*"), least, OTHER) for name, bar in bars.items()}
+
+
+def _joined(bar: Mapping[str, float], least: float, whole: str) -> dict[str, float]:
+    """Parts below a height joined under a name, which may have their kind in it."""
+    result: dict[str, float] = {}
+    for part, height in bar.items():
+        name = part if height >= least else whole.format(part.partition(".")[0])
+        result[name] = result.get(name, 0.0) + height
+    return result
+
+
+def parts_of(panels: Sequence[Bars]) -> list[str]:
+    """Parts of all bars, the largest in total first, and the other ones last."""
+    totals: dict[str, float] = {}
+    for panel in panels:
+        for bar in panel.values():
+            for part, height in bar.items():
+                totals[part] = totals.get(part, 0.0) + height
+    return sorted(totals, key=lambda part: (part == OTHER, -totals[part]))
+
+
+def stack(axes: Axes, bars: Bars, order: Sequence[str]) -> None:
+    """Draw bars of parts, one part on the other; a part has its colour and hatch by its place in the order."""
+    from matplotlib import colormaps
+
+    bottom = [0.0] * len(bars)
+    for number, part in enumerate(order):
+        heights = [bar.get(part, 0.0) for bar in bars.values()]
+        if any(heights):
+            turn, place = divmod(number, COLOURS)
+            colour = GREY if part == OTHER else colormaps["tab20"](2 * place % COLOURS + 2 * place // COLOURS)
+            axes.bar(list(bars), heights, bottom=bottom, label=part, color=colour, hatch=HATCHES[turn % len(HATCHES)])
             bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
-        axes.set_ylabel(self.label)
-        if many:
-            axes.tick_params(axis="x", rotation=90)
-        axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5), reverse=True)
 
 
 @dataclass(frozen=True)
@@ -93,6 +140,7 @@ class Lines(Picture):
     x, by : what is varied along the axis, and from line to line; the rest of a case names its line, too
     label : of the axis upwards
     log : the axis along is logarithmic
+    only : the cases that are drawn, by values that they have
     """
 
     name: str
@@ -100,26 +148,30 @@ class Lines(Picture):
     by: str
     label: str
     log: bool = False
+    only: Mapping[str, Any] = field(default_factory=dict)
 
-    def draw(self, axes: Axes, rows: Sequence[Row]) -> None:
+    def draw(self, figure: Figure, rows: Sequence[Row]) -> None:
         """Draw the lines, and published values as crosses."""
-        lines: dict[str, list[tuple[Any, float]]] = {}
-        marks: list[tuple[Any, float]] = []
+        axes = figure.subplots()
+        lines: dict[str, list[tuple[float, float]]] = {}
+        marks: list[tuple[float, float]] = []
         for row in rows:
-            if row.name == self.name and self.x in row.case:
-                rest: Mapping[str, Any] = {key: value for key, value in row.case.items() if key != self.x}
-                lines.setdefault(" ".join(map(str, rest.values())), []).append((row.case[self.x], float(row.value)))
+            if row.name == self.name and self.x in row.case and self.only.items() <= row.case.items():
+                known = {self.x, *self.only}
+                rest = " ".join(str(value) for key, value in row.case.items() if key not in known) or self.name
+                along = float(row.case[self.x])
+                lines.setdefault(rest, []).append((along, float(row.value)))
                 if isinstance(row.published, int | float):
-                    marks.append((row.case[self.x], float(row.published)))
-        for label, points in lines.items():
-            axes.plot(*zip(*points, strict=True), marker=".", label=label)
+                    marks.append((along, float(row.published)))
+        for number, (label, points) in enumerate(lines.items()):
+            axes.plot(*zip(*points, strict=True), marker=".", label=label, linestyle=STYLES[number // 10 % len(STYLES)])
         if marks:
             axes.plot(*zip(*marks, strict=True), "kx", label="published")
         axes.set_xlabel(self.x.replace("_", " "))
         axes.set_ylabel(self.label)
         if self.log:
             axes.set_xscale("log", base=2)
-        axes.legend(fontsize="small")
+        figure.legend(fontsize="small", loc="outside right center")
 
 
 def check_picture(path: Path) -> None:
@@ -129,15 +181,16 @@ def check_picture(path: Path) -> None:
 
 
 def draw_picture(picture: Picture, rows: Sequence[Row], title: str, path: Path) -> None:
-    """Draw a picture into a file."""
+    """Draw a picture into a file; the same rows give the same bytes."""
     check_picture(path)
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=SIZE, layout="constrained")
-    picture.draw(axes, rows)
-    axes.set_title(title)
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else {})
-    pyplot.close(figure)
+    with matplotlib.rc_context({"svg.hashsalt": SALT}):
+        figure = pyplot.figure(figsize=SIZE, layout="constrained")
+        picture.draw(figure, rows)
+        figure.suptitle("\n".join(wrap(title, TITLE)))
+        figure.savefig(path, metadata=DATES.get(path.suffix, {}))
+        pyplot.close(figure)

@@ -56,16 +56,16 @@ class Variant:
 
 VARIANTS: Mapping[str, Variant] = {
     "stack_2016": Variant(
-        "2016: half pages, copied headers, SKBs one by one", "page_flip", "pass", "filter", POLICY_2016, True
+        "2016: half pages, copied headers, SKBs one by one", "page_flip", "none", "filter", POLICY_2016, True
     ),
     "stack_2016_page": Variant(
-        "the same with a page for each packet", "page_per_packet", "pass", "filter", POLICY_2016, True
+        "the same with a page for each packet", "page_per_packet", "none", "filter", POLICY_2016, True
     ),
-    "stack_2016_frag": Variant("the same with fragments of order 3", "fragments", "pass", "filter", POLICY_2016, True),
+    "stack_2016_frag": Variant("the same with fragments of order 3", "fragments", "none", "filter", POLICY_2016, True),
     "stack_pool": Variant(
-        "the same stack on page_pool, build_skb, NAPI's cache", "page_pool", "pass", "filter", residual=True
+        "the same stack on page_pool, build_skb, NAPI's cache", "page_pool", "none", "filter", residual=True
     ),
-    "receive_pool": Variant("the same without the residual: dropped on reception", "page_pool", "pass", "filter"),
+    "receive_pool": Variant("the same without the residual: dropped on reception", "page_pool", "none", "filter"),
     "xdp_page": Variant("XDP_DROP, a page for each packet", "page_per_packet"),
     "xdp_drop": Variant("XDP_DROP, page_pool", "page_pool"),
     "xdp_tx": Variant("XDP_TX, page_pool", "page_pool", "tx"),
@@ -97,7 +97,7 @@ class OneCore(Experiment):
         Column("cpu_cycles", "cycles", decimals(0)),
         *(Column(f"part.{name}", name, decimals(0)) for name in (*PARTS, "other")),
     )
-    picture = Stacked("part.", "CPU cycles a packet")
+    picture = Stacked("cpu_cycles.", "CPU cycles a packet")
     explanations: ClassVar = {}
 
     def digests(self) -> Mapping[str, str]:

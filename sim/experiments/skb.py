@@ -88,7 +88,7 @@ class Skb(Experiment):
         Column("rank", "rank", decimals(0)),
         Column("dropped", "dropped", decimals(0), optional=True),
     )
-    picture = Stacked("cpu_cycles.", "CPU cycles a packet", " ", only={"consumer": "filter", "bytes": 64})
+    picture = Stacked("cpu_cycles.", "CPU cycles a packet", only={"consumer": "filter", "bytes": 64})
     explanations: ClassVar = {
         "build_skb.gain": (
             "The figure is the most that was seen, with VXLAN, and its author names the cause: pulling headers. There "

@@ -4,8 +4,9 @@
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
-from sim.picture import Lines, Stacked, check_picture, draw_picture
+from sim.picture import Lines, Picture, Stacked, check_picture, draw_picture, merged
 from sim.report import Row
 
 ROWS = [
@@ -21,11 +22,36 @@ def test_bars(tmp_path: Path, suffix: str) -> None:
     assert file.stat().st_size > 1000
 
 
-def test_lines_and_the_same_bytes_twice(tmp_path: Path) -> None:
-    picture = Lines("drops", "pool", "strategy", "packets", log=True)
-    for name in ("one.png", "two.png"):
-        draw_picture(picture, ROWS, "How many?", tmp_path / name)
-    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+@pytest.mark.parametrize(
+    "picture", [Lines("drops", "pool", "strategy", "packets", log=True), Stacked("part.", "cycles")]
+)
+def test_the_same_bytes_twice(tmp_path: Path, picture: Picture, suffix: str) -> None:
+    files = [tmp_path / f"{name}.{suffix}" for name in ("one", "two")]
+    for file in files:
+        draw_picture(picture, ROWS, "How many?", file)
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_small_parts_are_put_together_and_none_is_lost() -> None:
+    bar = {"rx.refill": 80.0, "skb.init": 2.0, "skb.clear": 2.0, "dma.map": 1.0, "irq.entry": 1.0, "other": 0.5}
+    assert merged({"a": bar}) == {"a": {"rx.refill": 80.0, "skb.*": 4.0, "other": 2.5}}
+
+
+def test_short_bars_have_a_scale_of_their_own() -> None:
+    figure = Figure()
+    rows = [Row({"variant": v}, "part.skb", "cycles", n) for v, n in (("a", 100), ("b", 10), ("c", 26), ("d", 24))]
+    Stacked("part.", "cycles").draw(figure, rows)
+    names = [[label.get_text() for label in axes.get_xticklabels()] for axes in figure.axes]
+    assert names == [["a", "c"], ["b", "d"]]
+
+
+def test_lines_stand_at_their_numbers_and_only_those_asked_for() -> None:
+    figure = Figure()
+    rows = [Row({"size": s, "iommu": i}, "rate", "kpps", 1) for i in ("none", "lazy") for s in ("64", "1518")]
+    Lines("rate", "size", "iommu", "kpps", only={"iommu": "lazy"}).draw(figure, rows)
+    [line] = figure.axes[0].lines
+    assert list(line.get_xdata()) == [64, 1518]
 
 
 def test_another_kind_of_file_is_refused(tmp_path: Path) -> None:
