@@ -37,6 +37,11 @@ def fitted(
     return Row(case, name, unit, value, known.value, f"{known.source} ({known.machine})", "fit", fits)
 
 
+def difference(case: Mapping[str, Any], name: str, unit: str, value: Value | Fraction, fits: Sequence[str]) -> Row:
+    """A prediction that nobody published: a difference from what was fitted, which the fit has no part in."""
+    return Row(case, name, unit, value, kind="prediction", fits=fits)
+
+
 def given(case: Mapping[str, Any], name: str, unit: str, value: Value | Fraction, profile: str, benchmark: str) -> Row:
     """A row beside the benchmark of that name that a cost profile is solved from, in cycles, ns or Mpps."""
     loaded = Profile.load(profile)
@@ -54,6 +59,11 @@ def deviation(row: Row) -> float | None:
     if row.kind not in ("input", "fit", "prediction") or isinstance(row.published, str | bool | None):
         return None
     return float(row.value) / float(row.published) - 1 if row.published else None
+
+
+def compares(row: Row) -> bool:
+    """Whether a row stands in the comparison: beside a published number, or predicted where there is none."""
+    return deviation(row) is not None or (row.kind == "prediction" and row.published is None)
 
 
 def disagreeing(rows: Iterable[Row]) -> list[Row]:
@@ -74,7 +84,7 @@ def explanation(row: Row, explanations: Mapping[str, str]) -> str:
 
 def print_comparison(console: Console, rows: Sequence[Row], explanations: Mapping[str, str]) -> None:
     """Print what was published beside what was simulated, how much of it agrees, and why the rest does not."""
-    shown = [(row, off) for row in rows if (off := deviation(row)) is not None]
+    shown = [(row, deviation(row)) for row in rows if compares(row)]
     if not shown:
         return
     table = Table(title="Published and simulated", title_justify="left", header_style="bold")
@@ -86,10 +96,10 @@ def print_comparison(console: Console, rows: Sequence[Row], explanations: Mappin
     table.add_column("source")
     for row, off in shown:
         case = " ".join(map(str, row.case.values()))
-        figures = (f"{float(each):,.4g}" for each in (row.published, row.value) if each is not None)
-        table.add_row(case, row.name, row.unit, *figures, f"{off:+.1%}", row.kind, row.source)
+        figures = ("" if each is None else f"{float(each):,.4g}" for each in (row.published, row.value))
+        table.add_row(case, row.name, row.unit, *figures, "" if off is None else f"{off:+.1%}", row.kind, row.source)
     console.print(table)
-    predictions = [row for row, _ in shown if row.kind == "prediction"]
+    predictions = [row for row, off in shown if row.kind == "prediction" and off is not None]
     wrong = disagreeing(predictions)
     if predictions:
         console.print(f"{len(predictions) - len(wrong)} of {len(predictions)} predictions agree within {AGREES:.0%}.")

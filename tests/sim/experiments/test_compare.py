@@ -5,7 +5,16 @@ import pytest
 from rich.console import Console
 
 from driver_model.cpu.profile import Profile
-from sim.experiments.compare import AGREES, deviation, disagreeing, explanation, given, predicted, print_comparison
+from sim.experiments.compare import (
+    AGREES,
+    deviation,
+    difference,
+    disagreeing,
+    explanation,
+    given,
+    predicted,
+    print_comparison,
+)
 from sim.experiments.published import figure, published
 from sim.report import Row
 
@@ -61,6 +70,16 @@ def test_the_comparison_counts_and_explains(capsys: pytest.CaptureFixture[str]) 
     assert "-53.0%" in shown
     print_comparison(console, [Row({}, "plain", "Mpps", 3)], {})
     assert capsys.readouterr().out == ""
+
+
+def test_a_difference_from_a_fit_is_a_prediction_without_a_figure(capsys: pytest.CaptureFixture[str]) -> None:
+    row = difference({"n": 1}, "saved", "cycles", 73, ("stack",))
+    assert (row.kind, row.published, row.fits) == ("prediction", None, ("stack",))
+    near = predicted({"n": 2}, "near", "Mpps", 14.88, "line_rate.10g")
+    print_comparison(Console(width=200), [row, near], {})
+    shown = capsys.readouterr().out
+    assert "saved" in shown
+    assert "1 of 1 predictions agree" in shown
 
 
 def test_profiles_and_predictions_share_no_figure() -> None:
