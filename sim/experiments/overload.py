@@ -213,7 +213,7 @@ def _run(machine: MachineConfig, variant: Variant, traffic: Traffic, settings: M
     return RunConfig(
         traffic,
         strategy=variant.strategy,
-        verdict="pass",
+        verdict="none",
         consumer="socket",
         rcvbuf=UNBOUNDED,
         pool=PoolOptions(inflight_limit=limit, shrinker=variant.shrinker),

@@ -189,7 +189,7 @@ def _run(
             burst=settings["burst"] if pattern == "burst" else 1,
         ),
         strategy=supply.strategy,
-        verdict="pass",
+        verdict="none",
         consumer="socket",
         hold_us=hold,
         rcvbuf=UNBOUNDED,

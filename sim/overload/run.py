@@ -49,7 +49,7 @@ class OverloadRun:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < low:
                 raise ValueError(f"{name} must be an integer, {low} or more, not {value!r}")
-        for name, wanted in (("consumer", "socket"), ("verdict", "pass"), ("queues", QUEUES), ("cores", QUEUES)):
+        for name, wanted in (("consumer", "socket"), ("verdict", "none"), ("queues", QUEUES), ("cores", QUEUES)):
             if getattr(self.run, name) != wanted:
                 raise ValueError(f"run.{name} must be {wanted!r}, not {getattr(self.run, name)!r}")
 
