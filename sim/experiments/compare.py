@@ -8,22 +8,38 @@ fitted to it.
 
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from driver_model.cpu.profile import Profile
-from sim.experiments.published import figure
+from sim.experiments.fit import Fit
+from sim.experiments.published import figure, published
+from sim.experiments.residual import Residual
 from sim.report import Row, Value
 
 AGREES = 0.15  #: share by which a simulated value may differ from the published one
 
 
+@cache
+def fed_in() -> frozenset[str]:
+    """Ids of figures that went into the model: what residuals were fitted to, and whatever has the source of a
+    profile's benchmark or of a fit."""
+    sources = {each.source for name in Profile.names() for each in Profile.load(name).benchmarks}
+    sources |= {Fit.load_file(name).source for name in Fit.names()}
+    same = {name for name, known in published().items() if known.source in sources}
+    return frozenset(same | {Residual.load(name).figure for name in Residual.names()})
+
+
 def predicted(
     case: Mapping[str, Any], name: str, unit: str, value: Value | Fraction, identity: str, fits: Sequence[str] = ()
 ) -> Row:
-    """A row beside the published figure of that id."""
+    """A row beside the published figure of that id. Raises ``ValueError`` if something was solved from it or fitted to
+    it."""
+    if identity in fed_in():
+        raise ValueError(f"Figure {identity!r} went into the model, so nothing predicts it")
     known = figure(identity)
     source = f"{known.source} ({known.machine})" + (" (recalled)" if known.recalled else "")
     return Row(case, name, unit, value, known.value, source, "prediction", fits)
