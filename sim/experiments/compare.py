@@ -124,3 +124,15 @@ def print_comparison(console: Console, rows: Sequence[Row], explanations: Mappin
         reasons.setdefault(explanation(row, explanations), []).append(row.name)
     for reason, names in reasons.items():
         console.print(f"Not: {', '.join(dict.fromkeys(names))}. {reason}", highlight=False)
+
+
+def broken(rows: Iterable[Row]) -> list[Row]:
+    """Checks that do not hold."""
+    return [row for row in rows if row.kind == "check" and row.value != row.published]
+
+
+def print_checks(console: Console, rows: Sequence[Row]) -> None:
+    """Print how many checks hold: arithmetic, orders, bounds."""
+    count = sum(row.kind == "check" for row in rows)
+    if count:
+        console.print(f"{count - len(broken(rows))} of {count} checks hold.")

@@ -69,10 +69,6 @@ class Overload(Experiment):
     """Two queues with a core and a socket each, of any number of packets. The reader of one is slow for a time; the
     other one keeps up. All memory that nobody needs holds files, of which more are read all the time, and fast when the
     overload is over.
-
-    What bounds memory is a limit, in the page_pool or in the device. A shrinker alone does not: what waits in a socket
-    is in use, and a pool has few idle pages just then. It gives back what is idle afterwards, when others want memory.
-    A pool in the device that may grow does so as fast as a process lets buffers join, and keeps what has joined.
     """
 
     name = "overload"
@@ -112,6 +108,12 @@ class Overload(Experiment):
         Column("other_lost", "of the other queue", decimals(0)),
         Column("rx_no_memory", "no memory", decimals(0)),
         Column("slabs_reclaimed", "pages shrunk", decimals(0)),
+    )
+    remarks = (
+        "What bounds memory is a limit, in the page_pool or in the device, and traffic goes on. A shrinker alone bounds "
+        "nothing: what waits in a socket is in use, and a pool has few idle pages just then; it gives back what is idle "
+        "afterwards, when others want memory. A pool in the device that may grow does so as fast as a process lets "
+        "buffers join, and keeps what has joined. Nobody published figures of this.",
     )
     picture = Lines("inflight_mem", "time_us", "variant", "MiB that the slow queue's buffers take")
     job = "sim.overload.job:run_overloads"

@@ -11,6 +11,7 @@ from driver_model.cpu.profile import Profile
 from sim.experiments import compare
 from sim.experiments.compare import (
     AGREES,
+    broken,
     deviation,
     difference,
     disagreeing,
@@ -18,6 +19,7 @@ from sim.experiments.compare import (
     fed_in,
     given,
     predicted,
+    print_checks,
     print_comparison,
 )
 from sim.experiments.published import figure, published
@@ -74,6 +76,15 @@ def test_the_comparison_counts_and_explains(capsys: pytest.CaptureFixture[str]) 
     assert "Not: far. Because." in shown
     assert "-53.0%" in shown
     print_comparison(console, [Row({}, "plain", "Mpps", 3)], {})
+    assert capsys.readouterr().out == ""
+
+
+def test_checks_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [Row({}, name, "bool", name == "right", True, "arithmetic", "check") for name in ("right", "wrong")]
+    assert [row.name for row in broken(rows)] == ["wrong"]
+    print_checks(Console(width=200), [*rows, Row({}, "plain", "Mpps", 3)])
+    assert capsys.readouterr().out == "1 of 2 checks hold.\n"
+    print_checks(Console(width=200), [])
     assert capsys.readouterr().out == ""
 
 
