@@ -95,7 +95,7 @@ class Bulk(Experiment):
     )
     job = "sim.bulk.job:run_bulk"
     measurement = BulkMeasurement
-    picture = Lines("cycles", "bulk", "way", "cycles an object", log=True)
+    picture = Lines("cycles", "bulk", "cycles an object", log=True)
     explanations: ClassVar = EXPLANATIONS
 
     def cases(self, machine: MachineConfig, settings: Mapping[str, Any], capture: str) -> Sequence[Case]:

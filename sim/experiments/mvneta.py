@@ -103,7 +103,7 @@ class Mvneta(Experiment):
         Column("gain", "gain", decimals(2)),
         Column("cpu_gain", "CPU gain", decimals(2)),
     )
-    picture = Lines("throughput", "size", "driver", "kpps", only={"workload": "stack_drop"})
+    picture = Lines("throughput", "size", "kpps", only={"workload": "stack_drop"})
     explanations: ClassVar = {
         "recycling_saves": "What the published profile shows of the way back into the pool, page_pool_put_page 2.91 % "
         "and __xdp_return 2.85 %, 98 and 96 ns, is no input. The model has 13 ns there, half of a hot loop's turn, so "

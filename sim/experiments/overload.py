@@ -116,7 +116,7 @@ class Overload(Experiment):
         "is idle afterwards, when another process wants memory. A pool in the device that may grow does so as fast as "
         "a process lets buffers join, and keeps what has joined. Nobody published figures of this.",
     )
-    picture = Lines("inflight_mem", "time_us", "variant", "MiB that the slow queue's buffers take")
+    picture = Lines("inflight_mem", "time_us", "MiB that the slow queue's buffers take")
     job = "sim.overload.job:run_overloads"
     measurement = OverloadMeasurement
 

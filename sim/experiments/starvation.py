@@ -92,7 +92,7 @@ class Starvation(Experiment):
         f"the driver's timer comes after {REFILL_RETRY_PS // 10**9} ms: few pages too few cost many frames. A pool in "
         "the device gets its buffers back without a poll.",
     )
-    picture = Lines("memory", "hold_us", "supply", "MiB with which the hardware never starves")
+    picture = Lines("memory", "hold_us", "MiB with which the hardware never starves", log_up=True)
     job = "sim.starvation.job:run_searches"
     measurement = StarvationMeasurement
 
