@@ -15,6 +15,7 @@ from sim.config import MachineConfig, preset
 from sim.consumers import CONSUMERS
 from sim.experiments.base import Case, Experiment
 from sim.experiments.ceiling import ceilings
+from sim.experiments.compare import predicted
 from sim.experiments.floods import flood, with_pools
 from sim.experiments.settings import Setting
 from sim.measurement import Measurement
@@ -177,6 +178,7 @@ class Strategies(Experiment):
         )
         rows += [
             Row(case.varied, "cpu_cycles", "cycles/packet", total),
+            Row(case.varied, "cpu_time", "ns/packet", total * 1_000_000 / measured.core_khz),
             Row(case.varied, "memory_cycles", "cycles/packet", memory),
             Row(case.varied, "sync_cycles", "cycles/packet", sync),
             Row(case.varied, "posting_cycles", "cycles/packet", posting),
@@ -206,7 +208,7 @@ class Strategies(Experiment):
 
     def checks(self, rows: Sequence[Row]) -> Sequence[Row]:
         """What must hold between cases that differ in one thing alone, wherever both ran."""
-        return [*_strategy_checks(rows), *_mode_checks(rows)]
+        return [*_strategy_checks(rows), *_mode_checks(rows), *_protection(rows)]
 
 
 def _strategy_checks(rows: Sequence[Row]) -> list[Row]:
@@ -263,6 +265,16 @@ def _mode_checks(rows: Sequence[Row]) -> list[Row]:
                 varied = case | {"iommu": mode}
                 result.append(Row(varied, f"{strategy}_keeps_up", "bool", keeps_up, True, POOL_SOURCE, "check"))
     return result
+
+
+def _protection(rows: Sequence[Row]) -> list[Row]:
+    """What strict protection adds to a small packet whose page is mapped and unmapped, beside what was published."""
+    return [
+        predicted(case, "strict_adds", "ns/packet", time["strict"] - time["none"], "iommu.strict.added")
+        for case, time in _compared(rows, "cpu_time", "iommu")
+        if {"none", "strict"} <= time.keys()
+        and (case["verdict"], case["traffic"], case["strategy"]) == (FEW_VERDICT, FEW_TRAFFIC[0], "page_per_packet")
+    ]
 
 
 def _compared(rows: Sequence[Row], name: str, key: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
