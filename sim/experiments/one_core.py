@@ -85,7 +85,7 @@ class OneCore(Experiment):
     settings: ClassVar = {
         "variants": Setting(tuple(VARIANTS), "ways to handle packets, joined by +", choices=tuple(VARIANTS)),
         "size": Setting("64", "frame size on the wire"),
-        "microseconds": Setting(400, "wire time of each run", low=1, high=1_000_000),
+        "microseconds": Setting(1000, "wire time of each run", low=1, high=1_000_000),
         "profile": Setting("budget-3ghz", "cost profile of the core"),
         "ring": Setting(512, "entries of each ring, a power of two", low=8, high=32768),
         "checkers": Setting(False, "ownership checker on or off"),
