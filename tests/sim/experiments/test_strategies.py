@@ -7,6 +7,7 @@ import pytest
 
 from sim.config import preset
 from sim.experiments.base import Case
+from sim.experiments.compare import explanation
 from sim.experiments.runner import plan
 from sim.experiments.settings import resolve
 from sim.experiments.strategies import Strategies
@@ -196,3 +197,4 @@ def test_what_strict_adds_to_a_small_packet_is_predicted(traffic: str, strategy:
     added = [row for row in Strategies().checks(times) if row.name == "strict_adds"]
     assert [row.value for row in added] == found
     assert all((row.kind, row.published) == ("prediction", 1977) for row in added)
+    assert all(explanation(row, Strategies.explanations) for row in added)
