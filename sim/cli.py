@@ -24,7 +24,7 @@ from sim.backends.build import BuildError, fst_available
 from sim.bench import bench_rows
 from sim.config import PRESETS, SERIAL_BITS
 from sim.config import preset as machine_preset
-from sim.experiments.compare import print_comparison
+from sim.experiments.compare import broken, print_checks, print_comparison
 from sim.experiments.registry import EXPERIMENTS, experiment
 from sim.experiments.runner import measure, plan, run_experiment
 from sim.experiments.settings import changed, split
@@ -159,6 +159,9 @@ def run(
         result = run_experiment(chosen, given, preset_name=preset, backend=backend, capture=pcap, waves=file, sent=sent)
         print_table(console, result, chosen.columns, chosen.question)
         print_comparison(console, result.rows, chosen.explanations)
+        print_checks(console, result.rows)
+        for remark in chosen.remarks:
+            console.print(remark, highlight=False)
         if out is not None:
             result.write(out)
             messages.print(f"Result: {out}", markup=False)
@@ -170,11 +173,10 @@ def run(
         if file is not None:
             save = write_save_file(file)
             messages.print(f"Waves: {file}; look at them with: gtkwave {save}", markup=False)
-        broken = [row for row in result.rows if row.kind == "check" and row.value != row.published]
-        for row in broken:
+        for row in broken(result.rows):
             case = ", ".join(f"{key} {value}" for key, value in row.case.items())
             messages.print(f"pagewheel: check {row.name} does not hold for {case}", markup=False)
-        if broken:
+        if broken(result.rows):
             raise typer.Exit(FAILURE)
 
 

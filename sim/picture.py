@@ -132,45 +132,51 @@ def stack(axes: Axes, bars: Bars, order: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class Lines(Picture):
-    """A line for each value of one thing varied, over another.
+    """A line for each of what is varied, over one thing that is varied, too.
 
     Attributes
     ----------
     name : of the rows
-    x, by : what is varied along the axis, and from line to line; the rest of a case names its line, too
+    x : what is varied along the axis; the rest of a case names its line
     label : of the axis upwards
-    log : the axis along is logarithmic
+    log, log_up : the axis along, and that upwards, is logarithmic
     only : the cases that are drawn, by values that they have
     """
 
     name: str
     x: str
-    by: str
     label: str
     log: bool = False
+    log_up: bool = False
     only: Mapping[str, Any] = field(default_factory=dict)
 
     def draw(self, figure: Figure, rows: Sequence[Row]) -> None:
-        """Draw the lines, and published values as crosses."""
+        """Draw the lines, and what was published of the same cases in the same unit as crosses."""
         axes = figure.subplots()
+        drawn = [row for row in rows if self.x in row.case and self.only.items() <= row.case.items()]
+        units = {row.unit for row in drawn if row.name == self.name}
         lines: dict[str, list[tuple[float, float]]] = {}
-        marks: list[tuple[float, float]] = []
-        for row in rows:
-            if row.name == self.name and self.x in row.case and self.only.items() <= row.case.items():
-                known = {self.x, *self.only}
-                rest = " ".join(str(value) for key, value in row.case.items() if key not in known) or self.name
-                along = float(row.case[self.x])
-                lines.setdefault(rest, []).append((along, float(row.value)))
-                if isinstance(row.published, int | float):
-                    marks.append((along, float(row.published)))
+        marks: dict[str, list[tuple[float, float]]] = {}
+        for row in drawn:
+            known = {self.x, *self.only}
+            rest = " ".join(str(value) for key, value in row.case.items() if key not in known) or self.name
+            if row.name == self.name:
+                lines.setdefault(rest, []).append((float(row.case[self.x]), float(row.value)))
+            if isinstance(row.published, int | float) and row.unit in units:
+                marks.setdefault(rest, []).append((float(row.case[self.x]), float(row.published)))
         for number, (label, points) in enumerate(lines.items()):
-            axes.plot(*zip(*points, strict=True), marker=".", label=label, linestyle=STYLES[number // 10 % len(STYLES)])
+            style = STYLES[number // 10 % len(STYLES)]
+            [line] = axes.plot(*zip(*points, strict=True), marker=".", label=label, linestyle=style)
+            if label in marks:
+                axes.plot(*zip(*marks[label], strict=True), "x", color=line.get_color())
         if marks:
-            axes.plot(*zip(*marks, strict=True), "kx", label="published")
+            axes.plot([], [], "kx", label="published")
         axes.set_xlabel(self.x.replace("_", " "))
         axes.set_ylabel(self.label)
         if self.log:
             axes.set_xscale("log", base=2)
+        if self.log_up:
+            axes.set_yscale("log")
         figure.legend(fontsize="small", loc="outside right center")
 
 

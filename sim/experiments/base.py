@@ -45,6 +45,7 @@ class Experiment(ABC):
     job: ClassVar[str] = "sim.run:run_cases"  #: makes the runs, as :func:`sim.run.run_cases` does
     simulated: ClassVar[bool] = True  #: on the machine; otherwise the job is software alone, and gets no backend
     explanations: ClassVar[Mapping[str, str]] = {}  #: why predictions do not agree, by the beginning of their names
+    remarks: ClassVar[Sequence[str]] = ()  #: what else there is to say of the table, one paragraph each
     picture: ClassVar[Picture | None] = None  #: what ``--picture`` draws of the rows
     measurement: ClassVar[Any] = Measurement  #: class of what a run measured; has ``from_json``
 

@@ -57,8 +57,7 @@ DROPPED: Mapping[str, SkbPolicy] = {
     "bulk": SkbPolicy(),
     "under_lock": SkbPolicy(bulk_lists=False, delay=Delay.NONE),
     "rcu": SkbPolicy(bulk_lists=False, delay=Delay.RCU),
-    "kmalloc_heads": SkbPolicy(head_memory=HeadMemory.KMALLOC),
-    "bulk_heads": SkbPolicy(head_memory=HeadMemory.KMALLOC, bulk_heads=True),
+    "bulk_heads": SkbPolicy(bulk_heads=True),
 }
 REFILLED: Mapping[str, PoolOptions] = {
     "single": PoolOptions(skb_recycles=False, bulk_refill=False),
@@ -96,7 +95,7 @@ class Bulk(Experiment):
     )
     job = "sim.bulk.job:run_bulk"
     measurement = BulkMeasurement
-    picture = Lines("cycles", "bulk", "way", "cycles an object", log=True)
+    picture = Lines("cycles", "bulk", "cycles an object", log=True)
     explanations: ClassVar = EXPLANATIONS
 
     def cases(self, machine: MachineConfig, settings: Mapping[str, Any], capture: str) -> Sequence[Case]:
@@ -159,7 +158,7 @@ def _shared() -> list[Case]:
 def _run(machine: MachineConfig, settings: Mapping[str, Any], load: str, **values: Any) -> RunConfig:
     rate = machine.mac_mbps * 1_000_000
     traffic = Traffic.lasting(settings["microseconds"], "64", rate=rate, load=load, seed=settings["seed"])
-    return RunConfig(traffic, verdict="pass", ring=settings["ring"], checkers=settings["checkers"], **values)
+    return RunConfig(traffic, ring=settings["ring"], checkers=settings["checkers"], **values)
 
 
 def _forward(machine: MachineConfig, settings: Mapping[str, Any]) -> list[Case]:
@@ -173,6 +172,7 @@ def _forward(machine: MachineConfig, settings: Mapping[str, Any]) -> list[Case]:
                 settings,
                 FORWARD_LOAD,
                 strategy="page_flip",
+                verdict="none",
                 consumer="forward",
                 skb=policy,
                 detached_freelists=detached,
@@ -199,10 +199,11 @@ def _dropped(machine: MachineConfig, settings: Mapping[str, Any]) -> list[Case]:
 
 
 def _refilled(machine: MachineConfig, settings: Mapping[str, Any]) -> list[Case]:
+    """Where it was measured there was an XDP program, too."""
     return [
         Case(
             {"part": "refill", "profile": BROADWELL, "way": way},
-            _run(machine, settings, FILTER_LOAD, consumer="filter", pool=options, profile=BROADWELL),
+            _run(machine, settings, FILTER_LOAD, verdict="pass", consumer="filter", pool=options, profile=BROADWELL),
         )
         for way, options in REFILLED.items()
     ]

@@ -42,8 +42,12 @@ class Residual:
     @classmethod
     def load(cls, name: str) -> "Residual":
         """One that comes with Pagewheel. Raises ``ValueError`` if there is none of that name."""
-        known = sorted(path.stem for path in FOLDER.glob("*.toml"))
-        if name not in known:
-            raise ValueError(f"Residual must be one of {', '.join(known)}, not {name!r}")
+        if name not in cls.names():
+            raise ValueError(f"Residual must be one of {', '.join(cls.names())}, not {name!r}")
         path = FOLDER / f"{name}.toml"
         return cls(path.read_text(encoding="utf-8"), path.name)
+
+    @staticmethod
+    def names() -> list[str]:
+        """Residuals that come with Pagewheel."""
+        return sorted(path.stem for path in FOLDER.glob("*.toml"))

@@ -7,6 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from driver_model.cpu.profile import Profile
+from driver_model.memory.pages.gfp import GFP_KERNEL, GFP_NORETRY, GFP_NOWARN
+from driver_model.memory.pages.page import Page
 from driver_model.memory.pages.page_cache import PageCache
 from driver_model.net.local_socket import LocalSocket
 from hw.abi.rings import DropReason
@@ -17,7 +19,8 @@ from sim.memory_samples import MICROSECOND, MemorySamples
 from sim.overload.run import OTHER, QUEUES, SLOW, OverloadMeasurement, OverloadRun, QueueOutcome
 from sim.scenario import Scenario
 
-FILE_PAGES = 8  #: read at once (``read_ahead_kb`` of a small machine)
+FILE_PAGES = 8  #: read at once (``read_ahead_kb`` of a small machine), and taken at once
+ANONYMOUS_GFP = GFP_KERNEL | GFP_NORETRY | GFP_NOWARN  #: of a process that can do with less
 
 
 def run_overloads(backend: Backend, machine: MachineConfig, cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -38,7 +41,8 @@ def run_overloads(backend: Backend, machine: MachineConfig, cases: Sequence[Mapp
 
 
 class OverloadScenario(Scenario):
-    """A scenario in which the first core's reader is slow for a time, and the last core reads files.
+    """A scenario in which the first core's reader is slow for a time, and the last core reads files. When the reader
+    keeps up again, a process there takes all memory that it can get.
 
     Parameters
     ----------
@@ -52,7 +56,7 @@ class OverloadScenario(Scenario):
         self.samples = MemorySamples(self, run.period_us)
         self.page_cache = PageCache(self.host.zone)
         self.at_begin.append(self._plan)
-        self._file_us = run.file_us
+        self._taken: list[Page] = []
         self._read_before = [0] * QUEUES
         self._read_in_overload = [0] * QUEUES
 
@@ -64,6 +68,7 @@ class OverloadScenario(Scenario):
             self.samples.series,
             {name: count for name, count in self.statistics.items() if not name.startswith("nic_")}
             | asdict(self.host.zone.vmstat)
+            | {"claimed_bytes": len(self._taken) * self.host.zone.page_size}
             | {"min_free_bytes": self.host.zone.min * self.host.zone.page_size},
         )
 
@@ -87,15 +92,18 @@ class OverloadScenario(Scenario):
     def _close(self) -> None:
         super()._close()
         self.page_cache.drop(self.host.pages[0])
+        for page in self._taken:
+            self.host.pages[0].put_page(page)
 
     def _plan(self, first: int, last: int) -> None:
         """What will happen while the wire plays."""
         run, at = self.overload_run, self.platform.at
         begin = first + run.calm_us * MICROSECOND
         at(begin, self._slow_down)
-        at(begin + run.overload_us * MICROSECOND, self._speed_up)
+        end = begin + run.overload_us * MICROSECOND
+        at(end, self._speed_up)
         if run.file_us:
-            self.host.cores[OTHER].spawn("file reader", lambda: self._read_files(last))
+            self.host.cores[OTHER].spawn("file reader", lambda: self._use_memory(end, last))
 
     def _slow_down(self) -> None:
         self.sockets[SLOW].pace = self.overload_run.pace_us * MICROSECOND
@@ -103,17 +111,24 @@ class OverloadScenario(Scenario):
 
     def _speed_up(self) -> None:
         self.sockets[SLOW].pace = 0
-        self._file_us = self.overload_run.pressure_us
         self._read_in_overload = [now - before for now, before in zip(self._read(), self._read_before, strict=True)]
 
     def _read(self) -> list[int]:
         return [socket.statistics.read_packets for socket in self.sockets]
 
-    def _read_files(self, until: int) -> None:
+    def _use_memory(self, calm: int, until: int) -> None:
+        """Read files, then take memory."""
         core, pages = self.host.cores[OTHER], self.host.pages[OTHER]
-        while core.time < until:
-            core.sleep_until(core.time + FILE_PAGES * self._file_us * MICROSECOND)
+        while core.time < calm:
+            core.sleep_until(core.time + FILE_PAGES * self.overload_run.file_us * MICROSECOND)
             self.page_cache.read(pages, FILE_PAGES)
+        while core.time < until:
+            core.sleep_until(core.time + FILE_PAGES * self.overload_run.claim_us * MICROSECOND)
+            for _ in range(FILE_PAGES):
+                page = pages.alloc_pages(0, ANONYMOUS_GFP)
+                if page is None:
+                    break
+                self._taken.append(page)
 
     def _outcome(self, queue: int) -> QueueOutcome:
         counts = self.statistics

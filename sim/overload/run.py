@@ -17,7 +17,8 @@ UNBOUNDED = 1 << 40  #: bytes that may wait in a socket: any number
 @dataclass(frozen=True)
 class OverloadRun:
     """A run whose consumer is ``socket``. At first both readers keep up; for a time that of queue 0 reads no more than
-    one packet in ``pace_us``; then it keeps up again. Meanwhile files are read on the other core, in the end faster.
+    one packet in ``pace_us``; then it keeps up again. Meanwhile files are read on the other core, and afterwards memory
+    is taken there.
 
     Attributes
     ----------
@@ -25,7 +26,8 @@ class OverloadRun:
     calm_us, overload_us : when reading becomes slow, and for how long
     pace_us : what the slow reader waits between two packets
     file_us : time in which a page of a file is read; 0: none is, and memory is free at the beginning
-    pressure_us : the same from when the slow reader keeps up again
+    claim_us : time in which another process takes a page for itself, from when the slow reader keeps up again, as long
+        as it gets one; where files are read
     period_us : between two samples of memory
     """
 
@@ -34,7 +36,7 @@ class OverloadRun:
     overload_us: int = 14_000
     pace_us: int = 8
     file_us: int = 40
-    pressure_us: int = 1
+    claim_us: int = 1
     period_us: int = 500
 
     def __post_init__(self) -> None:
@@ -43,13 +45,13 @@ class OverloadRun:
             ("overload_us", 1),
             ("pace_us", 1),
             ("file_us", 0),
-            ("pressure_us", 1),
+            ("claim_us", 1),
             ("period_us", 1),
         ):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < low:
                 raise ValueError(f"{name} must be an integer, {low} or more, not {value!r}")
-        for name, wanted in (("consumer", "socket"), ("verdict", "pass"), ("queues", QUEUES), ("cores", QUEUES)):
+        for name, wanted in (("consumer", "socket"), ("verdict", "none"), ("queues", QUEUES), ("cores", QUEUES)):
             if getattr(self.run, name) != wanted:
                 raise ValueError(f"run.{name} must be {wanted!r}, not {getattr(self.run, name)!r}")
 

@@ -23,9 +23,7 @@ def test_bars(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
-@pytest.mark.parametrize(
-    "picture", [Lines("drops", "pool", "strategy", "packets", log=True), Stacked("part.", "cycles")]
-)
+@pytest.mark.parametrize("picture", [Lines("drops", "pool", "packets", log=True), Stacked("part.", "cycles")])
 def test_the_same_bytes_twice(tmp_path: Path, picture: Picture, suffix: str) -> None:
     files = [tmp_path / f"{name}.{suffix}" for name in ("one", "two")]
     for file in files:
@@ -49,9 +47,19 @@ def test_short_bars_have_a_scale_of_their_own() -> None:
 def test_lines_stand_at_their_numbers_and_only_those_asked_for() -> None:
     figure = Figure()
     rows = [Row({"size": s, "iommu": i}, "rate", "kpps", 1) for i in ("none", "lazy") for s in ("64", "1518")]
-    Lines("rate", "size", "iommu", "kpps", only={"iommu": "lazy"}).draw(figure, rows)
+    Lines("rate", "size", "kpps", only={"iommu": "lazy"}).draw(figure, rows)
     [line] = figure.axes[0].lines
     assert list(line.get_xdata()) == [64, 1518]
+
+
+def test_published_values_of_the_same_cases_are_crosses() -> None:
+    figure = Figure()
+    rows = [Row({"bulk": n}, "cycles", "cycles", 10 * n) for n in (1, 2)]
+    rows.append(Row({"bulk": 2}, "slub.bulk", "cycles", 20, 21, "a paper", "prediction"))
+    rows.append(Row({"bulk": 2}, "gain", "%", 20, 22, "a paper", "prediction"))
+    Lines("cycles", "bulk", "cycles an object").draw(figure, rows)
+    line, cross, _ = figure.axes[0].lines
+    assert (list(line.get_ydata()), list(cross.get_ydata())) == ([10, 20], [21])
 
 
 def test_another_kind_of_file_is_refused(tmp_path: Path) -> None:

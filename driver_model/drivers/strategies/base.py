@@ -33,6 +33,8 @@ class PoolOptions:
     bulk_refill : new pages come in bulk (Linux 5.13)
     sync_received : a page that returns is synced for the device as far as it was filled, as XDP drivers do (mvneta's
         ``sync_len``), not all of it, as SKBs are: nobody may have written behind that
+    sync_device : a page that is given to the device is synced for it (``PP_FLAG_DMA_SYNC_DEV``); without, what the CPU
+        left in its caches may come over what the device writes, on a machine that is not coherent
     from_device : its pages are mapped for receiving alone, as drivers do while no XDP program is attached: then no
         frame can leave from where it arrived
     fragment_bytes : its pages are cut into buffers of so many bytes, a multiple of 64; 0: a page is a buffer
@@ -45,6 +47,7 @@ class PoolOptions:
     skb_recycles: bool = True
     bulk_refill: bool = True
     sync_received: bool = False
+    sync_device: bool = True
     from_device: bool = False
     fragment_bytes: int = 0
 

@@ -38,7 +38,7 @@ class PagePoolStrategy(PostedStrategy):
         self.pool = page_pool_create(
             PagePoolParams(
                 dev=dev,
-                flags=PP_FLAG_DMA_MAP | PP_FLAG_DMA_SYNC_DEV,
+                flags=PP_FLAG_DMA_MAP | (PP_FLAG_DMA_SYNC_DEV if pool.sync_device else 0),
                 pool_size=min(ring_entries, PP_RING_MAX),
                 napi=napi,
                 dma_dir=self._direction,

@@ -7,6 +7,7 @@ import pytest
 
 from driver_model.drivers.strategies.base import PoolOptions
 from driver_model.drivers.strategies.page_pool import PagePoolStrategy
+from driver_model.memory.dma.ownership import OwnershipError
 from driver_model.net.napi import Napi
 from tests.driver_model.bench import Bench, frames
 from tests.driver_model.noncoherent_kit import noncoherent_profile
@@ -57,6 +58,27 @@ def test_a_page_that_is_only_received_into_is_cleaned_or_was_once_invalidated(
     before = [op.count for op in counted]
     pool.run(lambda: pool.strategy.release(pool.page))
     assert tuple(op.count - count for op, count in zip(counted, before, strict=True)) == ops
+
+
+def test_a_pool_without_a_sync_for_the_device_is_stopped_by_the_checker() -> None:
+    sent = frames(40, 5)
+    bench = Bench(
+        "page_pool",
+        "drop",
+        expected=[sent],
+        rx_entries=8,
+        pool=PoolOptions(sync_device=False),
+        profile=noncoherent_profile(),
+    )
+
+    def run() -> None:
+        bench.start()
+        for frame in sent:
+            bench.nic.receive(0, [frame])
+            bench.core.sleep_until(bench.core.time + 20 * 10**6)
+
+    with pytest.raises(OwnershipError, match="CPU"):
+        bench.run(run)
 
 
 def test_a_page_that_was_never_filled_is_synced_whole() -> None:

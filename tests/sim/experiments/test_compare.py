@@ -1,11 +1,27 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Published figures beside simulated ones: what they are called, and what counts as agreeing."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 from rich.console import Console
 
 from driver_model.cpu.profile import Profile
-from sim.experiments.compare import AGREES, deviation, disagreeing, explanation, given, predicted, print_comparison
+from sim.experiments import compare
+from sim.experiments.compare import (
+    AGREES,
+    broken,
+    deviation,
+    difference,
+    disagreeing,
+    explanation,
+    fed_in,
+    given,
+    predicted,
+    print_checks,
+    print_comparison,
+)
 from sim.experiments.published import figure, published
 from sim.report import Row
 
@@ -63,8 +79,41 @@ def test_the_comparison_counts_and_explains(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out == ""
 
 
-def test_profiles_and_predictions_share_no_figure() -> None:
-    """Inputs come from profiles, predictions from the registry, and nothing from both."""
-    inputs = {(each.source, name) for name in Profile.names() for each in Profile.load(name).benchmarks}
-    for each in published().values():
-        assert not [name for source, name in inputs if source == each.source], each
+def test_checks_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [Row({}, name, "bool", name == "right", True, "arithmetic", "check") for name in ("right", "wrong")]
+    assert [row.name for row in broken(rows)] == ["wrong"]
+    print_checks(Console(width=200), [*rows, Row({}, "plain", "Mpps", 3)])
+    assert capsys.readouterr().out == "1 of 2 checks hold.\n"
+    print_checks(Console(width=200), [])
+    assert capsys.readouterr().out == ""
+
+
+def test_a_difference_from_a_fit_is_a_prediction_without_a_figure(capsys: pytest.CaptureFixture[str]) -> None:
+    row = difference({"n": 1}, "saved", "cycles", 73, ("stack",))
+    assert (row.kind, row.published, row.fits) == ("prediction", None, ("stack",))
+    near = predicted({"n": 2}, "near", "Mpps", 14.88, "line_rate.10g")
+    print_comparison(Console(width=200), [row, near], {})
+    shown = capsys.readouterr().out
+    assert "saved" in shown
+    assert "1 of 1 predictions agree" in shown
+
+
+def test_what_was_fitted_to_is_not_predicted() -> None:
+    assert fed_in() == {"stack.2016"}
+    with pytest.raises(ValueError, match="Figure 'stack.2016' went into the model, so nothing predicts it"):
+        predicted({}, "throughput", "Mpps", 2, "stack.2016")
+
+
+def test_what_a_profile_is_solved_from_is_not_predicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Were one of its sources among the published figures."""
+    source = Profile.load("e5-1650v4").benchmarks[0].source
+    known = {**published(), "line_rate.10g": replace(figure("line_rate.10g"), source=source)}
+    monkeypatch.setattr(compare, "published", lambda: known)
+    assert compare.fed_in.__wrapped__() == {"stack.2016", "line_rate.10g"}
+
+
+def test_no_experiment_makes_predictions_otherwise() -> None:
+    """All come from where what is fed in is refused; those of a fit's curves have their kind in its file."""
+    folder = Path(compare.__file__).parent
+    makers = {path.name for path in folder.glob("*.py") if '"prediction"' in path.read_text(encoding="utf-8")}
+    assert makers == {"compare.py"}

@@ -26,6 +26,11 @@ def test_only_variants_with_the_residual_are_charged_it() -> None:
         assert case.run.residual_cycles == charged
 
 
+def test_no_program_runs_where_frames_go_up_the_stack() -> None:
+    verdicts = {case.run.verdict for case in cases() if case.run.consumer == "filter"}
+    assert verdicts == {"none"}
+
+
 def test_a_nic_has_pools_where_one_of_them_needs_them() -> None:
     assert {case.machine.nic.pools for case in cases() if case.machine} == {2}
     assert {case.machine.nic.pools for case in cases(variants="xdp_drop+bypass") if case.machine} == {0}
@@ -46,7 +51,7 @@ def test_savings_are_differences_from_the_fitted_stack() -> None:
         Row({"variant": "stack_pool"}, "cpu_cycles", "cycles/packet", 1420),
     ]
     (saved,) = OneCore().checks(rows)
-    assert (saved.name, saved.value, saved.fits) == ("saved", 80, (RESIDUAL.name,))
+    assert (saved.name, saved.value, saved.kind, saved.fits) == ("saved", 80, "prediction", (RESIDUAL.name,))
 
 
 def test_a_short_run() -> None:

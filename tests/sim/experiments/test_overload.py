@@ -16,7 +16,7 @@ from sim.overload.run import OverloadMeasurement, OverloadRun, QueueOutcome
 from sim.report import Row
 
 PAGE = 4096
-COUNTS = {"min_free_bytes": 400_000, "rx_pp_alloc_limited": 9} | dict.fromkeys(
+COUNTS = {"min_free_bytes": 400_000, "rx_pp_alloc_limited": 9, "claimed_bytes": 0} | dict.fromkeys(
     ("slabs_reclaimed", "pgsteal_kswapd", "pgsteal_direct", "allocstall", "pageoutrun"), 0
 )
 
@@ -101,18 +101,21 @@ def test_when_memory_is_exhausted() -> None:
 def test_a_shrinker_must_give_back_what_a_pool_without_one_keeps() -> None:
     experiment = Overload()
 
-    def checked(final: float, shrunk: int) -> Any:
+    def checked(final: float, shrunk: int, claimed: float) -> Any:
         each = [
             Row({"variant": "page_pool"}, "final", "MiB", 2.0),
             Row({"variant": "page_pool"}, "slabs_reclaimed", "pages", 0),
+            Row({"variant": "page_pool"}, "claimed", "MiB", 4.0),
             Row({"variant": "shrinker"}, "final", "MiB", final),
             Row({"variant": "shrinker"}, "slabs_reclaimed", "pages", shrunk),
+            Row({"variant": "shrinker"}, "claimed", "MiB", claimed),
         ]
         return [row.value for row in experiment.checks(each)]
 
-    assert checked(1.5, 128) == [True]
-    assert checked(2.0, 128) == [False]
-    assert checked(1.5, 0) == [False]
+    assert checked(1.5, 128, 4.5) == [True, True]
+    assert checked(2.0, 128, 4.5) == [False, True]
+    assert checked(1.5, 0, 4.5) == [False, True]
+    assert checked(1.5, 128, 4.0) == [True, False]
 
 
 def test_runs_that_make_no_sense() -> None:

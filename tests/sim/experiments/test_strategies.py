@@ -7,6 +7,7 @@ import pytest
 
 from sim.config import preset
 from sim.experiments.base import Case
+from sim.experiments.compare import explanation
 from sim.experiments.runner import plan
 from sim.experiments.settings import resolve
 from sim.experiments.strategies import Strategies
@@ -185,3 +186,15 @@ def test_fragments_lie_between_where_the_run_is_long_enough(frames: int, judged:
     ]
     checks = [row for row in Strategies().checks(rows) if "_than_" in row.name]
     assert [row.value for row in checks] == [True] * judged
+
+
+@pytest.mark.parametrize(
+    ("traffic", "strategy", "found"), [("64", "page_per_packet", [500]), ("1518", "page_pool", [])]
+)
+def test_what_strict_adds_to_a_small_packet_is_predicted(traffic: str, strategy: str, found: list[int]) -> None:
+    case = {"verdict": "drop", "traffic": traffic, "strategy": strategy}
+    times = [Row(case | {"iommu": mode}, "cpu_time", "ns/packet", ns) for mode, ns in (("none", 100), ("strict", 600))]
+    added = [row for row in Strategies().checks(times) if row.name == "strict_adds"]
+    assert [row.value for row in added] == found
+    assert all((row.kind, row.published) == ("prediction", 1977) for row in added)
+    assert all(explanation(row, Strategies.explanations) for row in added)
