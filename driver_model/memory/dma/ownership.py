@@ -62,8 +62,9 @@ class OwnershipChecker:
     Rules, beside those of the DMA API: ``cpu access of device memory``, ``cpu access of free memory``, ``cpu-dirty line
     in a posted buffer``, ``device access outside a mapping``, ``device access after unmap``, ``device access in the
     stale window``, ``device access of cpu memory``, ``device access beyond the posted length``, ``device access against
-    the direction``, ``double free``, ``freed while mapped``, ``freed while in a pool``, ``double put``, ``wrong pool``,
-    ``cpu access of unreadable memory``; and those of :class:`driver_model.memory.page_pool.checker.PagePoolChecker`.
+    the direction``, ``double free``, ``freed while mapped``, ``freed while in a pool``, ``double put``, ``put while
+    mapped``, ``wrong pool``, ``cpu access of unreadable memory``; and those of
+    :class:`driver_model.memory.page_pool.checker.PagePoolChecker`.
 
     Where several mappings of a byte live, a CPU needs it from all of them, a device from one.
 
@@ -81,7 +82,7 @@ class OwnershipChecker:
         self.device_log = device_log
         self.stop = stop
         self.violations: list[Violation] = []
-        self.slabs = SlabChecker(self._report)  #: what the slab allocator reports
+        self.slabs = SlabChecker(self._report, self.part_freed)  #: what the slab allocator reports
         self.iommu_frames: set[int] = set()  #: pages that the IOMMU itself uses now: not the device's accesses
         self._table = MappingTable()
         self.dma_debug = DmaDebug(self._report, self._table)
@@ -113,6 +114,11 @@ class OwnershipChecker:
             self._freed[frame] = site
         if page.pp is not None:
             self._report("freed while in a pool", f"{page} freed at {told(site)} behind the back of its page_pool")
+
+    def part_freed(self, core: "Core", part: object, address: int, size: int) -> None:
+        """Bytes of a page that stays allocated were given back."""
+        for mapping in self._table.within(address, size):
+            self._report("freed while mapped", f"{part} freed at {told(caller())} on core {core.index}, {mapping}")
 
     def double_free(self, core: "Core", page: Page) -> None:
         """A page without references was given back."""
@@ -202,6 +208,9 @@ class OwnershipChecker:
         if cpu and overlap(cpu, start, start + length):
             what = f"{start:#x} posted at {told(caller())} is the CPU's: {mapping}"
             self._report("device access of cpu memory", what)
+        if start + length > mapping.stop:
+            what = f"{length} bytes at {start:#x} posted at {told(caller())} reach beyond the {mapping}"
+            self._report("device access outside a mapping", what)
         if core.cache is not None and mapping.direction is not DmaDirection.TO_DEVICE:
             dirty = core.cache.image.first_dirty(start + mapping.bus, length)
             if dirty is not None:
@@ -258,6 +267,11 @@ class OwnershipChecker:
     def pool_taken(self, page: Page) -> Site | None:
         """A page left a pool's cache or ring; where it was put, None if it was in none."""
         return self._pooled.pop(page, None)
+
+    def shared(self, page: Page, own: int) -> None:
+        """A page that nobody uses goes into a pool that has it mapped so many times, which came first."""
+        for mapping in self._table.within(page.address, page.size)[own:]:
+            self._report("put while mapped", f"{page} at {told(caller())}, {mapping}")
 
     def pooled(self, page: Page) -> Site | None:
         """Where a page was put that is in a pool's cache or ring; None for others."""

@@ -95,6 +95,8 @@ class PageFragCache:
         if fragment.freed:
             raise PageError(f"Double free of {fragment}")
         fragment.freed = True
+        if self.pages.checker is not None:
+            self.pages.checker.part_freed(self._core, fragment, fragment.address, fragment.size)
         page = fragment.page
         self._core.spend(self._op_free)
         if page.refcount == 1:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from driver_model.memory.slab.kmem_cache import SlabObject, SlabPage
 
 Report = Callable[[str, str], None]
+Freed = Callable[["Core", object, int, int], None]
 
 
 class SlabChecker:
@@ -24,15 +25,17 @@ class SlabChecker:
     Parameters
     ----------
     report : told of a broken rule: its name, and the story
+    freed : told of bytes of a page that are given back: the core, what, where and how many
 
     Attributes
     ----------
     frames : slab of each page frame that one lies in
     """
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Report, freed: Freed) -> None:
         self.frames: dict[int, SlabPage] = {}
         self._report = report
+        self._part_freed = freed
         self._allocated: dict[SlabObject, tuple[Site, int]] = {}
         self._freed: dict[SlabObject, tuple[Site, int]] = {}
 
@@ -55,6 +58,7 @@ class SlabChecker:
 
     def object_freed(self, core: "Core", obj: "SlabObject") -> None:
         """An object was given back."""
+        self._part_freed(core, obj, obj.address, obj.size)
         self._freed[obj] = caller(), core.index
 
     def double_free(self, core: "Core", obj: "SlabObject") -> None:
