@@ -62,8 +62,8 @@ class OwnershipChecker:
     Rules, beside those of the DMA API: ``cpu access of device memory``, ``cpu access of free memory``, ``cpu-dirty line
     in a posted buffer``, ``device access outside a mapping``, ``device access after unmap``, ``device access in the
     stale window``, ``device access of cpu memory``, ``device access beyond the posted length``, ``device access against
-    the direction``, ``double free``, ``freed while mapped``, ``freed while in a pool``, ``double put``, ``put while
-    mapped``, ``wrong pool``, ``cpu access of unreadable memory``; and those of
+    the direction``, ``double free``, ``freed while mapped``, ``mapping of free memory``, ``freed while in a pool``,
+    ``double put``, ``put while mapped``, ``wrong pool``, ``cpu access of unreadable memory``; and those of
     :class:`driver_model.memory.page_pool.checker.PagePoolChecker`.
 
     Where several mappings of a byte live, a CPU needs it from all of them, a device from one.
@@ -143,6 +143,9 @@ class OwnershipChecker:
         """A mapping was made: all its bytes are the device's. ``overlaps``: others of its lines are no matter."""
         if not overlaps:
             self.dma_debug.check_overlap(core, address, size, direction)
+        for frame in range(address >> PAGE_SHIFT, (address + size + PAGE_SIZE - 1) >> PAGE_SHIFT):
+            if frame not in self._allocated or frame in self.slabs.frames:
+                self._in_use(core, core.time, frame, address, address + size, "mapping", "mapping of free memory")
         kind = Kind.SG if entries else Kind.SINGLE
         first = (core.time, (), None, "dma_map", core.index, caller(2))
         self._table.enter(Mapping(kind, dma_address, address, size, direction, first, bus=bus, entries=entries))
@@ -322,14 +325,8 @@ class OwnershipChecker:
                         f"{_verb(write)} of {end - start} bytes at {start:#x} at {told(caller())} on core "
                         f"{core.index}, {time} ps, without sync_for_cpu or unmap: {mapping}",
                     )
-            if frame not in self._allocated:
-                before = f"freed at {told(self._freed[frame])}" if frame in self._freed else "never allocated"
-                self._report(
-                    "cpu access of free memory",
-                    f"{_verb(write)} at {address:#x} at {told(caller())} on core {core.index}, {time} ps: {before}",
-                )
-            elif frame in self.slabs.frames:
-                self.slabs.cpu_access(core, time, frame, address, stop, _verb(write))
+            if frame not in self._allocated or frame in self.slabs.frames:
+                self._in_use(core, time, frame, address, stop, _verb(write), "cpu access of free memory")
 
     def device_accesses(self, until: int, accesses: Iterable[tuple[int, int, int, bool]]) -> None:
         """Judge device accesses (cycle, physical address, length, is_write), in any order, and forget the history that
@@ -379,6 +376,14 @@ class OwnershipChecker:
             self._changed[mapping] = None
         else:
             mapping.history[-1] = handover
+
+    def _in_use(self, core: "Core", time: int, frame: int, address: int, stop: int, verb: str, rule: str) -> None:
+        """What of a range lies in a frame must be allocated, and in objects in use where it is a slab's."""
+        if frame in self._allocated:
+            self.slabs.in_use(core, time, frame, address, stop, verb, rule)
+            return
+        before = f"freed at {told(self._freed[frame])}" if frame in self._freed else "never allocated"
+        self._report(rule, f"{verb} at {address:#x} at {told(caller())} on core {core.index}, {time} ps: {before}")
 
     def _report(self, rule: str, message: str) -> None:
         violation = Violation(rule, message)

@@ -19,7 +19,8 @@ class SlabChecker:
     """The part of the ownership checker that knows slabs.
 
     A slab's pages are allocated as a whole, so the page rules hold for them; here an access must moreover lie within
-    objects in use. Rules: ``cpu access of free memory`` and ``double free``, told with where the object was allocated
+    objects in use, and so must what is mapped. Rules: ``cpu access of free memory``, ``mapping of free memory`` and
+    ``double free``, told with where the object was allocated
     and freed.
 
     Parameters
@@ -65,8 +66,8 @@ class SlabChecker:
         """An object that is free was given back."""
         self._report("double free", f"{obj} at {told(caller())} on core {core.index}: {self.history(obj)}")
 
-    def cpu_access(self, core: "Core", time: int, frame: int, address: int, stop: int, verb: str) -> None:
-        """A core touched what of ``address..stop-1`` lies in a frame of :attr:`frames`."""
+    def in_use(self, core: "Core", time: int, frame: int, address: int, stop: int, verb: str, rule: str) -> None:
+        """A core touched, or maps, what of ``address..stop-1`` lies in a frame of :attr:`frames`: else ``rule``."""
         slab = self.frames[frame]
         start = max(address, frame << PAGE_SHIFT)
         stop = min(stop, frame + 1 << PAGE_SHIFT)
@@ -84,7 +85,7 @@ class SlabChecker:
                     continue
                 story = self.history(obj) if not obj.in_use else f"beyond the {obj.size} bytes of {obj}"
             self._report(
-                "cpu access of free memory",
+                rule,
                 f"{verb} at {start:#x} at {told(caller())} on core {core.index}, {time} ps: {story}",
             )
             return

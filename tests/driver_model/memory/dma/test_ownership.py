@@ -83,6 +83,25 @@ def test_page_freed_while_mapped(kit: Kit) -> None:
     )
 
 
+def test_mapping_what_is_free(kit: Kit) -> None:
+    """The device would write into whatever has that memory next."""
+    page, block = kit.page(), kit.page(order=1)
+    kit.dev.pages.put_page(page)
+    caught(
+        "mapping of free memory", lambda: kit.map(page), rf"at {page.address:#x} at .*{KIT}:\d+ on core 0, .*freed at"
+    )
+    beyond = rf"at {block.address + 4096:#x} .*never allocated"
+    caught("mapping of free memory", lambda: kit.map_part(block, 4096, 8192), beyond)
+    slab = kit.bench.host.slabs[0]
+    memory = slab.kmalloc(512)
+    assert memory is not None
+    slab.kfree(memory)
+    story = (
+        rf"at {memory.address:#x} at .*{HERE}:\d+ .*object {memory.address:#x} of kmalloc-512, allocated at .*freed at"
+    )
+    caught("mapping of free memory", lambda: dma_map_single(kit.dev, memory.address, 512, TO), story)
+
+
 def test_an_object_freed_while_mapped(kit: Kit) -> None:
     slab = kit.bench.host.slabs[0]
     first, second = slab.kmalloc(512), slab.kmalloc(512)
