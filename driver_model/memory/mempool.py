@@ -10,15 +10,16 @@ CHUNK_BYTES = 1 << 21  #: a huge page: what memory is taken in
 
 
 class MempoolError(RuntimeError):
-    """A buffer came back that was not out."""
+    """A buffer came back that was not out, or is another pool's."""
 
 
 class MempoolBuffer:
-    """One buffer; ``address`` and ``dma_address`` are for life."""
+    """One buffer; ``address``, ``dma_address`` and ``pool`` are for life."""
 
-    __slots__ = ("address", "dma_address", "free")
+    __slots__ = ("address", "dma_address", "free", "pool")
 
-    def __init__(self, address: int, dma_address: int) -> None:
+    def __init__(self, pool: "Mempool", address: int, dma_address: int) -> None:
+        self.pool = pool
         self.address = address
         self.dma_address = dma_address
         self.free = True
@@ -67,7 +68,8 @@ class Mempool:
                 raise MemoryError(f"No memory for a mempool of {count} buffers of {size} bytes")
             self._memory.append(memory)
             self._ring += [
-                MempoolBuffer(memory.address + at, memory.dma_address + at) for at in range(0, wanted * size, size)
+                MempoolBuffer(self, memory.address + at, memory.dma_address + at)
+                for at in range(0, wanted * size, size)
             ]
 
     @property
@@ -90,7 +92,9 @@ class Mempool:
         return buffer
 
     def put(self, buffer: MempoolBuffer) -> None:
-        """Give a buffer back. Raises :class:`MempoolError` if it is here already."""
+        """Give a buffer back. Raises :class:`MempoolError` if it is here already, or another pool's."""
+        if buffer.pool is not self:
+            raise MempoolError(f"Buffer at {buffer.address:#x} is another mempool's")
         if buffer.free:
             raise MempoolError(f"Buffer at {buffer.address:#x} was put twice")
         buffer.free = True

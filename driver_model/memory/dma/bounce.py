@@ -52,6 +52,7 @@ class BouncePool:
         for _ in range(slots // IO_TLB_SEGSIZE):
             page = pages.alloc_pages(pages.get_order(SEGMENT_BYTES))
             if page is None:
+                self.exit(pages)
                 raise MemoryError(f"No memory for {slots} bounce slots of {IO_TLB_SIZE} bytes")
             self.segments.append(page)
         self._numbers = {page.address: number for number, page in enumerate(self.segments)}

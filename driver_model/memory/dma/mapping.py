@@ -198,6 +198,18 @@ class MappingTable:
         if mapping.bus:
             _drop(self.by_frame, mapping.address + mapping.bus, mapping)
 
+    def within(self, address: int, size: int) -> list[Mapping]:
+        """The live mappings of any byte of a range of physical memory, in the order in which they were made."""
+        stop = address + size
+        frames = range(address >> PAGE_SHIFT, (stop - 1 >> PAGE_SHIFT) + 1)
+        found = {
+            mapping: None
+            for frame in frames
+            for mapping in self.by_frame.get(frame, ())
+            if mapping.ended is None and mapping.address < stop and address < mapping.stop
+        }
+        return list(found)
+
     def find(self, dma_address: int) -> Mapping | None:
         """The live mapping that a device address is in: of those that begin there the latest, if there is one."""
         found = None

@@ -62,8 +62,9 @@ class OwnershipChecker:
     Rules, beside those of the DMA API: ``cpu access of device memory``, ``cpu access of free memory``, ``cpu-dirty line
     in a posted buffer``, ``device access outside a mapping``, ``device access after unmap``, ``device access in the
     stale window``, ``device access of cpu memory``, ``device access beyond the posted length``, ``device access against
-    the direction``, ``double free``, ``freed while mapped``, ``freed while in a pool``, ``double put``, ``wrong pool``,
-    ``cpu access of unreadable memory``; and those of :class:`driver_model.memory.page_pool.checker.PagePoolChecker`.
+    the direction``, ``double free``, ``freed while mapped``, ``mapping of free memory``, ``freed while in a pool``,
+    ``double put``, ``put while mapped``, ``wrong pool``, ``cpu access of unreadable memory``; and those of
+    :class:`driver_model.memory.page_pool.checker.PagePoolChecker`.
 
     Where several mappings of a byte live, a CPU needs it from all of them, a device from one.
 
@@ -81,7 +82,7 @@ class OwnershipChecker:
         self.device_log = device_log
         self.stop = stop
         self.violations: list[Violation] = []
-        self.slabs = SlabChecker(self._report)  #: what the slab allocator reports
+        self.slabs = SlabChecker(self._report, self.part_freed)  #: what the slab allocator reports
         self.iommu_frames: set[int] = set()  #: pages that the IOMMU itself uses now: not the device's accesses
         self._table = MappingTable()
         self.dma_debug = DmaDebug(self._report, self._table)
@@ -114,6 +115,11 @@ class OwnershipChecker:
         if page.pp is not None:
             self._report("freed while in a pool", f"{page} freed at {told(site)} behind the back of its page_pool")
 
+    def part_freed(self, core: "Core", part: object, address: int, size: int) -> None:
+        """Bytes of a page that stays allocated were given back."""
+        for mapping in self._table.within(address, size):
+            self._report("freed while mapped", f"{part} freed at {told(caller())} on core {core.index}, {mapping}")
+
     def double_free(self, core: "Core", page: Page) -> None:
         """A page without references was given back."""
         site = self._freed.get(page.frames.start)
@@ -137,6 +143,9 @@ class OwnershipChecker:
         """A mapping was made: all its bytes are the device's. ``overlaps``: others of its lines are no matter."""
         if not overlaps:
             self.dma_debug.check_overlap(core, address, size, direction)
+        for frame in range(address >> PAGE_SHIFT, (address + size + PAGE_SIZE - 1) >> PAGE_SHIFT):
+            if frame not in self._allocated or frame in self.slabs.frames:
+                self._in_use(core, core.time, frame, address, address + size, "mapping", "mapping of free memory")
         kind = Kind.SG if entries else Kind.SINGLE
         first = (core.time, (), None, "dma_map", core.index, caller(2))
         self._table.enter(Mapping(kind, dma_address, address, size, direction, first, bus=bus, entries=entries))
@@ -202,6 +211,9 @@ class OwnershipChecker:
         if cpu and overlap(cpu, start, start + length):
             what = f"{start:#x} posted at {told(caller())} is the CPU's: {mapping}"
             self._report("device access of cpu memory", what)
+        if start + length > mapping.stop:
+            what = f"{length} bytes at {start:#x} posted at {told(caller())} reach beyond the {mapping}"
+            self._report("device access outside a mapping", what)
         if core.cache is not None and mapping.direction is not DmaDirection.TO_DEVICE:
             dirty = core.cache.image.first_dirty(start + mapping.bus, length)
             if dirty is not None:
@@ -259,6 +271,11 @@ class OwnershipChecker:
         """A page left a pool's cache or ring; where it was put, None if it was in none."""
         return self._pooled.pop(page, None)
 
+    def shared(self, page: Page, own: int) -> None:
+        """A page that nobody uses goes into a pool that has it mapped so many times, which came first."""
+        for mapping in self._table.within(page.address, page.size)[own:]:
+            self._report("put while mapped", f"{page} at {told(caller())}, {mapping}")
+
     def pooled(self, page: Page) -> Site | None:
         """Where a page was put that is in a pool's cache or ring; None for others."""
         return self._pooled.get(page)
@@ -308,14 +325,8 @@ class OwnershipChecker:
                         f"{_verb(write)} of {end - start} bytes at {start:#x} at {told(caller())} on core "
                         f"{core.index}, {time} ps, without sync_for_cpu or unmap: {mapping}",
                     )
-            if frame not in self._allocated:
-                before = f"freed at {told(self._freed[frame])}" if frame in self._freed else "never allocated"
-                self._report(
-                    "cpu access of free memory",
-                    f"{_verb(write)} at {address:#x} at {told(caller())} on core {core.index}, {time} ps: {before}",
-                )
-            elif frame in self.slabs.frames:
-                self.slabs.cpu_access(core, time, frame, address, stop, _verb(write))
+            if frame not in self._allocated or frame in self.slabs.frames:
+                self._in_use(core, time, frame, address, stop, _verb(write), "cpu access of free memory")
 
     def device_accesses(self, until: int, accesses: Iterable[tuple[int, int, int, bool]]) -> None:
         """Judge device accesses (cycle, physical address, length, is_write), in any order, and forget the history that
@@ -365,6 +376,14 @@ class OwnershipChecker:
             self._changed[mapping] = None
         else:
             mapping.history[-1] = handover
+
+    def _in_use(self, core: "Core", time: int, frame: int, address: int, stop: int, verb: str, rule: str) -> None:
+        """What of a range lies in a frame must be allocated, and in objects in use where it is a slab's."""
+        if frame in self._allocated:
+            self.slabs.in_use(core, time, frame, address, stop, verb, rule)
+            return
+        before = f"freed at {told(self._freed[frame])}" if frame in self._freed else "never allocated"
+        self._report(rule, f"{verb} at {address:#x} at {told(caller())} on core {core.index}, {time} ps: {before}")
 
     def _report(self, rule: str, message: str) -> None:
         violation = Violation(rule, message)

@@ -25,10 +25,10 @@ class Taking(NamedTuple):
 class PagePoolChecker:
     """Checks one pool, and reports to the ownership checker; the pool tells it what it does.
 
-    Rules: ``double put``, ``wrong pool`` (both the ownership checker's own), ``more puts than users``, ``put in a
-    hardirq``, ``cache outside its consumer``, ``cached page in use``, ``taken twice``, ``cache overfull``, ``ring
-    overfull``, ``not synced before it is published``, ``synced twice``, ``negative in flight``, ``released with
-    pages``, ``use of a destroyed pool``, ``fragments overlap``, ``truesize below backing``.
+    Rules: ``double put``, ``put while mapped``, ``wrong pool`` (all the ownership checker's own), ``more puts than
+    users``, ``put in a hardirq``, ``cache outside its consumer``, ``cached page in use``, ``taken twice``, ``cache
+    overfull``, ``ring overfull``, ``not synced before it is published``, ``synced twice``, ``negative in flight``,
+    ``released with pages``, ``use of a destroyed pool``, ``fragments overlap``, ``truesize below backing``.
 
     The consumer's context is a softirq, or a process with softirqs disabled, on the pool's core, while no other core
     polls its NAPI instance; and any but a hardirq while that is disabled, or if there is none and no ``cpuid``.
@@ -108,6 +108,9 @@ class PagePoolChecker:
         if self._core.in_hardirq:
             self._report("put in a hardirq", self._story(page))
         self._ownership.pool_put(self._core, self._pool, page)
+        if page.refcount == 1 and page.pp is self._pool:
+            own = page in self._pool.mapped or self._pool.provider is not None
+            self._ownership.shared(page, int(own))
 
     def belongs(self, page: Page) -> None:
         """Somebody puts a page that has other users, or none."""

@@ -16,9 +16,11 @@ from driver_model.memory.dma.api import (
 from driver_model.memory.page_pool.breaker import page_pool_room
 from driver_model.memory.page_pool.params import NUMA_NO_NODE, PP_ALLOC_CACHE_REFILL
 from driver_model.memory.page_pool.state import PagePool, page_pool_clear_pp_info, page_pool_set_pp_info
+from driver_model.memory.pages.gfp import GFP_ATOMIC, GFP_NOWARN
 from driver_model.memory.pages.page import Page
 
 _U32 = (1 << 32) - 1
+_GFP = GFP_ATOMIC | GFP_NOWARN  #: that memory ran out is no news where packets are received, and is not logged
 
 
 def page_pool_refill_alloc_cache(pool: PagePool) -> Page | None:
@@ -60,11 +62,11 @@ def page_pool_alloc_netmems_slow(pool: PagePool) -> Page | None:
         return provider.alloc_netmems(pool)
     fresh: list[Page] = []
     if single:
-        page = pool.pages.alloc_pages(pool.p.order)
+        page = pool.pages.alloc_pages(pool.p.order, _GFP)
         if page is not None:
             fresh.append(page)
     else:
-        pool.pages.alloc_pages_bulk(room, fresh)
+        pool.pages.alloc_pages_bulk(room, fresh, _GFP)
     cache = pool.alloc_cache
     for page in fresh:
         if pool.dma_map and not _dma_map(pool, page):

@@ -65,7 +65,6 @@ class PagePool:
         "id",
         "mapped",
         "napi",
-        "napi_id",
         "nid",
         "op_alloc",
         "op_atomic",
@@ -106,7 +105,6 @@ class PagePool:
         self.cpuid = cpuid
         self.nid = params.nid
         self.napi: Any = params.napi
-        self.napi_id: int = params.napi.napi_id if params.napi is not None else 0
         self.page_size = self.pages.page_size << params.order
         self.dma_map = bool(params.flags & PP_FLAG_DMA_MAP)
         self.dma_sync = bool(params.flags & PP_FLAG_DMA_SYNC_DEV)

@@ -12,11 +12,11 @@ from driver_model.memory.page_pool.state import PagePool, page_pool_inflight
 
 
 def page_pool_info(pool: PagePool) -> dict[str, int]:
-    """One entry of ``page-pool-get``: ``id``, ``ifindex`` and ``napi-id`` if there are any, pages and bytes in flight
-    and, once it is destroyed and waits for pages, ``detach-time``: when that was, in seconds since start."""
+    """One entry of ``page-pool-get``: ``id``, ``ifindex`` and ``napi-id`` if there are any now, pages and bytes in
+    flight and, once it is destroyed and waits for pages, ``detach-time``: when that was, in seconds since start."""
     info = _identity(pool)
-    if pool.napi_id:
-        info["napi-id"] = pool.napi_id
+    if pool.napi is not None:
+        info["napi-id"] = pool.napi.napi_id
     inflight = max(0, page_pool_inflight(pool))
     info |= {"inflight": inflight, "inflight-mem": inflight * pool.page_size}
     if pool.detach_time is not None:

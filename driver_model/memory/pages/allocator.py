@@ -114,10 +114,11 @@ class PageAllocator:
 
         A single one is asked for as by :meth:`alloc_pages`, at its cost alone. So is one where so many pages cannot be
         taken without coming down to the low watermark, or none is to be had: fewer than asked for is no sign that
-        memory is exhausted.
+        memory is exhausted. Raises :class:`PageError` as :meth:`alloc_pages` does.
         """
         if count < 0:
             raise ValueError(f"Count must be 0 or more, not {count!r}")
+        self._might_alloc(gfp)
         zone, single, statistics, checker = self.zone, self._list, self.statistics, self.checker
         statistics.bulk += 1
         got = 0
@@ -255,10 +256,7 @@ class PageAllocator:
         """``__alloc_pages`` but for the hot path."""
         if not 0 <= order <= MAX_PAGE_ORDER:
             raise ValueError(f"Order must be in 0..{MAX_PAGE_ORDER}, not {order!r}")
-        if gfp & GFP_DIRECT_RECLAIM and not self.core.preemptible:
-            raise PageError(
-                f"Sleeping function called from invalid context: an allocation that may wait, in {self.core.context}"
-            )
+        self._might_alloc(gfp)
         self._pcp.charge_alloc(order)
         page = self.get_page_from_freelist(order, self.zone.low)
         if page is None:
@@ -267,6 +265,12 @@ class PageAllocator:
             self.statistics.failed += 1
             self.statistics.warned += not gfp & GFP_NOWARN
         return page
+
+    def _might_alloc(self, gfp: int) -> None:
+        if gfp & GFP_DIRECT_RECLAIM and not self.core.preemptible:
+            raise PageError(
+                f"Sleeping function called from invalid context: an allocation that may wait, in {self.core.context}"
+            )
 
     def _clear(self, page: Page) -> None:
         self.core.store_owned(page.address, bytes(page.size), self._op_clear)

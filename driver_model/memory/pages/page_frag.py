@@ -17,7 +17,7 @@ from driver_model.memory.pages.gfp import (
 )
 from driver_model.memory.pages.page import Page
 
-PAGE_FRAG_CACHE_MAX_SIZE = 32 << 10  #: bytes of an allocation, a whole page at least; and references taken in advance
+PAGE_FRAG_CACHE_MAX_SIZE = 32 << 10  #: bytes of an allocation; a whole page where that is larger
 
 
 class PageFrag:
@@ -40,9 +40,9 @@ class PageFragCache:
     """Cuts fragments from the end of a page to its start, on one core.
 
     A page comes as a block of 32 KiB (order 3 with pages of 4 KiB, a single page of 64 KiB), or as a single page where
-    there is no such block. All its references are taken at once; those that were not handed out (the bias) are given
-    back when it is used up. If every fragment came back by then the same page is used again, unless it came from the
-    emergency reserve.
+    there is no such block. All its references are taken at once, one for each byte that a whole block has; those that
+    were not handed out (the bias) are given back when it is used up. If every fragment came back by then the same page
+    is used again, unless it came from the emergency reserve.
 
     Costs: ``page_frag.alloc`` for each fragment; ``page_frag.refill`` for each page that is used up or new, beside its
     allocation; ``page_frag.free`` and ``atomic`` for each fragment given back, and the page's own free with the last.
@@ -57,7 +57,8 @@ class PageFragCache:
         self.pfmemalloc = False  #: the page at hand comes from the emergency reserve
         self.refilled = 0  #: pages that were used up and started again because all fragments had come back
         self._core = pages.core
-        self._order = pages.get_order(max(PAGE_FRAG_CACHE_MAX_SIZE, pages.page_size))
+        self._most = max(PAGE_FRAG_CACHE_MAX_SIZE, pages.page_size)
+        self._order = pages.get_order(self._most)
         self._page: Page | None = None
         self._offset = 0
         self._bias = 0
@@ -70,9 +71,8 @@ class PageFragCache:
     def page_frag_alloc(self, size: int, align: int = 1, gfp: int = GFP_ATOMIC) -> PageFrag | None:
         """A fragment that begins at a multiple of ``align``, or None: there is no memory, or only a single page that is
         too small for it. Raises ``ValueError`` for more than a cache's page holds (``page_frag_alloc_align``)."""
-        most = self.pages.page_size << self._order
-        if not 0 < size <= most:
-            raise ValueError(f"A fragment must have 1..{most} bytes, not {size!r}")
+        if not 0 < size <= self._most:
+            raise ValueError(f"A fragment must have 1..{self._most} bytes, not {size!r}")
         if align < 1 or align & (align - 1):
             raise ValueError(f"align must be a power of two, not {align!r}")
         self._core.spend(self._op_alloc)
@@ -95,6 +95,8 @@ class PageFragCache:
         if fragment.freed:
             raise PageError(f"Double free of {fragment}")
         fragment.freed = True
+        if self.pages.checker is not None:
+            self.pages.checker.part_freed(self._core, fragment, fragment.address, fragment.size)
         page = fragment.page
         self._core.spend(self._op_free)
         if page.refcount == 1:
@@ -145,7 +147,7 @@ class PageFragCache:
         return page
 
     def _start(self, page: Page) -> None:
-        page.refcount = self._bias = PAGE_FRAG_CACHE_MAX_SIZE + 1
+        page.refcount = self._bias = self._most + 1
         self._offset = page.size
 
     def _put_bias(self, page: Page) -> None:

@@ -267,9 +267,9 @@ class Slab:
         owner = obj.cache
         if not obj.in_use or owner is self._large or (cache is not None and owner is not cache):
             self._refuse(obj, cache)
-        obj.in_use = False
         if self._checker is not None:
             self._checker.object_freed(self.core, obj)
+        obj.in_use = False
 
     def _refuse(self, obj: SlabObject, cache: KmemCache | None) -> NoReturn:
         where = f"{obj} on core {self._index}"

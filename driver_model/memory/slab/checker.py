@@ -12,27 +12,31 @@ if TYPE_CHECKING:
     from driver_model.memory.slab.kmem_cache import SlabObject, SlabPage
 
 Report = Callable[[str, str], None]
+Freed = Callable[["Core", object, int, int], None]
 
 
 class SlabChecker:
     """The part of the ownership checker that knows slabs.
 
     A slab's pages are allocated as a whole, so the page rules hold for them; here an access must moreover lie within
-    objects in use. Rules: ``cpu access of free memory`` and ``double free``, told with where the object was allocated
+    objects in use, and so must what is mapped. Rules: ``cpu access of free memory``, ``mapping of free memory`` and
+    ``double free``, told with where the object was allocated
     and freed.
 
     Parameters
     ----------
     report : told of a broken rule: its name, and the story
+    freed : told of bytes of a page that are given back: the core, what, where and how many
 
     Attributes
     ----------
     frames : slab of each page frame that one lies in
     """
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Report, freed: Freed) -> None:
         self.frames: dict[int, SlabPage] = {}
         self._report = report
+        self._part_freed = freed
         self._allocated: dict[SlabObject, tuple[Site, int]] = {}
         self._freed: dict[SlabObject, tuple[Site, int]] = {}
 
@@ -55,14 +59,15 @@ class SlabChecker:
 
     def object_freed(self, core: "Core", obj: "SlabObject") -> None:
         """An object was given back."""
+        self._part_freed(core, obj, obj.address, obj.size)
         self._freed[obj] = caller(), core.index
 
     def double_free(self, core: "Core", obj: "SlabObject") -> None:
         """An object that is free was given back."""
         self._report("double free", f"{obj} at {told(caller())} on core {core.index}: {self.history(obj)}")
 
-    def cpu_access(self, core: "Core", time: int, frame: int, address: int, stop: int, verb: str) -> None:
-        """A core touched what of ``address..stop-1`` lies in a frame of :attr:`frames`."""
+    def in_use(self, core: "Core", time: int, frame: int, address: int, stop: int, verb: str, rule: str) -> None:
+        """A core touched, or maps, what of ``address..stop-1`` lies in a frame of :attr:`frames`: else ``rule``."""
         slab = self.frames[frame]
         start = max(address, frame << PAGE_SHIFT)
         stop = min(stop, frame + 1 << PAGE_SHIFT)
@@ -80,7 +85,7 @@ class SlabChecker:
                     continue
                 story = self.history(obj) if not obj.in_use else f"beyond the {obj.size} bytes of {obj}"
             self._report(
-                "cpu access of free memory",
+                rule,
                 f"{verb} at {start:#x} at {told(caller())} on core {core.index}, {time} ps: {story}",
             )
             return

@@ -58,6 +58,16 @@ def test_a_buffer_is_put_once() -> None:
         pool.put(buffer)
 
 
+def test_a_buffer_is_of_one_pool() -> None:
+    dev = Bench().host.devices[0]
+    first, second = Mempool(dev, 64, 2048), Mempool(dev, 64, 4096)
+    buffer = first.get()
+    assert buffer is not None
+    with pytest.raises(MempoolError, match=rf"Buffer at {buffer.address:#x} is another mempool's"):
+        second.put(buffer)
+    assert (first.out, second.out) == (1, 0)
+
+
 def test_without_memory_nothing_is_kept() -> None:
     bench = Bench(memory=4 << 20)
     before = bench.host.pages_in_use

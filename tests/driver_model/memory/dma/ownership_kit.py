@@ -37,7 +37,10 @@ class Kit:
         return page
 
     def map(self, page: Page, direction: DmaDirection = FROM, size: int = 4096) -> int:
-        address = dma_map_page(self.dev, page, 0, size, direction)
+        return self.map_part(page, 0, size, direction)
+
+    def map_part(self, page: Page, offset: int, size: int, direction: DmaDirection = FROM) -> int:
+        address = dma_map_page(self.dev, page, offset, size, direction)
         assert not dma_mapping_error(self.dev, address)
         return address
 

@@ -241,5 +241,10 @@ def test_bad_arguments(kit: BounceKit) -> None:
             BouncePool(kit.dev.pages, slots)
     with pytest.raises(ValueError, match="are beyond the device's mask 0xfff"):
         BounceDma(kit.dma.pool, 4095)
+
+
+def test_a_pool_that_memory_is_too_short_for_takes_none(kit: BounceKit) -> None:
+    before = kit.dev.pages.in_use
     with pytest.raises(MemoryError, match="No memory for 12800000 bounce slots"):
         BouncePool(kit.dev.pages, 12800000)
+    assert kit.dev.pages.in_use == before

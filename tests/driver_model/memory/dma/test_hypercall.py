@@ -94,7 +94,8 @@ def test_a_window_runs_out_and_recovers() -> None:
     assert kit.dma.failures == kit.dev.map_errors > 0
     for address, size in held.items():
         dma_unmap_page(kit.dev, address, size, TO)
-    assert dma_map_single(kit.dev, 4096, len(WINDOW), TO) == WINDOW.start
+    block = kit.page(kit.dev.pages.get_order(len(WINDOW)))
+    assert dma_map_page(kit.dev, block, 0, len(WINDOW), TO) == WINDOW.start
     assert dma_map_page(kit.dev, pages[0], 0, 1, TO) == DMA_MAPPING_ERROR
     assert not kit.checker.violations
 

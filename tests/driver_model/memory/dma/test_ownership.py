@@ -7,14 +7,18 @@ import pytest
 
 from driver_model.memory.dma.api import (
     dma_map_page,
+    dma_map_single,
+    dma_mapping_error,
     dma_sync_single_for_cpu,
     dma_sync_single_for_device,
     dma_unmap_page,
+    dma_unmap_single,
 )
 from driver_model.memory.dma.coherent import dma_alloc_coherent, dma_free_coherent
 from driver_model.memory.dma.ownership import OwnershipChecker, OwnershipError
 from driver_model.memory.page_pool.params import PagePoolParams
 from driver_model.memory.page_pool.pool import page_pool_alloc_pages, page_pool_create, page_pool_put_full_page
+from driver_model.memory.pages.page_frag import PageFragCache
 from tests.driver_model.fake_platform import CYCLE_PS
 from tests.driver_model.memory.dma.ownership_kit import BOTH, FROM, KIT, TO, Kit, caught
 
@@ -79,6 +83,76 @@ def test_page_freed_while_mapped(kit: Kit) -> None:
     )
 
 
+def test_mapping_what_is_free(kit: Kit) -> None:
+    """The device would write into whatever has that memory next."""
+    page, block = kit.page(), kit.page(order=1)
+    kit.dev.pages.put_page(page)
+    caught(
+        "mapping of free memory", lambda: kit.map(page), rf"at {page.address:#x} at .*{KIT}:\d+ on core 0, .*freed at"
+    )
+    beyond = rf"at {block.address + 4096:#x} .*never allocated"
+    caught("mapping of free memory", lambda: kit.map_part(block, 4096, 8192), beyond)
+    slab = kit.bench.host.slabs[0]
+    memory = slab.kmalloc(512)
+    assert memory is not None
+    slab.kfree(memory)
+    story = (
+        rf"at {memory.address:#x} at .*{HERE}:\d+ .*object {memory.address:#x} of kmalloc-512, allocated at .*freed at"
+    )
+    caught("mapping of free memory", lambda: dma_map_single(kit.dev, memory.address, 512, TO), story)
+
+
+def test_an_object_freed_while_mapped(kit: Kit) -> None:
+    slab = kit.bench.host.slabs[0]
+    first, second = slab.kmalloc(512), slab.kmalloc(512)
+    assert first is not None
+    assert second is not None
+    address = dma_map_single(kit.dev, first.address + 64, 100, TO)
+    assert not dma_mapping_error(kit.dev, address)
+    slab.kfree(second)
+    story = rf"object {first.address:#x} of kmalloc-512 freed at .*{HERE}:\d+ on core 0"
+    caught("freed while mapped", lambda: slab.kfree_bulk([first]), story, "handed over by dma_map at")
+    dma_unmap_single(kit.dev, address, 100, TO)
+    slab.kfree(first)
+
+
+def test_a_fragment_freed_while_mapped(kit: Kit) -> None:
+    cache = PageFragCache(kit.dev.pages)
+    first, second = cache.page_frag_alloc(2048), cache.page_frag_alloc(2048)
+    assert first is not None
+    assert second is not None
+    dma_map_single(kit.dev, first.address, 2048, TO)
+    cache.page_frag_free(second)
+    story = rf"fragment of 2048 bytes at {first.address:#x} in .* freed at .*{HERE}:\d+ on core 0"
+    caught("freed while mapped", lambda: cache.page_frag_free(first), story, "handed over by dma_map at")
+
+
+@pytest.mark.parametrize("direct", [False, True])
+def test_put_into_a_pool_while_another_device_may_read(kit: Kit, direct: bool) -> None:
+    """A frame that is forwarded is mapped for the other device as well, until that has sent it."""
+    pool = kit.pool()
+    page = page_pool_alloc_pages(pool)
+    assert page is not None
+    sent = kit.map(page, TO, 600)
+    dma_unmap_page(kit.dev, sent, 600, TO)
+    page_pool_put_full_page(pool, page, True)
+    assert page_pool_alloc_pages(pool) is page
+    kit.map(page, TO, 600)
+    story = rf"page {page.pfn:#x} .*at .*{HERE}:\d+, mapping \(TO_DEVICE\)"
+    caught("put while mapped", lambda: page_pool_put_full_page(pool, page, direct), story)
+
+
+def test_a_page_that_others_keep_may_leave_its_pool_while_they_have_it_mapped(kit: Kit) -> None:
+    pool = kit.pool()
+    page = page_pool_alloc_pages(pool)
+    assert page is not None
+    kit.dev.pages.get_page(page)
+    sent = kit.map(page, TO, 600)
+    page_pool_put_full_page(pool, page, False)
+    dma_unmap_page(kit.dev, sent, 600, TO)
+    kit.dev.pages.put_page(page)
+
+
 def test_double_put_into_a_pool(kit: Kit) -> None:
     pool = kit.pool()
     page = page_pool_alloc_pages(pool)
@@ -107,6 +181,16 @@ def test_posting_what_is_not_the_devices(kit: Kit) -> None:
     dma_sync_single_for_cpu(kit.dev, address, 64, FROM)
     caught("device access of cpu memory", lambda: kit.checker.posted(kit.core, address, 64), "posted at")
     caught("device access outside a mapping", lambda: kit.checker.posted(kit.core, 1 << 20, 64), "posted at")
+
+
+def test_posting_more_than_is_mapped(kit: Kit) -> None:
+    """Told at once: the device's own access may fall into another buffer, where it looks as it should."""
+    page = kit.page(order=1)
+    first, second = (kit.map_part(page, offset, 4096) for offset in (0, 4096))
+    kit.checker.posted(kit.core, second, 4096)
+    kit.checker.posted(kit.core, first, 4096)
+    story = rf"4000 bytes at {page.address + 200:#x} posted at .*{HERE}:\d+ reach beyond the mapping \(FROM_DEVICE\)"
+    caught("device access outside a mapping", lambda: kit.checker.posted(kit.core, first + 200, 4000), story)
 
 
 def test_a_page_that_is_mapped_twice_is_the_devices_by_either_and_the_cpus_by_both(kit: Kit) -> None:

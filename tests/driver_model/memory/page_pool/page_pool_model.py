@@ -80,7 +80,7 @@ class Model:
 
     def recycle(self, page: Page, direct: bool) -> bool:
         del self.users[page]
-        if page in self.referenced:
+        if page in self.referenced or page.pfmemalloc:
             self.counts["recycle_released_refcnt"] += 1
             return False
         if direct and len(self.cache) < CACHE:
@@ -111,7 +111,7 @@ class Model:
         page, self.cut = self.cut, None
         if page is None or self.users[page]:
             return None
-        if page in self.referenced:
+        if page in self.referenced or page.pfmemalloc:
             del self.users[page]
             return None
         self.counts["recycle_cached"] += 1

@@ -129,6 +129,13 @@ class PagePoolMachine(RuleBasedStateMachine):
         if page is not None:
             page.nid ^= 1
 
+    @rule(index=indices)
+    def emergency(self, index: int) -> None:
+        """A page turns out to be of the emergency reserve."""
+        page = self.pick(index)
+        if page is not None:
+            page.pfmemalloc = True
+
     @rule()
     def update_nid(self) -> None:
         page_pool_update_nid(self.pool, 0)

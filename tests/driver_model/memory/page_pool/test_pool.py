@@ -131,6 +131,16 @@ def test_exhausted_memory_gives_no_page_and_a_partial_batch_counts() -> None:
     assert page_pool_alloc_pages(pool) is pages[0]
 
 
+@pytest.mark.parametrize("order", [0, 1])
+def test_a_pool_without_memory_logs_nothing(order: int) -> None:
+    bench = Bench(memory=40 * 4096)
+    pool = make(bench, order=order)
+    while page_pool_alloc_pages(pool) is not None:
+        pass
+    statistics = bench.host.pages[0].statistics
+    assert (statistics.failed, statistics.warned) == (1, 0)
+
+
 def test_pages_that_cannot_be_mapped_are_given_back() -> None:
     bench = Bench()
     dev = Device(bench.core, bench.host.pages[0], DirectDma(4095), bench.checker)

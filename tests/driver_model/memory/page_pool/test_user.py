@@ -3,7 +3,11 @@
 
 from types import SimpleNamespace
 
-from driver_model.memory.page_pool.pool import page_pool_put_full_page
+from driver_model.memory.page_pool.pool import (
+    page_pool_disable_direct_recycling,
+    page_pool_enable_direct_recycling,
+    page_pool_put_full_page,
+)
 from driver_model.memory.page_pool.release import DEFER_TIME, page_pool_destroy
 from driver_model.memory.page_pool.user import page_pool_get, page_pool_info, page_pool_stats_get
 from driver_model.net.napi import MIN_NAPI_ID, Napi
@@ -27,6 +31,17 @@ def test_all_pools_of_a_host_are_listed() -> None:
     statistics = page_pool_stats_get(bench.host.page_pools)
     assert [entry["info"] for entry in statistics] == [{"id": 1, "ifindex": 3}, {"id": 2}]
     assert [(entry["alloc-slow"], entry["alloc-slow-high-order"]) for entry in statistics] == [(1, 0), (0, 2)]
+
+
+def test_the_napi_instance_is_the_one_that_the_pool_has_now() -> None:
+    bench = Bench()
+    napi = Napi(bench.host.softnets[0], lambda budget: 0)
+    pool = make(bench)
+    assert "napi-id" not in page_pool_info(pool)
+    page_pool_enable_direct_recycling(pool, napi)
+    assert page_pool_info(pool)["napi-id"] == napi.napi_id
+    page_pool_disable_direct_recycling(pool)
+    assert "napi-id" not in page_pool_info(pool)
 
 
 def test_a_destroyed_pool_is_listed_until_its_last_page_comes() -> None:

@@ -320,6 +320,8 @@ def test_who_may_not_sleep_may_not_ask_for_what_may_wait() -> None:
         bench.core.preempt_disable()
         with pytest.raises(PageError, match="Sleeping function called from invalid context: .* in test"):
             pages.alloc_pages(0, GFP_KERNEL)
+        with pytest.raises(PageError, match="Sleeping function called from invalid context: .* in test"):
+            pages.alloc_pages_bulk(4, [], GFP_KERNEL)
         bench.core.preempt_enable()
 
     bench.run(body)

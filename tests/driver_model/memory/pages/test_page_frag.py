@@ -158,6 +158,19 @@ def test_a_page_of_the_emergency_reserve_is_not_used_again() -> None:
 
 
 @pytest.mark.parametrize("page_size", [4096, 65536])
+def test_a_block_is_not_free_before_its_last_byte_was_handed_out(page_size: int) -> None:
+    """A reference for each byte, and the cache's own: however small fragments are, and however soon they come back."""
+    kit = Kit(page_size=page_size)
+    block = max(BLOCK, page_size)
+    page = kit.alloc(1).page
+    for _ in range(block - 1):
+        fragment = kit.alloc(1)
+        assert fragment.page is page
+        kit.cache.page_frag_free(fragment)
+    assert page.refcount == 2, "the first fragment's, and the cache's"
+
+
+@pytest.mark.parametrize("page_size", [4096, 65536])
 def test_random_fragments_never_overlap(page_size: int) -> None:
     seed = 11
     print(f"seed {seed}")
