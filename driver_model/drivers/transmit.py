@@ -193,15 +193,16 @@ class TransmitRing:
         return True
 
     def drain(self) -> None:
-        """Give back what was queued and never completed; whoever waits for room may find out that there is no ring. The
-        device has stopped."""
+        """Give back what was queued and never completed, in that order; whoever waits for room may find out that there
+        is no ring. The device has stopped."""
         self._batch = []
-        for at, slot in enumerate(self._slots):
-            self._slots[at] = None
-            if slot is not None:
-                self.statistics.tx_aborted += slot.last
-                if slot.source is not None:
-                    slot.source.completed(slot.buffer, slot.length, 0)
+        for at in range(self._cleaned, self._cleaned + self.outstanding):
+            entry = self._slots[at & self.entries - 1]
+            assert entry is not None
+            self.statistics.tx_aborted += entry.last
+            if entry.source is not None:
+                entry.source.completed(entry.buffer, entry.length, 0)
+        self._slots = [None] * self.entries
         self.outstanding = 0
         self._wake()
 

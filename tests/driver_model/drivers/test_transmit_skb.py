@@ -221,6 +221,27 @@ def test_a_device_that_stops_with_packets_on_the_ring_and_in_the_qdisc(queued: i
     assert (statistics["tx_dropped"] > 0) is (queued > 8)
 
 
+def test_a_packet_across_the_end_of_the_ring_comes_back_whole_from_a_device_that_stopped() -> None:
+    """Its pieces are unmapped in the order in which they were queued: the last one frees all of them."""
+    kit = Kit(tx_entries=8)
+    bench = kit.bench
+
+    def body() -> None:
+        for at in range(6):
+            assert kit.xmit(kit.skb(bytes([at]) * 60))
+        kit.sent(6)
+        skb = kit.skb(b"a" * 60, b"b" * 60, b"c" * 60, b"d" * 60)
+        bench.core.softirq.disable()
+        bench.nic.fail(0, "tx", QueueError.RING_READ)
+        assert kit.xmit(skb)
+        bench.core.softirq.enable()
+        bench.core.sleep_until(bench.core.time + MS)
+        bench.nic.bad_doorbells = 0  # of who did not know yet
+
+    kit.run(body)
+    assert bench.total("tx_aborted") == 1
+
+
 def test_after_the_queue_closed_a_packet_is_dropped_and_counted() -> None:
     kit = Kit()
     queues: list[Any] = []
