@@ -188,9 +188,11 @@ class CommandQueue:
         registers.write(core, "cqt", index=self._tail % self.entries)
         deadline = core.time + SPACE_TIMEOUT_PS
         while True:
-            done = registers.read(core, "cqh") - self._head & self.entries - 1
-            self._head += done
-            if done:
+            # Another core may learn of later commands while the register is read, and the answer is older than that.
+            known = self._head
+            done = registers.read(core, "cqh") - known & self.entries - 1
+            self._head = max(self._head, known + done)
+            if self._head > known:
                 return
             if core.time >= deadline:
                 limit = SPACE_TIMEOUT_PS // 10**9
