@@ -157,7 +157,7 @@ class CommandQueue:
         if not core.poll_until(word, word + 4, passed, core.time + FENCE_TIMEOUT_PS, core.op("iommu.poll")):
             raise IommuError(f"A fence did not complete within {FENCE_TIMEOUT_PS // 10**9} ms: {self.explain(core)}")
         core.spend(core.device_line)  # the look that finds the fence's number misses
-        self._head = max(self._head, end)
+        self._head = max(self._head, end - 1)  # the fence stays until the write of its number is acknowledged
 
     def explain(self, core: "Core") -> str:
         """What the command queue's registers say."""

@@ -14,6 +14,20 @@ US = 10**6
 TURNS = 40
 
 
+def test_a_fence_whose_write_is_not_acknowledged_is_still_in_the_ring() -> None:
+    """Its data is in memory before that: the driver sees it, and goes on to fill the ring."""
+    bench = IommuBench(setup=IommuSetup(command_entries=8))
+
+    def body() -> None:
+        bench.hardware.retire_ps = 20 * US
+        for turn in range(5):
+            bench.iommu.invalidate_range(bench.core, 1, 16 * turn * PAGE_SIZE, 9 * PAGE_SIZE)
+
+    bench.run_open(body)
+    executed = [each.address for each in bench.hardware.executed if "pscv" in each._fields and each.av]
+    assert executed == [16 * turn + page for turn in range(5) for page in range(9)]
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_cores_share_a_short_ring_and_every_command_is_executed_once(
     seed: int, monkeypatch: pytest.MonkeyPatch
