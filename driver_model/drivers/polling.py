@@ -123,6 +123,7 @@ class PollMode(Polling):
                 raise TimeoutError(f"Waited a second for the process that polls queue {self._queue.index} to end")
             self._core.sleep_until(self._core.time + STEP_PS)
         self._task = None
+        self._found = False
 
     def schedule(self) -> None:
         """It looks by itself."""
