@@ -121,16 +121,20 @@ class TransmitRing:
         return self.entries - self.outstanding
 
     @property
+    def most(self) -> int:
+        """Descriptors that a frame may have."""
+        return min(self.entries, self.netdev.capabilities.max_descriptors)
+
+    @property
     def slot(self) -> int:
         """Where the next descriptor goes."""
         return (self._cleaned + self.outstanding) & self.entries - 1
 
     def admits(self, count: int) -> bool:
         """Whether a frame of so many descriptors can be queued now; a ring that is full is watched from then on."""
-        room, most = self.room, self.netdev.capabilities.max_descriptors
-        if not self.running or count > most:
+        if not self.running or count > self.most:
             return False
-        if room < count:
+        if self.room < count:
             if self._full_since is None:
                 self._full_since = self.core.time
             return False

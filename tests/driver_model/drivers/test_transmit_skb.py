@@ -115,6 +115,21 @@ def test_a_packet_in_more_pieces_than_the_device_takes_is_made_linear() -> None:
     kit.run(body)
 
 
+def test_a_packet_in_more_pieces_than_the_ring_has_entries_is_made_linear() -> None:
+    """It would wait for room that can never be, and all others behind it."""
+    kit = Kit(tx_entries=8)
+
+    def body() -> None:
+        frags = [bytes([at]) * 10 for at in range(12)]
+        skb = kit.skb(b"a" * 60, *frags)
+        kit.bench.core.softirq.disable()
+        assert kit.bench.qdiscs[0].dev_queue_xmit(skb)
+        kit.bench.core.softirq.enable()
+        assert kit.sent(1) == [b"a" * 60 + b"".join(frags)]
+
+    kit.run(body)
+
+
 def test_more_publishes_nothing_and_the_last_all() -> None:
     kit = Kit()
 
