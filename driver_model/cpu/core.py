@@ -209,6 +209,7 @@ class Core(Timeline):
         Whoever makes it true calls :meth:`kick` then.
         """
         self.preempt_count += 1
+        self.sync()
         end = self.time + limit
         self.time = end
         self.bring_together(woken)

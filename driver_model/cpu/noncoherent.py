@@ -98,6 +98,10 @@ class NonCoherentCore(Core):
         self._wait_for_memory(source, length)
         super().copy(target, source, length)
 
+    def copy_owned(self, target: int, source: int, length: int) -> None:
+        self._wait_for_memory(source, length)
+        super().copy_owned(target, source, length)
+
     def _wait_for_memory(self, address: int, length: int) -> None:
         if self._image.uncached(address):
             self.spend(self._uncached, ((address & LINE - 1) + length + LINE - 1) // LINE)

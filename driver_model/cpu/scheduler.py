@@ -166,13 +166,13 @@ class Scheduler:
             self.need_resched = True
         if self.slice_end is None:
             self._set_slice()
-        if self.idle:
-            self._core.kick()
+        self._core.kick()  # where another core made it: one that waits for its own time has to look at it
 
     def _account(self) -> None:
         core = self._core
-        ran = core.time - self._started - (core.interrupted_ps - self._interrupted)
-        self._started, self._interrupted = core.time, core.interrupted_ps
+        reached = core.reached
+        ran = reached - self._started - (core.interrupted_ps - self._interrupted)
+        self._started, self._interrupted = reached, core.interrupted_ps
         if not self.idle:
             self.current.vruntime += ran
             others = min((task.vruntime for task in self.runnable), default=self.current.vruntime)
@@ -182,7 +182,7 @@ class Scheduler:
         """The current process's share, from when it got the core or company."""
         if self.runnable and not self.idle:
             share = max(LATENCY // (len(self.runnable) + 1), MIN_GRANULARITY)
-            self.slice_end = self._core.time + share
+            self.slice_end = self._core.reached + share
         else:
             self.slice_end = None
 
@@ -211,8 +211,9 @@ class WaitQueue:
 
         A process of another core is woken by an interrupt to that core, sent at this core's time.
         """
-        for _ in range(len(self._waiting) if count is None else min(count, len(self._waiting))):
-            core, task = self._waiting.popleft()
+        most = len(self._waiting) if count is None else min(count, len(self._waiting))
+        # All at once: while this core waits for its time below, another one may wake the others.
+        for core, task in [self._waiting.popleft() for _ in range(most)]:
             if core is by:
                 core.scheduler.wake(task)
             else:

@@ -80,6 +80,11 @@ class Timeline:
         self.time += op.ps * times
 
     @property
+    def reached(self) -> int:
+        """Up to when this core has run: its own time, unless it waits for the machine to come up to that."""
+        return self.time if self._parked is None else self.platform.now
+
+    @property
     def idle_ps(self) -> int:
         """Picoseconds without anything to run, up to now."""
         return self._idle_ps + (max(0, self.platform.now - self.time) if self.scheduler.idle else 0)

@@ -93,6 +93,7 @@ class PollMode(Polling):
         self._queue = queue
         self._core = queue.core
         self._polls = 0
+        self._found = False  # the last poll did: there may be more
         self._task: Task | None = None
         self._ending = False
         self._op_poll = queue.core.op("pmd.poll")
@@ -104,8 +105,8 @@ class PollMode(Polling):
 
     @property
     def busy(self) -> bool:
-        """No: it looks again by itself."""
-        return False
+        """The last look found frames, and there may be more."""
+        return self._found
 
     def enable(self) -> None:
         """Start the process."""
@@ -122,6 +123,7 @@ class PollMode(Polling):
                 raise TimeoutError(f"Waited a second for the process that polls queue {self._queue.index} to end")
             self._core.sleep_until(self._core.time + STEP_PS)
         self._task = None
+        self._found = False
 
     def schedule(self) -> None:
         """It looks by itself."""
@@ -135,6 +137,7 @@ class PollMode(Polling):
             work = queue.burst(BURST)
             softirq.enable()
             self._polls += 1
+            self._found = bool(work)
             if work:
                 idle_since = None
                 continue

@@ -148,10 +148,10 @@ class QueuePair:
         return self.polling.busy or self._check.running
 
     def refill(self) -> None:
-        """Give the device empty buffers, and publish them with what was consumed."""
+        """Give the device empty buffers, and publish them with what was consumed and is needed no more."""
         supply = self.rx.supply
         supply.refill()
-        indices = supply.ring.producer | self.rx.completions.consumer << self._doorbell_consumer
+        indices = supply.ring.producer | self.rx.given_back << self._doorbell_consumer
         if indices != self._published:
             self._published = indices
             self.core.mmio_write(self._doorbell, indices)

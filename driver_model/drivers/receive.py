@@ -12,6 +12,7 @@ from driver_model.drivers.metadata import RxMetadata
 from driver_model.drivers.queue_config import QueueConfig
 from driver_model.drivers.ring import (
     ERROR_MASK,
+    INDEX_MASK,
     RX_CSUM_BAD,
     RX_CSUM_MASK,
     RX_END_OF_PACKET,
@@ -71,6 +72,7 @@ class ReceiveRing:
             self.headers = HeaderBuffers(dev, entries) if netdev.tcp_data_split else None
             unwind.pop_all()
         self._fragments: list[tuple[Any, int]] = []
+        self._split_at = 0  # index of the last completion with headers apart
         self._bad = False
         self._metadata = RxMetadata(netdev)
         self._xdp = XdpBuff(core, queue.index, self._metadata)
@@ -78,6 +80,14 @@ class ReceiveRing:
         self._op_descriptor = core.op("pmd.rx" if poll_mode else "rx.descriptor")
         self._op_metadata = core.op("rx.metadata")
         self._op_xdp = core.op("pmd.run" if poll_mode else config.program.operation)
+
+    @property
+    def given_back(self) -> int:
+        """Index of the first completion that the device may not write over yet: that of a frame which has not ended, if
+        its headers lie apart, and so beside it."""
+        if self._fragments and self._metadata.header is not None:
+            return self._split_at
+        return self.completions.consumer
 
     def receive(self, budget: int) -> int:
         """Handle up to ``budget`` frames; returns how many."""
@@ -169,7 +179,8 @@ class ReceiveRing:
             self._statistics.rx_length_errors += 1
             self._bad = True
         else:
-            self._metadata.header = headers.address(self.completions.consumer - 1), length
+            self._split_at = self.completions.consumer - 1 & INDEX_MASK
+            self._metadata.header = headers.address(self._split_at), length
 
     def _finish(self) -> None:
         """The last buffer of a frame over several, or of one with an error, has come."""

@@ -121,16 +121,20 @@ class TransmitRing:
         return self.entries - self.outstanding
 
     @property
+    def most(self) -> int:
+        """Descriptors that a frame may have."""
+        return min(self.entries, self.netdev.capabilities.max_descriptors)
+
+    @property
     def slot(self) -> int:
         """Where the next descriptor goes."""
         return (self._cleaned + self.outstanding) & self.entries - 1
 
     def admits(self, count: int) -> bool:
         """Whether a frame of so many descriptors can be queued now; a ring that is full is watched from then on."""
-        room, most = self.room, self.netdev.capabilities.max_descriptors
-        if not self.running or count > most:
+        if not self.running or count > self.most:
             return False
-        if room < count:
+        if self.room < count:
             if self._full_since is None:
                 self._full_since = self.core.time
             return False
@@ -193,15 +197,16 @@ class TransmitRing:
         return True
 
     def drain(self) -> None:
-        """Give back what was queued and never completed; whoever waits for room may find out that there is no ring. The
-        device has stopped."""
+        """Give back what was queued and never completed, in that order; whoever waits for room may find out that there
+        is no ring. The device has stopped."""
         self._batch = []
-        for at, slot in enumerate(self._slots):
-            self._slots[at] = None
-            if slot is not None:
-                self.statistics.tx_aborted += slot.last
-                if slot.source is not None:
-                    slot.source.completed(slot.buffer, slot.length, 0)
+        for at in range(self._cleaned, self._cleaned + self.outstanding):
+            entry = self._slots[at & self.entries - 1]
+            assert entry is not None
+            self.statistics.tx_aborted += entry.last
+            if entry.source is not None:
+                entry.source.completed(entry.buffer, entry.length, 0)
+        self._slots = [None] * self.entries
         self.outstanding = 0
         self._wake()
 

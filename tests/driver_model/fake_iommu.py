@@ -49,6 +49,7 @@ class FakeIommu:
     tlb : (pscid, page) to entry; contexts : of each device_id, as cached
     executed : every command, decoded; walks : of pages that the TLB did not have
     stuck : commands are not executed any more
+    retire_ps : from a fence's write until ``cqh`` goes past it, as long as the write's acknowledgement takes
     acknowledges : devices acknowledge invalidations; otherwise the next fence finds that one timed out
     """
 
@@ -65,6 +66,7 @@ class FakeIommu:
         self.executed: list[Any] = []
         self.walks = 0
         self.stuck = False
+        self.retire_ps = 0
         self.acknowledges = True
         self._timed_out = False
         self._running = False
@@ -171,13 +173,20 @@ class FakeIommu:
             self.executed.append(command)
             if command.av:
                 self.platform.device_write(command.address << 2, command.data.to_bytes(4, "little"))
+            self._running = True
+            self.platform.at(self.platform.now + self.retire_ps, lambda: self._retire(size))
+            return
         elif opcode == Opcode.ATS.value and self.field("capabilities", "ats"):
             self.executed.append(_ATS.unpack(raw))
             self._timed_out = not self.acknowledges
         else:
             self.set("cqcsr", cmd_ill=1)
             return
+        self._retire(size)
+
+    def _retire(self, size: int) -> None:
         self.values["cqh"] = (self.values["cqh"] + 1) % size
+        self._running = False
         self._kick()
 
     def _invalidate(self, command: Any) -> None:

@@ -157,7 +157,7 @@ class CommandQueue:
         if not core.poll_until(word, word + 4, passed, core.time + FENCE_TIMEOUT_PS, core.op("iommu.poll")):
             raise IommuError(f"A fence did not complete within {FENCE_TIMEOUT_PS // 10**9} ms: {self.explain(core)}")
         core.spend(core.device_line)  # the look that finds the fence's number misses
-        self._head = max(self._head, end)
+        self._head = max(self._head, end - 1)  # the fence stays until the write of its number is acknowledged
 
     def explain(self, core: "Core") -> str:
         """What the command queue's registers say."""
@@ -188,9 +188,11 @@ class CommandQueue:
         registers.write(core, "cqt", index=self._tail % self.entries)
         deadline = core.time + SPACE_TIMEOUT_PS
         while True:
-            done = registers.read(core, "cqh") - self._head & self.entries - 1
-            self._head += done
-            if done:
+            # Another core may learn of later commands while the register is read, and the answer is older than that.
+            known = self._head
+            done = registers.read(core, "cqh") - known & self.entries - 1
+            self._head = max(self._head, known + done)
+            if self._head > known:
                 return
             if core.time >= deadline:
                 limit = SPACE_TIMEOUT_PS // 10**9

@@ -113,6 +113,23 @@ def test_a_lock_goes_to_cores_in_the_order_in_which_they_came() -> None:
     assert lock.holder is None
 
 
+def test_a_lock_that_is_given_back_while_it_is_taken_costs_no_less() -> None:
+    platform, (one, two) = machine(2, **{"spin.lock": 8})
+    lock = SpinLock("ring")
+    log: list[tuple[int, int]] = []
+
+    def body(core: Core, arrives: int) -> None:
+        core.sleep_until(arrives)
+        with lock.held(core):
+            log.append((core.index, core.time))
+
+    one.spawn("holder", lambda: body(one, 100 * NS))
+    two.spawn("next", lambda: body(two, 105 * NS))
+    platform.run(1 * MS)
+    # Core 0 gives it back at 108 ns, while core 1 is about its own atomic operation.
+    assert log == [(0, 108 * NS), (1, 113 * NS)]
+
+
 def test_an_interrupt_comes_in_while_a_core_spins() -> None:
     platform, (one, two) = machine(2)
     lock = SpinLock("lock")

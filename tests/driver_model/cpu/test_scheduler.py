@@ -156,6 +156,49 @@ def test_a_process_of_another_core_is_woken_by_an_interrupt() -> None:
     assert log == [5 * US + 100 * NS]
 
 
+def test_two_cores_wake_the_same_processes_at_once() -> None:
+    platform = FakePlatform()
+    one, two, three = System(platform, unit_profile(FREE), 3).cores
+    queue, items, log = WaitQueue(), [], []
+
+    def consumer(name: str) -> None:
+        queue.wait(three, lambda: items)
+        log.append(name)
+
+    def producer(core: Core) -> None:
+        core.sleep_until(10 * US)
+        items.append(core)
+        core.spend(core.op("work"))
+        queue.wake_up(core)
+
+    for name in "ab":
+        three.spawn(name, lambda name=name: consumer(name))
+    for core in (one, two):
+        core.spawn("producer", lambda core=core: producer(core))
+    platform.run(1 * MS)
+    assert log == ["a", "b"]
+
+
+def test_a_process_that_another_core_starts_gets_its_turn_in_time() -> None:
+    platform = FakePlatform()
+    one, two = System(platform, unit_profile(FREE), 2).cores
+    log: list[tuple[str, int]] = []
+
+    def busy() -> None:
+        two.spend(two.op("work"), 20_000)
+        two.sync()
+        log.append(("busy", two.time))
+
+    def starter() -> None:
+        one.sleep_until(1 * MS)
+        two.spawn("late", lambda: log.append(("late", two.time)))
+
+    two.spawn("busy", busy)
+    one.spawn("starter", starter)
+    platform.run(30 * MS)
+    assert log == [("late", 1 * MS + LATENCY // 2), ("busy", 20 * MS)]
+
+
 def test_cores_take_turns_in_the_order_of_time_and_index() -> None:
     platform = FakePlatform()
     system = System(platform, unit_profile(FREE), 3)

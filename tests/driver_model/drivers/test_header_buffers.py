@@ -208,6 +208,29 @@ def test_headers_that_cannot_be_are_errors_of_their_frame_alone(on: bool) -> Non
     assert bench.total("rx_hsplit_packets") == 0
 
 
+def test_headers_are_the_cpus_until_the_rest_of_their_frame_has_come() -> None:
+    """The device may be a whole ring further by then: it must not have been given their buffer again."""
+    bench = split_bench(expected=[[bytes(40 + 60 + 50)]])
+
+    def run() -> None:
+        enable(bench)
+        bench.driver.open()
+        nic, queue = bench.nic, bench.nic.queues[0]
+        nic.complete(queue, 0, 60, end=False, told=(0, 0, 0, 40, 0), flags=RX_HEADER_SPLIT)
+        queue.fill_consumer += 1
+        nic.receive(0, [])
+        bench.wait(lambda: queue.fill_producer == ENTRIES + 1, "the first buffer to be posted again")
+        assert queue.rx_consumer == 0
+        nic.complete(queue, 1, 50)
+        queue.fill_consumer += 1
+        nic.receive(0, [])
+        bench.wait(lambda: queue.rx_consumer == 2, "both completions to be given back")
+        bench.finish()
+
+    bench.run(run)
+    assert bench.collector.received == [1]
+
+
 def test_headers_whose_write_was_refused_drop_their_frame() -> None:
     bench = split_bench()
 

@@ -97,3 +97,19 @@ def test_a_process_that_does_not_end_is_reported(monkeypatch: pytest.MonkeyPatch
         bench.finish()
 
     bench.run(run)
+
+
+def test_all_that_was_received_is_handled_before_a_queue_stops() -> None:
+    """A burst that was full says nothing of what is behind it."""
+    bench = Bench("bypass", "drop", rx_entries=1024, memory=32 << 20)
+    core = bench.core
+    core.op("pmd.run").ps = 10**6  # as slow as a program can be, so that it is behind when the queue is to stop
+
+    def run() -> None:
+        bench.start()
+        bench.nic.receive(0, frames(1000, 4))
+        core.sleep_until(core.time + 20 * US)
+        bench.finish()
+
+    bench.run(run)
+    assert bench.total("rx_packets") == 1000

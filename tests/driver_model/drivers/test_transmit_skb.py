@@ -115,6 +115,21 @@ def test_a_packet_in_more_pieces_than_the_device_takes_is_made_linear() -> None:
     kit.run(body)
 
 
+def test_a_packet_in_more_pieces_than_the_ring_has_entries_is_made_linear() -> None:
+    """It would wait for room that can never be, and all others behind it."""
+    kit = Kit(tx_entries=8)
+
+    def body() -> None:
+        frags = [bytes([at]) * 10 for at in range(12)]
+        skb = kit.skb(b"a" * 60, *frags)
+        kit.bench.core.softirq.disable()
+        assert kit.bench.qdiscs[0].dev_queue_xmit(skb)
+        kit.bench.core.softirq.enable()
+        assert kit.sent(1) == [b"a" * 60 + b"".join(frags)]
+
+    kit.run(body)
+
+
 def test_more_publishes_nothing_and_the_last_all() -> None:
     kit = Kit()
 
@@ -219,6 +234,27 @@ def test_a_device_that_stops_with_packets_on_the_ring_and_in_the_qdisc(queued: i
     assert sum(statistics.values()) == queued
     assert statistics["tx_aborted"] > 0
     assert (statistics["tx_dropped"] > 0) is (queued > 8)
+
+
+def test_a_packet_across_the_end_of_the_ring_comes_back_whole_from_a_device_that_stopped() -> None:
+    """Its pieces are unmapped in the order in which they were queued: the last one frees all of them."""
+    kit = Kit(tx_entries=8)
+    bench = kit.bench
+
+    def body() -> None:
+        for at in range(6):
+            assert kit.xmit(kit.skb(bytes([at]) * 60))
+        kit.sent(6)
+        skb = kit.skb(b"a" * 60, b"b" * 60, b"c" * 60, b"d" * 60)
+        bench.core.softirq.disable()
+        bench.nic.fail(0, "tx", QueueError.RING_READ)
+        assert kit.xmit(skb)
+        bench.core.softirq.enable()
+        bench.core.sleep_until(bench.core.time + MS)
+        bench.nic.bad_doorbells = 0  # of who did not know yet
+
+    kit.run(body)
+    assert bench.total("tx_aborted") == 1
 
 
 def test_after_the_queue_closed_a_packet_is_dropped_and_counted() -> None:
