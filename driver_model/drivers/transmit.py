@@ -89,6 +89,7 @@ class TransmitRing:
         self.entries = entries
         self.index = index
         self.netdev = netdev
+        self.most = min(netdev.capabilities.max_descriptors, entries)  #: descriptors that a frame may have
         self.statistics = statistics
         with ExitStack() as unwind:
             self.ring = DescriptorRing(dev, entries)
@@ -127,10 +128,9 @@ class TransmitRing:
 
     def admits(self, count: int) -> bool:
         """Whether a frame of so many descriptors can be queued now; a ring that is full is watched from then on."""
-        room, most = self.room, self.netdev.capabilities.max_descriptors
-        if not self.running or count > most:
+        if not self.running or count > self.most:
             return False
-        if room < count:
+        if self.room < count:
             if self._full_since is None:
                 self._full_since = self.core.time
             return False

@@ -27,9 +27,9 @@ class MappedPiece(NamedTuple):
 class SkbFrames:
     """Maps SKBs for sending, queues them, and frees them when the device has read them.
 
-    Each piece, the linear part and every fragment, is mapped by itself; one in more pieces than the device takes is
-    made linear first. Charged are the DMA API, ``tx.descriptor`` for each piece, and a doorbell for each SKB that no
-    other follows at once.
+    Each piece, the linear part and every fragment, is mapped by itself; one in more pieces than the device takes, or
+    the ring has entries, is made linear first. Charged are the DMA API, ``tx.descriptor`` for each piece, and a
+    doorbell for each SKB that no other follows at once.
 
     Parameters
     ----------
@@ -48,10 +48,9 @@ class SkbFrames:
         no room now: it is still the caller's, and the queue is stopped. ``more`` (``netdev_xmit_more``) promises that
         another one follows, and publishes nothing yet."""
         tx = self.tx
-        most = tx.netdev.capabilities.max_descriptors
         if not tx.running or skb.len > tx.netdev.capabilities.max_frame:
             return self._drop(skb, more)
-        if len(skb.shinfo.frags) + 1 > most and not pskb_may_pull(self._skbs, skb, skb.len):
+        if len(skb.shinfo.frags) + 1 > tx.most and not pskb_may_pull(self._skbs, skb, skb.len):
             return self._drop(skb, more)
         if skb.len < ETH_ZLEN and not self._pad(skb):
             return self._drop(skb, more)
