@@ -21,6 +21,7 @@ from driver_model.drivers.ring import (
     CompletionRing,
 )
 from driver_model.drivers.strategies.base import PooledStrategy, PostedStrategy
+from driver_model.drivers.transmit_xdp import XdpFrame
 from driver_model.net.xdp import XdpAction, XdpBuff
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class ReceiveRing:
         self._fragments: list[tuple[Any, int]] = []
         self._bad = False
         self._metadata = RxMetadata(netdev)
-        self._xdp = XdpBuff(core, queue.index, self._metadata)
+        self._xdp = XdpBuff(core, queue.index, self._metadata, queue)
         poll_mode = config.strategy.poll_mode
         self._op_descriptor = core.op("pmd.rx" if poll_mode else "rx.descriptor")
         self._op_metadata = core.op("rx.metadata")
@@ -195,17 +196,24 @@ class ReceiveRing:
         self._act(action, fragments)
 
     def _act(self, action: XdpAction, fragments: list[tuple[Any, int]]) -> None:
-        """Verdicts but that on a whole frame to be dropped."""
-        statistics, queue = self._statistics, self._queue
+        """Verdicts but that on a whole frame to be dropped. To redirect without a helper having said where to is none
+        (``xdp_do_redirect`` refuses it), nor can what lies in pieces be redirected."""
+        statistics, queue, target = self._statistics, self._queue, self._xdp.target
         if action is XdpAction.TX:
             if queue.frames.queue(fragments, header=self._metadata.header):
                 statistics.rx_xdp_tx += 1
             else:
                 statistics.rx_xdp_tx_full += 1
-        elif action is XdpAction.REDIRECT and len(fragments) == 1 and self._metadata.header is None:
+        elif (
+            action is XdpAction.REDIRECT
+            and target is not None
+            and len(fragments) == 1
+            and self._metadata.header is None
+        ):
+            self._xdp.target = None
             statistics.rx_xdp_redirect += 1
             buffer, length = fragments[0]
-            queue.redirect(self._xdp, buffer, length)
+            queue.redirect(target, XdpFrame(queue, buffer, self._xdp.data, length))
         elif action is XdpAction.PASS and self._config.consumer is not None:
             self._hand_up()
             offset = self._strategy.headroom

@@ -34,7 +34,7 @@ class QueueStatistics:
     rx_xdp_tx_full: int = 0  #: to be sent, but the ring was full, or mapping or sending impossible: dropped
     rx_xdp_redirect: int = 0  #: to be sent by some device, which counts what it had no room for
     rx_xdp_frags: int = 0  #: over several buffers, for a program that takes but one: dropped
-    rx_xdp_aborted: int = 0  #: the program gave up, or gave no known verdict: dropped
+    rx_xdp_aborted: int = 0  #: the program gave up, gave no known verdict, or redirected to nowhere: dropped
     rx_no_memory: int = 0  #: polls that could not refill the ring
     tx_packets: int = 0  #: frames that the device completed and reported no error of
     tx_bytes: int = 0  #: their bytes
