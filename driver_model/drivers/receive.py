@@ -72,6 +72,7 @@ class ReceiveRing:
             self.headers = HeaderBuffers(dev, entries) if netdev.tcp_data_split else None
             unwind.pop_all()
         self._fragments: list[tuple[Any, int]] = []
+        self._most = -(-netdev.capabilities.max_frame // strategy.buffer_length)  # pieces of a frame
         self._bad = False
         self._metadata = RxMetadata(netdev)
         self._xdp = XdpBuff(core, queue.index, self._metadata, queue)
@@ -124,7 +125,7 @@ class ReceiveRing:
                     statistics.rx_write_fault += 1
             if not flags & RX_END_OF_PACKET or self._fragments or self._bad or buffer is None:
                 if buffer is not None:
-                    self._fragments.append((buffer, length))
+                    self._hold(buffer, length)
                 if flags & RX_END_OF_PACKET:
                     work += 1
                     self._finish()
@@ -162,6 +163,17 @@ class ReceiveRing:
         self.completions.free()
         if self.headers is not None:
             self.headers.free()
+
+    def _hold(self, buffer: Any, length: int) -> None:
+        """Keep a piece of a frame until its end. One in more pieces than the longest that the device takes is bad, and
+        what came of it goes back at once: a device that ends no frame must not get all memory."""
+        fragments = self._fragments
+        fragments.append((buffer, length))
+        if len(fragments) > self._most:
+            self._statistics.rx_length_errors += not self._bad
+            self._bad = True
+            self._queue.release_all(fragments)
+            fragments.clear()
 
     def _split_off(self, entry: tuple[int, ...]) -> None:
         """The frame that this completion begins has its headers in a header buffer."""

@@ -18,7 +18,7 @@ class QueueStatistics:
     rx_bytes: int = 0  #: their bytes
     rx_errors: int = 0  #: frames dropped because of an error, mostly the device's; by cause:
     rx_write_fault: int = 0  #: memory refused the device's write
-    rx_length_errors: int = 0  #: a length of 0, or beyond what was posted; or headers where none can be
+    rx_length_errors: int = 0  #: of 0, beyond what was posted, a frame without end; headers where none can be
     rx_alloc_failed: int = 0  #: no memory for the copy of a buffer
     rx_bad_buffer: int = 0  #: an id that is not posted
     rx_csum_bad: int = 0  #: frames without error whose checksum the device found wrong
