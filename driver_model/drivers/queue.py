@@ -41,7 +41,7 @@ class QueuePair:
     netdev : the device's features
     config : see :class:`QueueConfig`
     check : called in a process of the core when the queue seems to have stopped: an interrupt came and nothing had been
-        completed, or the TX ring has been full for :data:`driver_model.drivers.transmit.TX_TIMEOUT_PS`
+        completed, or the TX ring has been full for :data:`driver_model.drivers.watchdog.TX_TIMEOUT_PS`
 
     Attributes
     ----------
@@ -80,6 +80,7 @@ class QueuePair:
         self.skbs = SkbFrames(self.tx, softnet.skbs, softnet.freeing)
         self.xdp_frames = XdpFrames(self.tx)
         self.polling: Polling = PollMode(self) if poll_mode else NapiPolling(self.napi)
+        self.tx.watchdog.expired = self.polling.schedule
         self.receiving = False
         self.closed = False  #: everything was given back
         self._check = QueueCheck(core, index, lambda: check(self), self.arm)
@@ -122,7 +123,7 @@ class QueuePair:
         for bulk in self._redirects.values():
             bulk.flush()
         silent = interrupted and before == (rx.completions.consumer, tx.completions.consumer)
-        if silent or tx.timed_out():
+        if silent or tx.watchdog.timed_out():
             self.suspect()
         if self.receiving:
             self.refill()
@@ -215,6 +216,7 @@ class QueuePair:
             self.statistics.rx_stopped += 1
         else:
             self.tx.running = False
+            self.tx.watchdog.stop()
             self.statistics.tx_stopped += 1
 
     def open(self) -> None:
