@@ -130,11 +130,14 @@ class Qdisc:
         self.lock.release(core)
 
     def reset(self) -> None:
-        """``qdisc_reset``: the device goes away; what waits is dropped."""
+        """``qdisc_reset``, in a process: the device goes away; what waits is dropped, without a poll in between."""
+        softirq = self.softnet.core.softirq
+        softirq.disable()
         waiting, self._waiting = list(self._waiting), deque()
         self.statistics.drops += len(waiting)
         self._freeing.kfree_skb_list(waiting)
         self._stopped = False
+        softirq.enable()
 
     @property
     def _freeing(self) -> SkbFreeing:
