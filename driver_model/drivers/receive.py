@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from driver_model.drivers.features import NetDevice
 from driver_model.drivers.fill import BufferSupply, FillRing, PoolSupply
-from driver_model.drivers.header_buffers import HEADER_BUFFER_BYTES, HeaderBuffers
+from driver_model.drivers.header_buffers import HEADER_BUFFER_BYTES, ReceivedHeaders
 from driver_model.drivers.metadata import RxMetadata
 from driver_model.drivers.queue_config import QueueConfig
 from driver_model.drivers.ring import (
@@ -69,7 +69,7 @@ class ReceiveRing:
             unwind.callback(self.supply.ring.free)
             self.completions = CompletionRing(dev, entries, RX_FORMAT)
             unwind.callback(self.completions.free)
-            self.headers = HeaderBuffers(dev, entries) if netdev.tcp_data_split else None
+            self.headers = ReceivedHeaders(dev, entries) if netdev.tcp_data_split else None
             unwind.pop_all()
         self._fragments: list[tuple[Any, int]] = []
         self._most = -(-netdev.capabilities.max_frame // strategy.buffer_length)  # pieces of a frame
@@ -147,6 +147,8 @@ class ReceiveRing:
                     self._note("return", "release", buffer)
             else:
                 self._act(action, [(buffer, length)])
+        if self._fragments and self.headers is not None and metadata.header is not None:
+            metadata.header = self.headers.keep(metadata.header)  # of a frame that another poll ends
         statistics.rx_packets += packets
         statistics.rx_bytes += size
         return work
