@@ -7,3 +7,10 @@ RESET_TIMEOUT_PS = 10**10
 
 class DeviceError(RuntimeError):
     """The device is not what the driver expects, or does not answer in time."""
+
+
+class DeviceGoneError(DeviceError):
+    """It was removed, or has fallen off the bus: its registers read all ones, which none of them ever has."""
+
+    def __init__(self) -> None:
+        super().__init__("The device is gone: its registers read all ones")

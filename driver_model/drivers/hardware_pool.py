@@ -4,7 +4,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from driver_model.cpu.core import Core
+from driver_model.cpu.core import ALL_ONES, Core
 from driver_model.drivers.device import POLL_STEP_PS, DeviceError
 from driver_model.drivers.pool_report import WHY, BufferReport, MisuseReport, PoolCounts, PoolError
 from hw.abi.pools import (
@@ -211,7 +211,7 @@ class HardwarePool:
     def misuse(self) -> MisuseReport | None:
         """The first that was refused since the last :meth:`acknowledge_misuse`, or None."""
         word, get = self._read("misuse"), self._get
-        if not get("misuse", word, "valid"):
+        if word == ALL_ONES or not get("misuse", word, "valid"):  # all ones: the device is gone
             return None
         return MisuseReport(
             pool=self.pool,

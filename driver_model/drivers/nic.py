@@ -6,8 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from driver_model.cpu.core import Core
-from driver_model.drivers.device import POLL_STEP_PS, RESET_TIMEOUT_PS, DeviceError
+from driver_model.cpu.core import ALL_ONES, Core
+from driver_model.drivers.device import POLL_STEP_PS, RESET_TIMEOUT_PS, DeviceError, DeviceGoneError
 from driver_model.drivers.ethtool import Ethtool
 from driver_model.drivers.fault import QueueFault
 from driver_model.drivers.features import Capabilities, NetDevice
@@ -99,19 +99,26 @@ class NicDriver:
         """Function reset, in traffic or not; waits until it is done.
 
         An open device is closed by it: what was received before is handled, what was still to be sent is given up, all
-        memory comes back.
+        memory comes back. So it does where the device is gone, which touches nothing any more: then raises
+        :class:`DeviceGoneError`.
         """
         if self._opened:
             for queue in self._open_queues:
                 self._on(queue.core, f"quiesce queue {queue.index}", queue.quiesce)
         self._control = 0
         self.core.mmio_write(self.registers.address("control"), self.registers.port["control"].pack(reset=1))
-        self._wait_clear("status", "resetting", "the function reset to end")
+        gone: DeviceGoneError | None = None
+        try:
+            self._wait_clear("status", "resetting", "the function reset to end")
+        except DeviceGoneError as error:
+            gone = error
         self.ethtool.forget()
         if self._opened:
             for queue in self._open_queues:
                 self._on(queue.core, f"close queue {queue.index}", partial(self._close, queue))
             self._opened = self.netdev.running = False
+        if gone is not None:
+            raise gone
 
     def open(self) -> None:
         """Start all queue pairs, then reception and transmission.
@@ -119,8 +126,7 @@ class NicDriver:
         Raises ``OSError`` ENOMEM where there is no memory for all of them, and :class:`DeviceError` where the device
         does not answer or refuses: those that had started are stopped again, and nothing is left. If one of them does
         not stop, that :class:`DeviceError` comes instead, and the device counts as open: :meth:`reset` brings
-        everything back. Raises ``OSError`` as :meth:`QueueConfig.check` does for
-        a device without the pools that the strategy needs.
+        everything back. Raises ``OSError`` as :meth:`QueueConfig.check` does for a device without pools.
         """
         if self._wanted is None or self.registers.queues < self._wanted:
             raise DeviceError("The device must be probed before it is opened")
@@ -151,7 +157,7 @@ class NicDriver:
     def stop(self) -> None:
         """Stop reception, let every queue finish what it received and has to send, then stop it and free its memory.
 
-        Raises :class:`DeviceError` if the device does not stop.
+        Raises :class:`DeviceError` if the device does not stop; :meth:`reset` brings everything back then.
         """
         if not self._opened:
             raise DeviceError("The device is not open")
@@ -301,10 +307,15 @@ class NicDriver:
         queue.close()
 
     def _check(self, queue: QueuePair) -> None:
-        """Leave the error state of a direction that the device stopped; the other one goes on."""
+        """Leave the error state of a direction that the device stopped; the other one goes on. None does where the
+        device is gone."""
         core, index = queue.core, queue.index
         for direction in ("rx", "tx"):
-            status = self._status(core, index, direction)
+            try:
+                status = self._status(core, index, direction)
+            except DeviceGoneError:
+                queue.stopped(direction)
+                continue
             if status.state is QueueState.ERROR:
                 self._note(queue, direction, status.error)
                 core.mmio_write(self.registers.address(f"{direction}_control", index), 0)
@@ -335,6 +346,8 @@ class NicDriver:
         name = f"{direction}_status"
         register: Register = self.registers.queue[name]
         word = core.mmio_read(self.registers.address(name, queue))
+        if word == ALL_ONES:
+            raise DeviceGoneError
         return QueueStatus(
             QueueState(register.get(word, "state")),
             bool(register.get(word, "stopped")),
@@ -379,7 +392,9 @@ class NicDriver:
 
     def _wait_clear(self, name: str, field: str, what: str) -> None:
         deadline = self.core.time + RESET_TIMEOUT_PS
-        while self.registers.port[name].get(self._read(name), field):
+        while self.registers.port[name].get(word := self._read(name), field):
+            if word == ALL_ONES:
+                raise DeviceGoneError
             if self.core.time >= deadline:
                 raise DeviceError(f"Waited {RESET_TIMEOUT_PS // 10**9} ms for {what}")
             self.core.sleep_until(self.core.time + POLL_STEP_PS)

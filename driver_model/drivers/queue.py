@@ -19,8 +19,7 @@ from driver_model.drivers.transmit_skb import SkbFrames
 from driver_model.drivers.transmit_xdp import XdpFrame, XdpFrames
 from driver_model.memory.dma.api import Device
 from driver_model.net.napi import Napi, Softnet, napi_complete_done
-from driver_model.net.xdp import XdpBuff
-from driver_model.net.xdp_redirect import BulkQueue
+from driver_model.net.xdp_redirect import BulkQueue, XdpTarget
 from hw.abi.registers import RegisterMap
 
 REFILL_RETRY_PS = 10**9  #: after an allocation failed, another try comes at the latest after this time (1 ms)
@@ -42,7 +41,7 @@ class QueuePair:
     netdev : the device's features
     config : see :class:`QueueConfig`
     check : called in a process of the core when the queue seems to have stopped: an interrupt came and nothing had been
-        completed, or the TX ring has been full for :data:`driver_model.drivers.transmit.TX_TIMEOUT_PS`
+        completed, or the TX ring has been full for :data:`driver_model.drivers.watchdog.TX_TIMEOUT_PS`
 
     Attributes
     ----------
@@ -81,12 +80,13 @@ class QueuePair:
         self.skbs = SkbFrames(self.tx, softnet.skbs, softnet.freeing)
         self.xdp_frames = XdpFrames(self.tx)
         self.polling: Polling = PollMode(self) if poll_mode else NapiPolling(self.napi)
+        self.tx.watchdog.expired = self.polling.schedule
         self.receiving = False
         self.closed = False  #: everything was given back
         self._check = QueueCheck(core, index, lambda: check(self), self.arm)
         self._interrupted = False
         self._published = 0
-        self._redirects: dict[Any, BulkQueue] = {}
+        self._redirects: dict[XdpTarget, BulkQueue] = {}
         self._retry: Any = None
         self._doorbell = registers.address("rx_doorbell", index)
         self._doorbell_consumer = registers.queue["rx_doorbell"].fields["completion_consumer"].lsb
@@ -123,7 +123,7 @@ class QueuePair:
         for bulk in self._redirects.values():
             bulk.flush()
         silent = interrupted and before == (rx.completions.consumer, tx.completions.consumer)
-        if silent or tx.timed_out():
+        if silent or tx.watchdog.timed_out():
             self.suspect()
         if self.receiving:
             self.refill()
@@ -180,13 +180,12 @@ class QueuePair:
         see :meth:`driver_model.drivers.transmit_received.ReceivedFrames.xmit`."""
         return self.frames.xmit(fragments, request)
 
-    def redirect(self, xdp: XdpBuff, buffer: Any, length: int) -> None:
+    def redirect(self, target: XdpTarget, frame: XdpFrame) -> None:
         """``xdp_do_redirect``: the frame waits for others, and for the end of the poll at most."""
-        target = self if xdp.target is None else xdp.target
         bulk = self._redirects.get(target)
         if bulk is None:
             bulk = self._redirects[target] = BulkQueue(target)
-        bulk.enqueue(XdpFrame(self, buffer, xdp.data, length))
+        bulk.enqueue(frame)
 
     def xdp_xmit(self, frames: Sequence[XdpFrame]) -> int:
         """``ndo_xdp_xmit``: queue frames that some device on this core received, and publish them; how many."""
@@ -217,6 +216,7 @@ class QueuePair:
             self.statistics.rx_stopped += 1
         else:
             self.tx.running = False
+            self.tx.watchdog.stop()
             self.statistics.tx_stopped += 1
 
     def open(self) -> None:

@@ -22,6 +22,7 @@ from driver_model.drivers.ring import (
     CompletionRing,
 )
 from driver_model.drivers.strategies.base import PooledStrategy, PostedStrategy
+from driver_model.drivers.transmit_xdp import XdpFrame
 from driver_model.net.xdp import XdpAction, XdpBuff
 
 if TYPE_CHECKING:
@@ -73,9 +74,10 @@ class ReceiveRing:
             unwind.pop_all()
         self._fragments: list[tuple[Any, int]] = []
         self._split_at = 0  # index of the last completion with headers apart
+        self._most = -(-netdev.capabilities.max_frame // strategy.buffer_length)  # pieces of a frame
         self._bad = False
         self._metadata = RxMetadata(netdev)
-        self._xdp = XdpBuff(core, queue.index, self._metadata)
+        self._xdp = XdpBuff(core, queue.index, self._metadata, queue)
         poll_mode = config.strategy.poll_mode
         self._op_descriptor = core.op("pmd.rx" if poll_mode else "rx.descriptor")
         self._op_metadata = core.op("rx.metadata")
@@ -133,7 +135,7 @@ class ReceiveRing:
                     statistics.rx_write_fault += 1
             if not flags & RX_END_OF_PACKET or self._fragments or self._bad or buffer is None:
                 if buffer is not None:
-                    self._fragments.append((buffer, length))
+                    self._hold(buffer, length)
                 if flags & RX_END_OF_PACKET:
                     work += 1
                     self._finish()
@@ -172,6 +174,17 @@ class ReceiveRing:
         if self.headers is not None:
             self.headers.free()
 
+    def _hold(self, buffer: Any, length: int) -> None:
+        """Keep a piece of a frame until its end. One in more pieces than the longest that the device takes is bad, and
+        what came of it goes back at once: a device that ends no frame must not get all memory."""
+        fragments = self._fragments
+        fragments.append((buffer, length))
+        if len(fragments) > self._most:
+            self._statistics.rx_length_errors += not self._bad
+            self._bad = True
+            self._queue.release_all(fragments)
+            fragments.clear()
+
     def _split_off(self, entry: tuple[int, ...]) -> None:
         """The frame that this completion begins has its headers in a header buffer."""
         length, headers = entry[5], self.headers
@@ -206,17 +219,24 @@ class ReceiveRing:
         self._act(action, fragments)
 
     def _act(self, action: XdpAction, fragments: list[tuple[Any, int]]) -> None:
-        """Verdicts but that on a whole frame to be dropped."""
-        statistics, queue = self._statistics, self._queue
+        """Verdicts but that on a whole frame to be dropped. To redirect without a helper having said where to is none
+        (``xdp_do_redirect`` refuses it), nor can what lies in pieces be redirected."""
+        statistics, queue, target = self._statistics, self._queue, self._xdp.target
         if action is XdpAction.TX:
             if queue.frames.queue(fragments, header=self._metadata.header):
                 statistics.rx_xdp_tx += 1
             else:
                 statistics.rx_xdp_tx_full += 1
-        elif action is XdpAction.REDIRECT and len(fragments) == 1 and self._metadata.header is None:
+        elif (
+            action is XdpAction.REDIRECT
+            and target is not None
+            and len(fragments) == 1
+            and self._metadata.header is None
+        ):
+            self._xdp.target = None
             statistics.rx_xdp_redirect += 1
             buffer, length = fragments[0]
-            queue.redirect(self._xdp, buffer, length)
+            queue.redirect(target, XdpFrame(queue, buffer, self._xdp.data, length))
         elif action is XdpAction.PASS and self._config.consumer is not None:
             self._hand_up()
             offset = self._strategy.headroom

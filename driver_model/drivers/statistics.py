@@ -18,7 +18,7 @@ class QueueStatistics:
     rx_bytes: int = 0  #: their bytes
     rx_errors: int = 0  #: frames dropped because of an error, mostly the device's; by cause:
     rx_write_fault: int = 0  #: memory refused the device's write
-    rx_length_errors: int = 0  #: a length of 0, or beyond what was posted; or headers where none can be
+    rx_length_errors: int = 0  #: of 0, beyond what was posted, a frame without end; headers where none can be
     rx_alloc_failed: int = 0  #: no memory for the copy of a buffer
     rx_bad_buffer: int = 0  #: an id that is not posted
     rx_csum_bad: int = 0  #: frames without error whose checksum the device found wrong
@@ -34,7 +34,7 @@ class QueueStatistics:
     rx_xdp_tx_full: int = 0  #: to be sent, but the ring was full, or mapping or sending impossible: dropped
     rx_xdp_redirect: int = 0  #: to be sent by some device, which counts what it had no room for
     rx_xdp_frags: int = 0  #: over several buffers, for a program that takes but one: dropped
-    rx_xdp_aborted: int = 0  #: the program gave up, or gave no known verdict: dropped
+    rx_xdp_aborted: int = 0  #: the program gave up, gave no known verdict, or redirected to nowhere: dropped
     rx_no_memory: int = 0  #: polls that could not refill the ring
     tx_packets: int = 0  #: frames that the device completed and reported no error of
     tx_bytes: int = 0  #: their bytes

@@ -19,12 +19,12 @@ from driver_model.drivers.ring import (
     pack_tx,
 )
 from driver_model.drivers.statistics import QueueStatistics
+from driver_model.drivers.watchdog import Watchdog
 from driver_model.memory.dma.api import Device
 from hw.abi.registers import RegisterMap
 
 LAST = TX_DATA | TX_END_OF_PACKET  #: control word of a frame's last descriptor
 REPORT_INTERVAL = 32  #: descriptors after which the next end of a frame asks for a completion
-TX_TIMEOUT_PS = 10**9  #: ``watchdog_timeo``: a ring that was full for so long has stopped (5 s in Linux)
 
 
 class TxSource(Protocol):
@@ -99,7 +99,7 @@ class TransmitRing:
         self.running = False  #: the device's side is enabled: frames may be queued and doorbells written
         self.wake: Callable[[], None] | None = None  #: called once when there is room again after :meth:`stop`
         self.stopped = False  #: whoever sends from a queue of their own waits for :attr:`wake`
-        self._full_since: int | None = None  # when a frame found no room, and nothing was given back since
+        self.watchdog = Watchdog(core)  #: of frames that find no room
         self._recycles = recycles
         self._slots: list[TxSlot | None] = [None] * entries
         self._batch: list[tuple[int, int, int, int]] = []
@@ -135,8 +135,7 @@ class TransmitRing:
         if not self.running or count > self.most:
             return False
         if self.room < count:
-            if self._full_since is None:
-                self._full_since = self.core.time
+            self.watchdog.full()
             return False
         return True
 
@@ -189,17 +188,11 @@ class TransmitRing:
         if self.room >= self.entries // 2:
             self._wake()
 
-    def timed_out(self) -> bool:
-        """No frame has found room for :data:`TX_TIMEOUT_PS`, nor since this said so last."""
-        if self._full_since is None or self.core.time - self._full_since < TX_TIMEOUT_PS:
-            return False
-        self._full_since = self.core.time
-        return True
-
     def drain(self) -> None:
         """Give back what was queued and never completed, in that order; whoever waits for room may find out that there
         is no ring. The device has stopped."""
         self._batch = []
+        self.watchdog.stop()
         for at in range(self._cleaned, self._cleaned + self.outstanding):
             entry = self._slots[at & self.entries - 1]
             assert entry is not None
@@ -258,4 +251,4 @@ class TransmitRing:
                 source.completed(buffer, length, budget)
         self._cleaned = (self._cleaned + count) & INDEX_MASK
         self.outstanding -= count
-        self._full_since = None
+        self.watchdog.moved()

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 class FilterDrop:
     """``iptables -t raw -A PREROUTING -j DROP``: charged are ``net.filter_drop`` and the SKB's end.
 
+    The SKB ends by ``napi_consume_skb``, so that what a policy does with sk_buffs shows here, too; Linux has
+    ``kfree_skb``, which gives them to the slab.
+
     Attributes
     ----------
     dropped : packets

@@ -62,7 +62,8 @@ class SourceNat(IpForward):
         return len(self._flows)
 
     def rewrite(self, stack: NetStack, skb: SkBuff, header: Ipv4) -> bool:
-        """Change addresses and port, then what forwarding changes. Nothing is found in fragments but the first."""
+        """Change addresses and port, then what forwarding changes. Fragments pass as they are: the kernel would
+        have put their packet together before (``nf_defrag_ipv4``)."""
         if header.protocol not in CHECKSUM_OFFSETS or header.fragment:
             return super().rewrite(stack, skb, header)
         core, start = stack.core, header.header_length

@@ -42,8 +42,9 @@ class Qdisc:
     """``pfifo`` before one sending queue, or what ``fq_codel`` does with a single flow: SKBs wait here while the device
     has no room, and are dropped when there are too many.
 
-    An SKB that meets an empty qdisc goes straight to the device (``TCQ_F_CAN_BYPASS``). What is dropped is freed under
-    the qdisc's lock, one by one, or, where the policy says so, collected and freed as a list behind it. Charged are
+    An SKB that meets an empty qdisc goes straight to the device (``TCQ_F_CAN_BYPASS``). Those that waited leave by one
+    doorbell, as where the byte limit of BQL is never reached: there is none here. What is dropped is freed under the
+    qdisc's lock, one by one, or, where the policy says so, collected and freed as a list behind it. Charged are
     ``net.xmit`` for each SKB, ``net.qdisc_enqueue`` and ``net.qdisc_dequeue`` for each that waits, and the lock; not
     ``fq_codel``'s hashing and its search for the flow with the largest backlog, of which no cost is published.
 
@@ -129,11 +130,14 @@ class Qdisc:
         self.lock.release(core)
 
     def reset(self) -> None:
-        """``qdisc_reset``: the device goes away; what waits is dropped."""
+        """``qdisc_reset``, in a process: the device goes away; what waits is dropped, without a poll in between."""
+        softirq = self.softnet.core.softirq
+        softirq.disable()
         waiting, self._waiting = list(self._waiting), deque()
         self.statistics.drops += len(waiting)
         self._freeing.kfree_skb_list(waiting)
         self._stopped = False
+        softirq.enable()
 
     @property
     def _freeing(self) -> SkbFreeing:

@@ -131,6 +131,7 @@ class NetStack:
             if skb is not None:
                 skb_reserve(skb, first.address + offset - skb.start)
                 skb_put(skb, length)
+                first.attach()
                 rest = pieces[1:]
         else:
             skb = self.skbs.napi_alloc_skb(RX_HEADER_BYTES)
@@ -142,6 +143,7 @@ class NetStack:
             return None
         for memory, offset, length in rest:
             skb_add_rx_frag(self.skbs, skb, memory, memory.address + offset, length)
+            memory.attach()
             skb.pp_recycle = skb.pp_recycle or memory.recycles
         return skb
 

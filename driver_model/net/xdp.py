@@ -4,11 +4,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from driver_model.cpu.core import Core
     from driver_model.net.xdp_metadata import XdpMetadata
+    from driver_model.net.xdp_redirect import XdpTarget
 
 XDP_PACKET_HEADROOM = 256
 LINE = 64  #: bytes of a cache line
@@ -34,16 +35,31 @@ class XdpBuff:
     data_hard_start, data, data_end : physical addresses: start of the buffer, of the frame, and one past its last byte
     touched : bytes of the frame up to here were looked at; what lies beyond is not in the core's cache
     metadata : what the driver tells of the frame beside its bytes, or None: for :mod:`driver_model.net.xdp_metadata`
-    target : where verdict REDIRECT sends it; None: by the device that it came by
+    device : the queue pair that it came by, or None
+    target : where verdict REDIRECT sends it, as a helper that redirects has said; None: none has
     """
 
-    __slots__ = ("core", "data", "data_end", "data_hard_start", "metadata", "op_redirect", "queue", "target", "touched")
+    __slots__ = (
+        "core",
+        "data",
+        "data_end",
+        "data_hard_start",
+        "device",
+        "metadata",
+        "op_redirect",
+        "queue",
+        "target",
+        "touched",
+    )
 
-    def __init__(self, core: "Core", queue: int, metadata: "XdpMetadata | None" = None) -> None:
+    def __init__(
+        self, core: "Core", queue: int, metadata: "XdpMetadata | None" = None, device: "XdpTarget | None" = None
+    ) -> None:
         self.core = core
         self.queue = queue
         self.metadata = metadata
-        self.target: Any = None
+        self.device = device
+        self.target: XdpTarget | None = None
         self.op_redirect = core.op("xdp.redirect")  #: for the helpers that redirect
         self.data_hard_start = 0
         self.data = 0

@@ -56,7 +56,7 @@ def bpf_redirect_back(xdp: XdpBuff) -> XdpAction:
     """For a program: send the frame by the device that it came by, as if that were another one (``bpf_redirect`` with
     the index of the same interface): the frame is mapped anew, and its buffer goes back by way of an xdp_frame."""
     xdp.core.spend(xdp.op_redirect)
-    xdp.target = None
+    xdp.target = xdp.device
     return XdpAction.REDIRECT
 
 

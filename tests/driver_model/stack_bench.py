@@ -52,14 +52,15 @@ class StackBench(Bench):
 
     Parameters
     ----------
-    handler : ``handler(bench, core) -> Handler``, of the core of that index; its routes are ``bench.routes[core]``
+    handler : ``handler(bench, core) -> Handler``, of the core of that index; its routes are ``bench.routes[core]``.
+        None: the core's stack drops what it gets
     limit : SKBs that may wait in each core's qdisc
     """
 
     def __init__(
         self,
         strategy: str,
-        handler: Callable[["StackBench", int], Handler],
+        handler: Callable[["StackBench", int], Handler | None],
         *,
         verdict: str = "pass",
         mtu: int = 9198,
@@ -71,8 +72,9 @@ class StackBench(Bench):
         self.mtu, self.limit = mtu, limit
         self.routes = [RouteTable() for _ in self.host.cores]
         self.qdiscs: list[Qdisc] = []
-        self.handlers = [handler(self, core) for core in range(len(self.host.cores))]
-        self.stacks += [NetStack(net, up) for net, up in zip(self.host.softnets, self.handlers, strict=True)]
+        ups = [handler(self, core) for core in range(len(self.host.cores))]
+        self.stacks += [NetStack(net, up) for net, up in zip(self.host.softnets, ups, strict=True)]
+        self.handlers = [up for up in ups if up is not None]
 
     def start(self) -> None:
         """Probe, open, route 10/8 by the first queue of each core, and let sockets be read."""
@@ -107,8 +109,8 @@ class StackBench(Bench):
 
     def _on_each(self, function: Callable[[Handler], None], what: str) -> None:
         """Do something with each handler, in a process of its core."""
-        cores = self.host.cores
-        tasks = [core.spawn(what, partial(function, up)) for core, up in zip(cores, self.handlers, strict=True)]
+        stacks = [(stack.core, stack.handler) for stack in self.stacks]
+        tasks = [core.spawn(what, partial(function, up)) for core, up in stacks if up is not None]
         self.wait(lambda: all(task.done for task in tasks), f"the handlers to {what}")
 
     def _take(self, queue: Any, fragments: Any, metadata: Any) -> None:

@@ -29,10 +29,11 @@ class PoolOptions:
     inflight_resume : pages in use, or buffers out, at which it gives again; None: three quarters of the limit
     shrinker : it gives pages back under memory pressure
     put_page_recycles : a page returns by ``put_page``, whose flag names the pool
-    skb_recycles : a page returns when its SKB ends (Linux 5.14); otherwise it leaves the pool when it becomes an SKB's
+    skb_recycles : a page returns when its SKB ends (Linux 5.14); otherwise it leaves the pool when an SKB gets it
     bulk_refill : new pages come in bulk (Linux 5.13)
     sync_received : a page that returns is synced for the device as far as it was filled, as XDP drivers do (mvneta's
-        ``sync_len``), not all of it, as SKBs are: nobody may have written behind that
+        ``sync_len``), not all of it, as Linux does for SKBs: here theirs, too, whose users then must write nothing
+        behind the packet (the checker of ownership watches)
     sync_device : a page that is given to the device is synced for it (``PP_FLAG_DMA_SYNC_DEV``); without, what the CPU
         left in its caches may come over what the device writes, on a machine that is not coherent
     from_device : its pages are mapped for receiving alone, as drivers do while no XDP program is attached: then no

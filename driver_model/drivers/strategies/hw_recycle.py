@@ -18,6 +18,7 @@ from driver_model.memory.page_pool.params import PP_FLAG_DMA_MAP, PP_FLAG_DMA_SY
 from driver_model.memory.page_pool.pool import page_pool_alloc_pages, page_pool_create, page_pool_put_full_page
 from driver_model.memory.page_pool.release import page_pool_destroy
 from driver_model.memory.page_pool.state import page_pool_inflight
+from driver_model.memory.page_pool.users import page_pool_unref_page
 from driver_model.memory.pages.page import Page
 from driver_model.net.napi import Napi
 from hw.abi.pools import BufferState
@@ -184,7 +185,7 @@ class HwRecycle(PooledStrategy):
         """Back to the hardware pool by its last user; to the page_pool if that is closed, or must not recycle it."""
         page = buffer.page
         if page.pp_ref_count > 1:
-            page.pp_ref_count -= 1
+            page_pool_unref_page(page, 1)
             return
         if not self._attached or not _recyclable(page):
             self._give_up(buffer)

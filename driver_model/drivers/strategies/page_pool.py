@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Pages from a page_pool: mapped once, recycled, only synced for each packet."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from driver_model.drivers.strategies.base import NO_OPTIONS, PoolOptions, PostedStrategy
@@ -16,6 +17,7 @@ from driver_model.memory.page_pool.pool import (
     page_pool_create,
     page_pool_put_full_page,
     page_pool_put_page,
+    page_pool_put_page_bulk,
 )
 from driver_model.memory.page_pool.release import page_pool_destroy
 from driver_model.memory.page_pool.slow import page_pool_release_page
@@ -71,11 +73,12 @@ class PagePoolStrategy(PostedStrategy):
         return buffer
 
     def memory(self, owner: Any, buffer: Any) -> ReceivedBuffer:
-        """The page, which leaves the pool where SKBs do not give pages back."""
-        if self._skb_recycles:
-            return super().memory(owner, buffer)
-        page_pool_release_page(self.pool, buffer)
-        return ReceivedBuffer(owner, buffer, self.buffer_size, writable=True, recycles=False)
+        """The page, which leaves the pool with an SKB where SKBs do not give pages back."""
+        memory = super().memory(owner, buffer)
+        if not self._skb_recycles:
+            memory.recycles = False
+            memory.leave = self._leave
+        return memory
 
     def release(self, buffer: Any) -> None:
         """Back to the pool: into its cache where the caller runs in the queue's NAPI, else into its ring. A page that
@@ -86,6 +89,19 @@ class PagePoolStrategy(PostedStrategy):
             page_pool_put_full_page(self.pool, buffer, False)
         else:
             page_pool_put_page(self.pool, buffer, self._filled.pop(buffer, -1), False)
+
+    def release_bulk(self, buffers: Sequence[Any]) -> None:
+        """Frames that were sent by others: up to 16 under one lock of the ring."""
+        if self._filled is not None:
+            for buffer in buffers:
+                self._filled.pop(buffer, None)
+        page_pool_put_page_bulk(buffers)
+
+    def _leave(self, buffer: Any) -> None:
+        """An SKB has the page."""
+        if self._filled is not None:
+            self._filled.pop(buffer)
+        page_pool_release_page(self.pool, buffer)
 
     def transmit(self, buffer: Any, length: int) -> int | None:
         """Sync what is to be sent."""

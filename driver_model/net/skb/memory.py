@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from driver_model.memory.pages.page_frag import PageFrag
     from driver_model.memory.slab.allocator import SlabObject
     from driver_model.net.skb.alloc import SkbAllocator
@@ -66,14 +68,24 @@ class ReceivedBuffer(PacketMemory):
     owner : the queue pair, by its ``release(buffer)``, on its own ``core``
     buffer : its name for the buffer, which has an ``address``
     size : bytes
+
+    Attributes
+    ----------
+    leave : called with the buffer when an SKB gets it, for it leaves a pool then; None: it does not
     """
 
-    __slots__ = ("buffer", "owner")
+    __slots__ = ("buffer", "leave", "owner")
 
     def __init__(self, owner: Any, buffer: Any, size: int, *, writable: bool, recycles: bool) -> None:
         super().__init__(buffer.address, size, writable=writable, recycles=recycles)
         self.owner = owner
         self.buffer = buffer
+        self.leave: Callable[[Any], None] | None = None
+
+    def attach(self) -> None:
+        """An SKB has it from now on. Not said of one whose bytes were copied."""
+        if self.leave is not None:
+            self.leave(self.buffer)
 
     def release(self, skbs: SkbAllocator) -> None:
         """Back to the queue pair."""

@@ -75,7 +75,7 @@ def test_a_stop_finds_what_no_interrupt_told() -> None:
 
 def test_a_full_ring_that_does_not_move_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     """Receiving goes on without pause, so no poll after an interrupt finds nothing."""
-    monkeypatch.setattr("driver_model.drivers.transmit.TX_TIMEOUT_PS", 50 * US)
+    monkeypatch.setattr("driver_model.drivers.watchdog.TX_TIMEOUT_PS", 50 * US)
     bench = Bench("page_pool", "tx", rx_entries=64, tx_entries=16)
 
     def run() -> None:

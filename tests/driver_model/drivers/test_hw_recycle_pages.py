@@ -113,7 +113,9 @@ def test_the_last_of_several_users_gives_a_buffer_back() -> None:
         kit.receive(1)
         buffer, queue = kit.kept[0], kit.driver.queues[0]
         buffer.page.pp_ref_count += 1
+        atomics = kit.core.op("atomic").count
         queue.release(buffer)
+        assert kit.core.op("atomic").count - atomics == 1
         kit.core.sleep_until(kit.core.time + 10**9)
         assert list(kit.pool.out) == [buffer.id]
         kit.release()

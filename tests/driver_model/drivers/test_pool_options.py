@@ -8,10 +8,16 @@ import pytest
 from driver_model.drivers.strategies.base import PoolOptions
 from driver_model.drivers.strategies.page_pool import PagePoolStrategy
 from driver_model.memory.dma.ownership import OwnershipError
+from driver_model.memory.slab.allocator import Slab
+from driver_model.net.filter import FilterDrop
+from driver_model.net.local_socket import LocalSocket
 from driver_model.net.napi import Napi
+from driver_model.net.skb.policy import Head, SkbPolicy
+from sim.traffic.flows import Flows
 from tests.driver_model.bench import Bench, frames
 from tests.driver_model.noncoherent_kit import noncoherent_profile
 from tests.driver_model.recycle_kit import Kit
+from tests.driver_model.stack_bench import MS, StackBench
 
 LINES = (4096 - 256 - 320) // 64
 
@@ -79,6 +85,61 @@ def test_a_pool_without_a_sync_for_the_device_is_stopped_by_the_checker() -> Non
 
     with pytest.raises(OwnershipError, match="CPU"):
         bench.run(run)
+
+
+def test_a_stack_that_writes_behind_the_packet_is_caught_where_only_that_is_synced() -> None:
+    """As a stream's bytes are, that are added to the packet before."""
+    bench = StackBench(
+        "page_pool",
+        lambda bench, core: LocalSocket(bench.host.pages[core], hold=MS // 20, stream=True, rcvbuf=1 << 20),
+        rx_entries=8,
+        pool=PoolOptions(sync_received=True),
+        profile=noncoherent_profile(),
+    )
+    flows = Flows(1, 1, seed=1)
+
+    def run() -> None:
+        bench.start()
+        bench.send(0, [flows.frame(0, 1500 if at % 5 > 2 else 300, at) for at in range(150)], pause=10**7)
+
+    with pytest.raises(OwnershipError, match="device access of cpu memory"):
+        bench.run(run)
+
+
+def test_frames_that_others_sent_come_back_under_one_lock_for_sixteen() -> None:
+    pool = Pool(sync_received=True)
+    pages = pool.run(lambda: [pool.page, *(pool.allocate() for _ in range(19))])
+    pool.strategy.received(pool.page, 100)
+    locks, before = pool.bench.core.spin_lock.count, pool.cleaned()
+    pool.run(lambda: pool.strategy.release_bulk(pages))
+    assert pool.bench.core.spin_lock.count - locks == 2
+    assert pool.cleaned() - before == 20 * LINES
+    assert pool.strategy.statistics()["rx_pp_recycle_ring"] == 20
+
+
+@pytest.mark.parametrize("refused", [False, True])
+@pytest.mark.parametrize("head", list(Head))
+def test_a_page_leaves_the_pool_with_an_skb_only(head: Head, refused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stays where none could be made, or all of the packet was copied."""
+    bench = StackBench(
+        "page_pool",
+        lambda bench, core: FilterDrop(),
+        skb_policy=SkbPolicy(head=head),
+        rx_entries=16,
+        pool=PoolOptions(skb_recycles=False),
+    )
+
+    def run() -> int:
+        bench.start()
+        if refused:
+            monkeypatch.setattr(Slab, "kmem_cache_alloc_bulk", lambda *values: 0)
+        bench.send(0, [Flows(1, 1, seed=2).frame(0, 60, 0)])
+        bench.wait(lambda: bench.total("rx_packets") == 1, "the frame")
+        count = bench.driver.ethtool_statistics()["rx_pp_recycle_cached"]
+        bench.close()
+        return count
+
+    assert bench.run(run) == (refused or head is Head.COPY)
 
 
 def test_a_page_that_was_never_filled_is_synced_whole() -> None:

@@ -3,7 +3,7 @@
 
 import pytest
 
-from driver_model.drivers.transmit import TX_TIMEOUT_PS
+from driver_model.drivers.watchdog import TX_TIMEOUT_PS
 from tests.driver_model.bench import Bench, frames
 
 

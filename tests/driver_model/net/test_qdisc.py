@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The qdisc before a device that has room at times, and the driver's sending of SKBs behind it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -46,6 +47,25 @@ class Kit(SkbKit):
     def numbers(self) -> list[int]:
         """What the ring got."""
         return [data[0] for data in self.ring.got]
+
+
+def test_a_process_that_resets_it_is_not_interrupted_by_a_poll(monkeypatch: pytest.MonkeyPatch) -> None:
+    kit = Kit()
+    seen: list[bool] = []
+    real = kit.freeing.kfree_skb_list
+
+    def free(skbs: Sequence[SkBuff]) -> None:
+        seen.append(kit.core.softirq.disabled)
+        real(skbs)
+
+    def body() -> None:
+        kit.xmit(1, 2, 3)
+        monkeypatch.setattr(kit.freeing, "kfree_skb_list", free)
+        kit.qdisc.reset()
+
+    kit.run(body)
+    assert (seen, kit.qdisc.backlog, kit.qdisc.statistics.drops, kit.core.softirq.disabled) == ([True], 0, 3, False)
+    kit.finish()
 
 
 def test_an_empty_qdisc_is_passed_by() -> None:

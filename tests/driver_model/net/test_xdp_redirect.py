@@ -121,6 +121,29 @@ def test_frames_leave_by_another_queue_and_buffers_go_back_to_the_first(strategy
     assert (first.rx_xdp_redirect, second.tx_xdp_xmit, second.tx_xdp_xmit_full) == (300, 300, 0)
 
 
+def test_without_a_helper_that_says_where_to_a_frame_is_dropped() -> None:
+    """Neither goes it back, nor where the one before went."""
+    devmap, sent = DevMap(), frames(6, 9)
+    seen: list[None] = []
+
+    def every_other(xdp: XdpBuff) -> XdpAction:
+        seen.append(None)
+        return bpf_redirect_map(xdp, devmap, 0) if len(seen) % 2 else XdpAction.REDIRECT
+
+    bench = Bench("page_pool", XdpProgram("forgetful", every_other), queues=2)
+
+    def body() -> None:
+        bench.start()
+        devmap.update(0, [bench.driver.queues[1]])
+        bench.nic.receive(0, sent)
+        bench.wait(lambda: bench.total("tx_packets") == 3, "every other frame")
+        bench.finish()
+
+    bench.run(body)
+    assert [queue.sent for queue in bench.nic.queues] == [[], sent[::2]]
+    assert (bench.total("rx_xdp_redirect"), bench.total("rx_xdp_aborted")) == (3, 3)
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_full_target_drops_and_counts(strategy: str) -> None:
     sent = frames(200, 7, high=200)
