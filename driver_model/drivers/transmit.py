@@ -189,8 +189,9 @@ class TransmitRing:
         device has stopped."""
         self._batch = []
         self.watchdog.stop()
-        for at, slot in enumerate(self._slots):
-            self._slots[at] = None
+        for number in range(self._cleaned, self._cleaned + self.entries):  # a frame's last piece after the others
+            at = number & self.entries - 1
+            slot, self._slots[at] = self._slots[at], None
             if slot is not None:
                 self.statistics.tx_aborted += slot.last
                 if slot.source is not None:

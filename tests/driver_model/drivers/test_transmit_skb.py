@@ -225,6 +225,22 @@ def test_a_device_that_stops_with_packets_on_the_ring_and_in_the_qdisc(queued: i
     assert (statistics["tx_dropped"] > 0) is (queued > 8)
 
 
+def test_a_packet_round_the_end_of_a_ring_that_is_given_up_is_unmapped_before_it_is_freed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kit = Kit(tx_entries=8)
+
+    def body() -> None:
+        for at in range(6):
+            kit.xmit(kit.skb(bytes([at]) * 60))
+        kit.sent(6)
+        monkeypatch.setattr(kit.bench.nic, "_send", lambda queue: None)
+        kit.xmit(kit.skb(b"a" * 60, b"b" * 50, b"c" * 40, b"d" * 30))
+
+    kit.run(body)
+    assert kit.bench.total("tx_aborted") == 1
+
+
 def test_after_the_queue_closed_a_packet_is_dropped_and_counted() -> None:
     kit = Kit()
     queues: list[Any] = []
