@@ -33,8 +33,11 @@ class QueueCheck:
 
         def check() -> None:
             self.action()
+            # Whoever waits must not come in between and reset the device, nor a poll that leaves the arming to this.
+            self._core.softirq.disable()
             self.running = False
             self._done()
+            self._core.softirq.enable()
 
         self._core.spawn(f"check queue {self._index}", check)
 

@@ -193,13 +193,13 @@ class TransmitRing:
         is no ring. The device has stopped."""
         self._batch = []
         self.watchdog.stop()
-        for at in range(self._cleaned, self._cleaned + self.outstanding):
-            entry = self._slots[at & self.entries - 1]
-            assert entry is not None
-            self.statistics.tx_aborted += entry.last
-            if entry.source is not None:
-                entry.source.completed(entry.buffer, entry.length, 0)
-        self._slots = [None] * self.entries
+        for number in range(self._cleaned, self._cleaned + self.entries):  # a frame's last piece after the others
+            at = number & self.entries - 1
+            slot, self._slots[at] = self._slots[at], None
+            if slot is not None:
+                self.statistics.tx_aborted += slot.last
+                if slot.source is not None:
+                    slot.source.completed(slot.buffer, slot.length, 0)
         self.outstanding = 0
         self._wake()
 

@@ -3,6 +3,7 @@
 
 import pytest
 
+from driver_model.drivers.queue_check import QueueCheck
 from driver_model.drivers.watchdog import TX_TIMEOUT_PS
 from tests.driver_model.bench import Bench, frames
 
@@ -33,6 +34,26 @@ def test_a_ring_that_is_full_for_long_is_checked_once_in_a_while(monkeypatch: py
         bench.finish()
 
     bench.run(run)
+
+
+def test_who_waits_for_a_check_waits_for_the_arming_behind_it() -> None:
+    """It is a register write, in which another process may get the core: one that resets the device."""
+    bench = Bench()
+    core, order = bench.core, list[str]()
+
+    def arm() -> None:
+        core.spend(core.op("mmio.write"), 10**6)
+        core.sync()
+        order.append("armed")
+
+    def run() -> None:
+        check = QueueCheck(core, 0, lambda: None, arm)
+        check.start()
+        check.wait()
+        order.append("waited")
+
+    bench.run(run)
+    assert order == ["armed", "waited"]
 
 
 def test_a_check_that_does_not_end_is_not_waited_for_for_ever() -> None:
