@@ -19,6 +19,7 @@ from driver_model.net.xdp_programs import NO_PROGRAM, PROGRAMS
 from sim.backends.base import Backend
 from sim.config import MachineConfig
 from sim.consumers import CONSUMERS
+from sim.dma_use import DMA_WAYS
 from sim.measurement import Measurement
 from sim.traffic.capture import write_capture
 from sim.traffic.source import Traffic
@@ -61,6 +62,7 @@ class RunConfig:
     residual_cycles : core cycles of a packet that goes up the stack, beside what the profile has of it
     core_khz : their clock, in kHz; 0: the profile's own
     iommu : ``none`` on a machine without an IOMMU; else how the NIC uses it: ``passthrough``, ``lazy`` or ``strict``
+    dma : how addresses come about without an IOMMU: ``direct``, ``bounce`` or ``hypercall``
     cache_seed : of what the caches do by themselves, where the profile's machine is not coherent
     checkers : the ownership checker, and a check of every frame's bytes when the driver sees it
     """
@@ -89,6 +91,7 @@ class RunConfig:
     residual_cycles: int = 0
     core_khz: int = 0
     iommu: str = "none"
+    dma: str = "direct"
     cache_seed: int = 0
     checkers: bool = True
 
@@ -100,6 +103,7 @@ class RunConfig:
             ("page_size", PAGE_SIZES),
             ("profile", tuple(Profile.names())),
             ("iommu", IOMMU_MODES),
+            ("dma", tuple(DMA_WAYS)),
         ):
             value = getattr(self, name)
             if value not in allowed:
@@ -112,6 +116,8 @@ class RunConfig:
             raise ValueError(f"cores must be in 1..{MAX_CORES}, not {self.cores!r}")
         if self.core_khz < 0:
             raise ValueError(f"core_khz must be 0 or more, not {self.core_khz!r}")
+        if self.dma != "direct" and self.iommu != "none":
+            raise ValueError(f"dma must be direct where an IOMMU makes the addresses ({self.iommu}), not {self.dma!r}")
         check_entries("ring", self.ring)
         choose_strategy(self.strategy, self.pool)
         if self.moderation_count > 1 and not self.moderation_cycles:

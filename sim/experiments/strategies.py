@@ -13,6 +13,7 @@ from hw.config import IommuConfig
 from sim.account import account_rows
 from sim.config import MachineConfig, preset
 from sim.consumers import CONSUMERS
+from sim.dma_use import DMA_WAYS
 from sim.experiments.base import Case, Experiment
 from sim.experiments.ceiling import ceilings
 from sim.experiments.floods import flood, with_pools
@@ -80,6 +81,7 @@ class Strategies(Experiment):
             f"IOMMU modes, joined by +; {FEW}: none, and for {FEW_VERDICT} of {' and '.join(FEW_TRAFFIC)} bytes all",
             choices=(FEW, *IOMMU_MODES),
         ),
+        "dma": Setting("direct", "how addresses come about without an IOMMU", choices=tuple(DMA_WAYS)),
         "microseconds": Setting(400, "wire time of each run but a capture's", low=1, high=1_000_000),
         "frames": Setting(0, "frames of each run; 0: as many as last so long, or the whole capture", high=10_000_000),
         "flows": Setting(16, "UDP flows", low=1, high=65536),
@@ -143,6 +145,7 @@ class Strategies(Experiment):
                     completion_cycles=settings["completion_cycles"],
                     profile=settings["profile"],
                     iommu=mode,
+                    dma=settings["dma"],
                     checkers=settings["checkers"],
                 ),
                 machine if mode != "none" else replace(machine, iommu=None),

@@ -61,6 +61,11 @@ def test_a_measurement_survives_json():
         ({"queues": 3}, "queues must be in 1..2 on this machine, not 3"),
         ({"ring": 16384}, "memory_size must be at least 134217728 for 1 rings of 16384 entries"),
         ({"traffic": Traffic(queues=2)}, "spread over 2 queues, but only 1 are in use"),
+        ({"dma": "swiotlb"}, "dma must be one of direct, bounce, hypercall, not 'swiotlb'"),
+        (
+            {"dma": "bounce", "iommu": "lazy"},
+            "dma must be direct where an IOMMU makes the addresses .lazy., not 'bounce'",
+        ),
         ({"iommu": "deferred"}, "iommu must be one of none, passthrough, lazy, strict, not 'deferred'"),
         ({"iommu": "strict"}, "iommu must fit the machine, which is without an IOMMU, not 'strict'"),
     ],
