@@ -9,13 +9,13 @@ from typing import Any
 from driver_model.cpu.profile import Profile
 from driver_model.drivers.queue_config import COMPLETION_CYCLES
 from driver_model.drivers.ring import check_entries
-from driver_model.drivers.strategies import STRATEGIES, hardware_pools
+from driver_model.drivers.strategies import hardware_pools
 from driver_model.drivers.strategies import strategy as choose_strategy
 from driver_model.drivers.strategies.base import PoolOptions
 from driver_model.memory.pages.page import PAGE_SIZE
 from driver_model.net.local_socket import RMEM_DEFAULT
 from driver_model.net.skb.policy import SkbPolicy
-from driver_model.net.xdp_programs import NO_PROGRAM, PROGRAMS
+from driver_model.net.xdp_programs import NO_PROGRAM, PROGRAMS, program
 from sim.backends.base import Backend
 from sim.config import MachineConfig
 from sim.consumers import CONSUMERS
@@ -38,8 +38,9 @@ class RunConfig:
     Attributes
     ----------
     traffic : what arrives on the wire
-    strategy : buffer strategy of the driver
-    verdict : XDP program: ``drop``, ``tx``, ``pass`` or ``redirect``; ``none`` is attached, and all passes
+    strategy : buffer strategy of the driver, or one of one's own (:mod:`driver_model.own`)
+    verdict : XDP program: ``drop``, ``tx``, ``pass`` or ``redirect``; ``none`` is attached, and all passes; or one's
+        own
     consumer : who takes what passes: ``collector`` compares and releases it; behind a stack with SKBs are
         ``no_protocol``, where nothing is registered for it, ``filter``, which drops it, ``forward``, ``nat``,
         ``socket``, whose reader takes it later, and ``pin``, which keeps what flow 0 sends
@@ -97,8 +98,6 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         for name, allowed in (
-            ("strategy", tuple(STRATEGIES)),
-            ("verdict", VERDICTS),
             ("consumer", CONSUMERS),
             ("page_size", PAGE_SIZES),
             ("profile", tuple(Profile.names())),
@@ -120,6 +119,7 @@ class RunConfig:
             raise ValueError(f"dma must be direct where an IOMMU makes the addresses ({self.iommu}), not {self.dma!r}")
         check_entries("ring", self.ring)
         choose_strategy(self.strategy, self.pool)
+        program(self.verdict)
         if self.moderation_count > 1 and not self.moderation_cycles:
             raise ValueError(
                 f"moderation_count = {self.moderation_count!r} needs moderation_cycles, or the last frames would wait "

@@ -17,7 +17,7 @@ from driver_model.memory.pages.page import PAGE_SHIFT
 from driver_model.memory.pages.zone import Zone
 from driver_model.net.collector import Collector
 from driver_model.net.xdp import XdpAction, XdpBuff, XdpProgram
-from driver_model.net.xdp_programs import NO_PROGRAM, PROGRAMS
+from driver_model.net.xdp_programs import program as choose_program
 from hw.abi.registers import register_map
 from hw.abi.rings import LINE_BYTES
 from sim.accesses import AccessJoiner
@@ -127,7 +127,7 @@ class Scenario:
         self.left = Collector(self._leaving())  # what left again
         queue = QueueConfig(
             strategy=strategy,
-            program=self._observed(PROGRAMS.get(config.verdict, NO_PROGRAM) if program is None else program),
+            program=self._observed(choose_program(config.verdict) if program is None else program),
             consumer=self.consumer.take if consumer is None else consumer,
             pool=config.pool,
             rx_entries=config.ring,

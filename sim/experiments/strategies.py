@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 from driver_model.drivers.queue_config import COMPLETION_CYCLES
 from driver_model.drivers.strategies import STRATEGIES, hardware_pools
-from driver_model.net.xdp_programs import PROGRAMS
 from hw.config import IommuConfig
 from sim.account import account_rows
 from sim.config import MachineConfig, preset
@@ -20,7 +19,7 @@ from sim.experiments.floods import flood, with_pools
 from sim.experiments.settings import Setting
 from sim.measurement import Measurement
 from sim.report import Column, Row, decimals
-from sim.run import IOMMU_MODES, RunConfig
+from sim.run import IOMMU_MODES, VERDICTS, RunConfig
 from sim.traffic.pacing import FCS_BYTES
 from sim.traffic.source import CAPTURE, MAX_FRAMES, Traffic
 
@@ -68,8 +67,9 @@ class Strategies(Experiment):
             ("page_per_packet", "fragments", "page_pool", "hw_recycle"),
             "buffer strategies, joined by +",
             choices=tuple(STRATEGIES),
+            own=True,
         ),
-        "verdicts": Setting(("drop", "tx", "pass"), "XDP verdicts, joined by +", choices=tuple(PROGRAMS)),
+        "verdicts": Setting(("drop", "tx", "pass"), "XDP programs, joined by +", choices=VERDICTS, own=True),
         "consumer": Setting("collector", "who takes frames that pass", choices=CONSUMERS),
         "page_size": Setting(4096, "of the kernel, 4096 or 65536", low=4096, high=65536),
         "traffic": Setting(

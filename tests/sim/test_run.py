@@ -51,10 +51,10 @@ def test_a_measurement_survives_json():
     [
         (
             {"strategy": "hope"},
-            "strategy must be one of page_per_packet, .*, page_pool, hw_recycle, bypass, not 'hope'",
+            "strategy must be one of page_per_packet, .*, page_pool, hw_recycle, bypass, or FILE.py:CLASS, not 'hope'",
         ),
         ({"strategy": "hw_recycle"}, "strategy hw_recycle needs a hardware pool .* on this machine, not 0"),
-        ({"verdict": "keep"}, "verdict must be one of drop, tx, pass, redirect, none, not 'keep'"),
+        ({"verdict": "keep"}, "XDP program must be one of drop, tx, pass, redirect, none, or FILE.py:NAME, not 'keep'"),
         ({"cores": 0}, "cores must be in 1..16, not 0"),
         ({"moderation_count": 2}, "moderation_count = 2 needs moderation_cycles"),
         ({"ring": 100}, "ring must be a power of two in 8..32768, not 100"),
