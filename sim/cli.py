@@ -42,6 +42,7 @@ from sim.trace.table import print_timeline
 TIMELINE_FILE = Path("build/timeline.json")
 USAGE = 2  #: exit code for what the user can put right
 FAILURE = 1
+INTERRUPTED = 130  #: 128 and the number of SIGINT, as shells have it
 #: Their messages say all; a traceback adds nothing.
 FAILED_RUN = (RunError, DeviceError, OwnershipError, FrameError, MailboxError)
 
@@ -66,9 +67,12 @@ OutOption = Annotated[Path | None, typer.Option("--out", help="Write the result 
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Turn refusals into one line and exit code 2, and failed runs into exit code 1."""
+    """Turn refusals into one line and exit code 2, failed runs into exit code 1, and Ctrl-C into 130."""
     try:
         yield
+    except KeyboardInterrupt:
+        messages.print("pagewheel: interrupted; nothing is written")
+        raise typer.Exit(INTERRUPTED) from None
     except (ValueError, TypeError) as error:
         messages.print(f"pagewheel: {error}", markup=False)
         raise typer.Exit(USAGE) from None

@@ -9,16 +9,17 @@ from typing import Any
 from driver_model.cpu.profile import Profile
 from driver_model.drivers.queue_config import COMPLETION_CYCLES
 from driver_model.drivers.ring import check_entries
-from driver_model.drivers.strategies import STRATEGIES, hardware_pools
+from driver_model.drivers.strategies import hardware_pools
 from driver_model.drivers.strategies import strategy as choose_strategy
 from driver_model.drivers.strategies.base import PoolOptions
 from driver_model.memory.pages.page import PAGE_SIZE
 from driver_model.net.local_socket import RMEM_DEFAULT
 from driver_model.net.skb.policy import SkbPolicy
-from driver_model.net.xdp_programs import NO_PROGRAM, PROGRAMS
+from driver_model.net.xdp_programs import NO_PROGRAM, PROGRAMS, program
 from sim.backends.base import Backend
 from sim.config import MachineConfig
 from sim.consumers import CONSUMERS
+from sim.dma_use import DMA_WAYS
 from sim.measurement import Measurement
 from sim.traffic.capture import write_capture
 from sim.traffic.source import Traffic
@@ -37,8 +38,9 @@ class RunConfig:
     Attributes
     ----------
     traffic : what arrives on the wire
-    strategy : buffer strategy of the driver
-    verdict : XDP program: ``drop``, ``tx``, ``pass`` or ``redirect``; ``none`` is attached, and all passes
+    strategy : buffer strategy of the driver, or one of one's own (:mod:`driver_model.own`)
+    verdict : XDP program: ``drop``, ``tx``, ``pass`` or ``redirect``; ``none`` is attached, and all passes; or one's
+        own
     consumer : who takes what passes: ``collector`` compares and releases it; behind a stack with SKBs are
         ``no_protocol``, where nothing is registered for it, ``filter``, which drops it, ``forward``, ``nat``,
         ``socket``, whose reader takes it later, and ``pin``, which keeps what flow 0 sends
@@ -61,6 +63,7 @@ class RunConfig:
     residual_cycles : core cycles of a packet that goes up the stack, beside what the profile has of it
     core_khz : their clock, in kHz; 0: the profile's own
     iommu : ``none`` on a machine without an IOMMU; else how the NIC uses it: ``passthrough``, ``lazy`` or ``strict``
+    dma : how addresses come about without an IOMMU: ``direct``, ``bounce`` or ``hypercall``
     cache_seed : of what the caches do by themselves, where the profile's machine is not coherent
     discards : there, see :attr:`driver_model.cpu.noncoherent.CoreCache.discards`
     checkers : the ownership checker, and a check of every frame's bytes when the driver sees it
@@ -90,18 +93,18 @@ class RunConfig:
     residual_cycles: int = 0
     core_khz: int = 0
     iommu: str = "none"
+    dma: str = "direct"
     cache_seed: int = 0
     discards: bool = False
     checkers: bool = True
 
     def __post_init__(self) -> None:
         for name, allowed in (
-            ("strategy", tuple(STRATEGIES)),
-            ("verdict", VERDICTS),
             ("consumer", CONSUMERS),
             ("page_size", PAGE_SIZES),
             ("profile", tuple(Profile.names())),
             ("iommu", IOMMU_MODES),
+            ("dma", tuple(DMA_WAYS)),
         ):
             value = getattr(self, name)
             if value not in allowed:
@@ -114,8 +117,11 @@ class RunConfig:
             raise ValueError(f"cores must be in 1..{MAX_CORES}, not {self.cores!r}")
         if self.core_khz < 0:
             raise ValueError(f"core_khz must be 0 or more, not {self.core_khz!r}")
+        if self.dma != "direct" and self.iommu != "none":
+            raise ValueError(f"dma must be direct where an IOMMU makes the addresses ({self.iommu}), not {self.dma!r}")
         check_entries("ring", self.ring)
         choose_strategy(self.strategy, self.pool)
+        program(self.verdict)
         if self.moderation_count > 1 and not self.moderation_cycles:
             raise ValueError(
                 f"moderation_count = {self.moderation_count!r} needs moderation_cycles, or the last frames would wait "

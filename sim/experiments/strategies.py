@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 from driver_model.drivers.queue_config import COMPLETION_CYCLES
 from driver_model.drivers.strategies import STRATEGIES, hardware_pools
-from driver_model.net.xdp_programs import PROGRAMS
 from hw.config import IommuConfig
 from sim.account import account_rows
 from sim.config import MachineConfig, preset
 from sim.consumers import CONSUMERS
+from sim.dma_use import DMA_WAYS
 from sim.experiments.base import Case, Experiment
 from sim.experiments.ceiling import ceilings
 from sim.experiments.compare import predicted
@@ -20,7 +20,7 @@ from sim.experiments.floods import flood, with_pools
 from sim.experiments.settings import Setting
 from sim.measurement import Measurement
 from sim.report import Column, Row, decimals
-from sim.run import IOMMU_MODES, RunConfig
+from sim.run import IOMMU_MODES, VERDICTS, RunConfig
 from sim.traffic.pacing import FCS_BYTES
 from sim.traffic.source import CAPTURE, MAX_FRAMES, Traffic
 
@@ -68,8 +68,9 @@ class Strategies(Experiment):
             ("page_per_packet", "fragments", "page_pool", "hw_recycle"),
             "buffer strategies, joined by +",
             choices=tuple(STRATEGIES),
+            own=True,
         ),
-        "verdicts": Setting(("drop", "tx", "pass"), "XDP verdicts, joined by +", choices=tuple(PROGRAMS)),
+        "verdicts": Setting(("drop", "tx", "pass"), "XDP programs, joined by +", choices=VERDICTS, own=True),
         "consumer": Setting("collector", "who takes frames that pass", choices=CONSUMERS),
         "page_size": Setting(4096, "of the kernel, 4096 or 65536", low=4096, high=65536),
         "traffic": Setting(
@@ -81,6 +82,7 @@ class Strategies(Experiment):
             f"IOMMU modes, joined by +; {FEW}: none, and for {FEW_VERDICT} of {' and '.join(FEW_TRAFFIC)} bytes all",
             choices=(FEW, *IOMMU_MODES),
         ),
+        "dma": Setting("direct", "how addresses come about without an IOMMU", choices=tuple(DMA_WAYS)),
         "microseconds": Setting(400, "wire time of each run but a capture's", low=1, high=1_000_000),
         "frames": Setting(0, "frames of each run; 0: as many as last so long, or the whole capture", high=10_000_000),
         "flows": Setting(16, "UDP flows", low=1, high=65536),
@@ -152,6 +154,7 @@ class Strategies(Experiment):
                     completion_cycles=settings["completion_cycles"],
                     profile=settings["profile"],
                     iommu=mode,
+                    dma=settings["dma"],
                     checkers=settings["checkers"],
                 ),
                 machine if mode != "none" else replace(machine, iommu=None),

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from sim.cli import app
 from sim.traffic.capture import Captured, write_capture
 
+EXAMPLE = "docs/examples/own.py"
 SHORT = ["--set", "frames=150", "--set", "ring=64", "--set", "traffic=64", "--set", "verdicts=drop"]
 SHORT += ["--set", "iommu=none"]
 
@@ -42,7 +43,11 @@ PRESET = "Preset must be one of 10g, 100g, 10g-offload, 100g-offload, 10g-recycl
         (["run", "strategies", "--set", "speed=1"], "experiment strategies has strategies, verdicts, consumer"),
         (["run", "strategies", "--set", "frames"], "set as key=value, not 'frames'"),
         (["run", "strategies", "--set", "frames=-1"], "frames must be in 0..10000000, not '-1'"),
-        (["run", "strategies", "--set", "verdicts=keep"], "verdicts must be of drop, tx, pass, redirect, not 'keep'"),
+        (
+            ["run", "strategies", "--set", "verdicts=keep"],
+            "verdicts must be one of drop, tx, pass, redirect, none, FILE.py:NAME, not 'keep'",
+        ),
+        (["run", "strategies", "--set", "strategies=mine.py:Stack"], "There is no file 'mine.py' to take 'Stack' from"),
         (["run", "strategies", "--set", "traffic=10"], "size on the wire must be in 64..9220 bytes, not 10"),
         (["run", "strategies", "--set", "ring=100"], "ring must be a power of two in 8..32768, not 100"),
         (["run", "strategies", "--set", "queues=3"], "queues must be in 1..2 on this machine, not 3"),
@@ -53,10 +58,13 @@ PRESET = "Preset must be one of 10g, 100g, 10g-offload, 100g-offload, 10g-recycl
         (["run", "strategies", "--sent", "sent.txt"], "name must end in .pcap or .pcapng, not 'sent.txt'"),
         (["run", "strategies", "--sent", "s.pcap"], "of one run with verdict tx, not of 120 with drop, pass, tx"),
         (["timeline", "--traffic", "64+imix"], "of one strategy, verdict, traffic and IOMMU mode, not of 2 cases"),
-        (["timeline", "--verdict", "keep"], "verdicts must be of drop, tx, pass, redirect, not 'keep'"),
+        (
+            ["timeline", "--verdict", "keep"],
+            "verdicts must be one of drop, tx, pass, redirect, none, FILE.py:NAME, not 'keep'",
+        ),
         (
             ["stats", "--strategy", "hope"],
-            "strategies must be of page_per_packet, page_flip, fragments, copybreak, page_pool",
+            "strategies must be one of page_per_packet, page_flip, fragments, copybreak, page_pool",
         ),
         (["verilog", "-o", "out", "--preset", "1g"], f"{PRESET}, not '1g'"),
         (["verilog", "-o", "out", "--core", "mac"], "Core must be one of nic, iommu, not 'mac'"),
@@ -121,6 +129,27 @@ def test_a_run_prints_its_table_and_writes_the_same_file_twice(tmp_path):
         assert rows["within_ceiling", strategy] is True
         assert 0 < rows["memory_cycles", strategy] < rows["cpu_cycles", strategy]
     assert rows["page_pool_is_cheaper", None] is True
+
+
+def test_a_strategy_and_a_program_of_ones_own_run_beside_the_built_in_ones(tmp_path):
+    file = tmp_path / "result.json"
+    chosen = {"strategies": f"page_pool+{EXAMPLE}:PageStack", "verdicts": f"{EXAMPLE}:odd", "load": "0.2"}
+    given = [part for key, text in chosen.items() for part in ("--set", f"{key}={text}")]
+    result = invoke("run", "strategies", *SHORT, *given, "--out", str(file))
+    assert result.exit_code == 0, result.output
+    found = json.loads(file.read_text())
+    assert found["config"]["own"].keys() == {f"{EXAMPLE}:PageStack", f"{EXAMPLE}:odd"}
+    delivered = {row["case"]["strategy"]: row["value"] for row in found["rows"] if row["name"] == "delivered"}
+    assert delivered == {"page_pool": 150, f"{EXAMPLE}:PageStack": 150}
+
+
+def test_ctrl_c_ends_a_run_with_a_line(monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sim.cli.run_experiment", interrupted)
+    result = invoke("run", "strategies")
+    assert (result.exit_code, result.stderr) == (130, "pagewheel: interrupted; nothing is written\n")
 
 
 def test_a_capture_of_ones_own_is_played(tmp_path):

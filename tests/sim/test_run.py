@@ -51,16 +51,21 @@ def test_a_measurement_survives_json():
     [
         (
             {"strategy": "hope"},
-            "strategy must be one of page_per_packet, .*, page_pool, hw_recycle, bypass, not 'hope'",
+            "strategy must be one of page_per_packet, .*, page_pool, hw_recycle, bypass, or FILE.py:CLASS, not 'hope'",
         ),
         ({"strategy": "hw_recycle"}, "strategy hw_recycle needs a hardware pool .* on this machine, not 0"),
-        ({"verdict": "keep"}, "verdict must be one of drop, tx, pass, redirect, none, not 'keep'"),
+        ({"verdict": "keep"}, "XDP program must be one of drop, tx, pass, redirect, none, or FILE.py:NAME, not 'keep'"),
         ({"cores": 0}, "cores must be in 1..16, not 0"),
         ({"moderation_count": 2}, "moderation_count = 2 needs moderation_cycles"),
         ({"ring": 100}, "ring must be a power of two in 8..32768, not 100"),
         ({"queues": 3}, "queues must be in 1..2 on this machine, not 3"),
         ({"ring": 16384}, "memory_size must be at least 134217728 for 1 rings of 16384 entries"),
         ({"traffic": Traffic(queues=2)}, "spread over 2 queues, but only 1 are in use"),
+        ({"dma": "swiotlb"}, "dma must be one of direct, bounce, hypercall, not 'swiotlb'"),
+        (
+            {"dma": "bounce", "iommu": "lazy"},
+            "dma must be direct where an IOMMU makes the addresses .lazy., not 'bounce'",
+        ),
         ({"iommu": "deferred"}, "iommu must be one of none, passthrough, lazy, strict, not 'deferred'"),
         ({"iommu": "strict"}, "iommu must fit the machine, which is without an IOMMU, not 'strict'"),
     ],

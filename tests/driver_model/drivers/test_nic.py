@@ -372,7 +372,7 @@ def test_the_wait_of_completions_stays_that_after_a_reset_unless_it_is_set() -> 
 
 
 def test_unknown_strategy_and_bad_queue_count() -> None:
-    expected = f"Buffer strategy must be one of {', '.join(STRATEGIES)}, not 'order3'"
+    expected = f"Buffer strategy must be one of {', '.join(STRATEGIES)}, or FILE.py:CLASS, not 'order3'"
     with pytest.raises(ValueError, match=expected):
         strategy("order3")
     bench = Bench()

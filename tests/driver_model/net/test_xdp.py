@@ -16,7 +16,9 @@ def test_built_in_programs(name: str, action: XdpAction) -> None:
 
 
 def test_unknown_program() -> None:
-    with pytest.raises(ValueError, match="XDP program must be one of drop, tx, pass, redirect, not 'forward'"):
+    with pytest.raises(
+        ValueError, match="XDP program must be one of drop, tx, pass, redirect, none, or FILE.py:NAME, not 'forward'"
+    ):
         program("forward")
 
 

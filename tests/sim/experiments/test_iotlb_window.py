@@ -124,7 +124,7 @@ def test_superpages_must_have_no_cliff(slow: float, flat: bool) -> None:
         ({"windows": "K"}, "windows must be numbers of bytes, or with K or M, not 'K'"),
         ({"windows": "100"}, "window must be .* times the size of 64 bytes, not 100"),
         ({"windows": "128M"}, "A window of 134217728 bytes does not fit into memory_size = 83886080"),
-        ({"pages": "1G"}, "pages must be of off, 4K, 64K, 2M, not '1G'"),
+        ({"pages": "1G"}, "pages must be one of off, 4K, 64K, 2M, not '1G'"),
         ({"ring": "8"}, "no parameter 'ring'.*experiment iotlb_window has requests"),
     ],
 )

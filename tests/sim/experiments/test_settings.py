@@ -58,9 +58,9 @@ def test_a_part_that_is_not_there_begins_with_its_defaults():
         ("=3", "set as key=value, not '=3'"),
         ("frames=0", "frames must be in 1..1000, not '0'"),
         ("frames=many", "frames must be an integer, not 'many'"),
-        ("verdicts=drop+eat", "verdicts must be of drop, tx, pass, not 'eat'"),
+        ("verdicts=drop+eat", "verdicts must be one of drop, tx, pass, not 'eat'"),
         ("checkers=yes", "checkers must be on or off, not 'yes'"),
-        ("timing=slow", "timing must be of rate, capture, not 'slow'"),
+        ("timing=slow", "timing must be one of rate, capture, not 'slow'"),
         ("colour=red", "no parameter 'colour'; there are frames, verdicts, checkers, timing"),
     ],
 )

@@ -70,7 +70,7 @@ def test_a_variant_is_a_policy_or_a_strategy() -> None:
 
 
 def test_only_strategies_whose_buffers_may_be_written_to_are_compared() -> None:
-    with pytest.raises(ValueError, match="Parameter strategy must be of .*page_pool.*, not 'page_flip'"):
+    with pytest.raises(ValueError, match="Parameter strategy must be one of .*page_pool.*, not 'page_flip'"):
         plan(Skb(), {"strategy": "page_flip"})
 
 
