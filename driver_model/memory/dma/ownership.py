@@ -273,8 +273,10 @@ class OwnershipChecker:
 
     def shared(self, page: Page, own: int) -> None:
         """A page that nobody uses goes into a pool that has it mapped so many times, which came first."""
-        for mapping in self._table.within(page.address, page.size)[own:]:
-            self._report("put while mapped", f"{page} at {told(caller())}, {mapping}")
+        by_frame = self._table.by_frame
+        if any(len(by_frame.get(frame, ())) > own for frame in page.frames):  # hardly ever: this saves time
+            for mapping in self._table.within(page.address, page.size)[own:]:
+                self._report("put while mapped", f"{page} at {told(caller())}, {mapping}")
 
     def pooled(self, page: Page) -> Site | None:
         """Where a page was put that is in a pool's cache or ring; None for others."""

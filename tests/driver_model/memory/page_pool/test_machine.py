@@ -93,6 +93,15 @@ class PagePoolMachine(RuleBasedStateMachine):
                 self.model.put(page, direct)
                 page_pool_put_full_page(self.pool, page, direct)
 
+    @precondition(lambda self: self.model.tripped)
+    @rule(more=st.integers(-1, 1))
+    def come_back(self, more: int) -> None:
+        """So many pages that the circuit breaker just lets others go out, or just does not."""
+        while len(self.model.users) > self.model.resume + more and (page := self.pick(0)) is not None:
+            self.model.put(page, True)
+            page_pool_put_full_page(self.pool, page, True)
+        self.alloc(1)
+
     @rule(index=indices, count=st.integers(1, 16))
     def put_bulk(self, index: int, count: int) -> None:
         pages = [page for page, users in self.model.users.items() if users][index % 7 :][:count]

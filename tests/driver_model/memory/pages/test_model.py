@@ -258,6 +258,8 @@ class PagesMachine(RuleBasedStateMachine):
         assert all(self.tagged(each.address, each.size, each.tag) for each in self.held)
         assert all(self.tagged(each.address, each.size, tag) for each, tag in self.fragments)
         assert all(each.page.refcount == each.references for each in self.held)
+        used = sum(each.size for each in self.held) + sum(frags.pinned_bytes for frags in self.frags)
+        assert self.zone.used_pages == used // self.zone.page_size + len(self.cache)
 
     def teardown(self) -> None:
         """Everything comes back."""
