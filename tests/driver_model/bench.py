@@ -80,6 +80,7 @@ class Bench:
             pools = queues if issubclass(chosen, PooledStrategy) else 0
         built |= {"pools": pools, "pool_buffers": pool_buffers}
         self.nic = FakeNic(self.platform, queues, access_log=checked, max_frame=max_frame, **built)
+        self.nic.judge = self.settle
         zone = Zone(memory, page_size, pcp_order=pcp_order, min_free_kbytes=min_free_kbytes)
         self.host = Host(
             self.system.cores, checker=self.checker, zone=zone, dma_skip_sync=dma_skip_sync, skb_policy=skb_policy

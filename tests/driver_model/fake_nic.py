@@ -22,6 +22,7 @@ _END_OF_PACKET, _REPORT = 1, 2  #: bits of TxDataFlags
 _HEADER_SPLIT = Codec(RxCompletion).mask("flags", "header_split")
 DMA_LATENCY_PS = 300_000
 MAX_DESCRIPTORS = 5  #: the logarithm of what a frame to be sent may have
+BATCH = 256  #: accesses that are judged at once
 
 
 class FakeQueue:
@@ -81,6 +82,7 @@ class FakeNic:
         self._make_pools()
         self.queues = [FakeQueue() for _ in range(queues)]
         self.accesses: list[tuple[int, int, int, bool]] | None = [] if access_log else None
+        self.judge: Callable[[], object] = lambda: None  #: called where many accesses were made, which it may take
         self.control = 0
         self.built = {
             "rss": rss,
@@ -219,6 +221,8 @@ class FakeNic:
 
     def _run(self) -> None:
         self._due = False
+        if self.accesses is not None and len(self.accesses) >= BATCH:
+            self.judge()
         for queue in self.queues:
             if queue.rx is QueueState.ENABLED and self.control & 1:
                 self._receive(queue)
