@@ -106,7 +106,9 @@ class Mempool:
             del cache[CACHE_SIZE:]
 
     def free(self) -> None:
-        """Give the memory back; no buffer is used any more."""
+        """Give the memory back. Raises :class:`MempoolError` while somebody has a buffer."""
+        if self.out:
+            raise MempoolError(f"{self.out} buffers of a mempool that is freed are in use")
         for memory in self._memory:
             dma_free_coherent(self._dev, memory)
         self._memory.clear()

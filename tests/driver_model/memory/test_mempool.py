@@ -68,6 +68,18 @@ def test_a_buffer_is_of_one_pool() -> None:
     assert (first.out, second.out) == (1, 0)
 
 
+def test_a_pool_is_not_freed_while_somebody_has_a_buffer() -> None:
+    bench = Bench()
+    pool = Mempool(bench.host.devices[0], 64, 2048)
+    buffer = pool.get()
+    assert buffer is not None
+    with pytest.raises(MempoolError, match="1 buffers of a mempool that is freed are in use"):
+        pool.free()
+    pool.put(buffer)
+    pool.free()
+    assert bench.host.pages_in_use == 0
+
+
 def test_without_memory_nothing_is_kept() -> None:
     bench = Bench(memory=4 << 20)
     before = bench.host.pages_in_use
