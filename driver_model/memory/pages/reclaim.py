@@ -131,6 +131,11 @@ class Kswapd:
         self._awake = False
         self.failures = 0  #: rounds in a row that won nothing (``kswapd_failures``)
 
+    @property
+    def awake(self) -> bool:
+        """It reclaims, or is about to."""
+        return self._awake
+
     def wake(self, by: "PageAllocator") -> None:
         """``wakeup_kswapd``: charges ``page.wake_kswapd`` where it is asleep, has a chance, and memory is low."""
         zone = self._zone

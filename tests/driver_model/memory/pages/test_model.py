@@ -195,7 +195,8 @@ class PagesMachine(RuleBasedStateMachine):
 
     @rule(core=CORES)
     def scatter(self, core: int) -> None:
-        """Fill memory with files, and forget every other page of them: what is free is in pieces."""
+        """Fill memory with files, forget every other page of them, and take all blocks that there are: the last ones
+        are put together from pieces."""
 
         def body(pages: PageAllocator) -> bool:
             self.cache.read(pages, PAGES)
@@ -203,7 +204,10 @@ class PagesMachine(RuleBasedStateMachine):
                 if page is not None and page in self.cache:
                     pages.put_page(page)
             self.zone.drain_all_pages(pages)
-            if (block := pages.alloc_pages(3, GFP_KERNEL | GFP_NORETRY)) is not None:
+            blocks: list[Page] = []
+            while (block := pages.alloc_pages(3, GFP_KERNEL | GFP_NORETRY)) is not None:
+                blocks.append(block)
+            for block in blocks:
                 pages.put_page(block)
             return True
 
@@ -238,7 +242,8 @@ class PagesMachine(RuleBasedStateMachine):
 
     @rule(core=CORES)
     def drain(self, core: int) -> None:
-        """With nothing on lists every page is free or held."""
+        """With nothing on lists, and nobody who reclaims, every page is free or held."""
+        self.bench.run(lambda: self.bench.wait(lambda: not self.zone.kswapd.awake, "kswapd to sleep"))
 
         def body(pages: PageAllocator) -> int:
             self.zone.drain_all_pages(pages)
