@@ -16,6 +16,7 @@ from rich.table import Table
 from driver_model.cpu.profile import Profile
 from driver_model.drivers.device import DeviceError
 from driver_model.memory.dma.ownership import OwnershipError
+from driver_model.net.collector import CollectorError
 from hw.config import CORES, IOMMU_PRESETS, core_preset
 from hw.export.verilog import export
 from sim.account import COLUMNS
@@ -44,7 +45,7 @@ USAGE = 2  #: exit code for what the user can put right
 FAILURE = 1
 INTERRUPTED = 130  #: 128 and the number of SIGINT, as shells have it
 #: Their messages say all; a traceback adds nothing.
-FAILED_RUN = (RunError, DeviceError, OwnershipError, FrameError, MailboxError)
+FAILED_RUN = (RunError, DeviceError, OwnershipError, CollectorError, FrameError, MailboxError)
 
 app = typer.Typer(
     help="A cycle-accurate NIC and IOMMU, driven by a model of Linux's packet-memory path.",

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from driver_model.drivers.device import DeviceError
 from driver_model.memory.dma.ownership import OwnershipError, Violation
+from driver_model.net.collector import CollectorError
 from sim import cli
 from sim.backends import build
 from sim.backends.base import JobError
@@ -98,6 +99,7 @@ FAILED = [
     RunError("20 frames were sent, 19 delivered"),
     DeviceError("The device has 2 queue pairs, not 3"),
     OwnershipError(Violation("double free", "page 7")),
+    CollectorError("Queue 0: frame 3 of 60 bytes was changed"),
 ]
 
 
